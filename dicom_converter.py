@@ -1,0 +1,2039 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "av>=16",
+#     "imagecodecs>=2026.3.6",
+#     "isal>=1.7",
+#     "numpy>=2",
+#     "opencv-python-headless>=5",
+#     "pillow>=12",
+#     "pydicom>=3.0.2",
+#     "pylibjpeg>=2.1",
+#     "pylibjpeg-libjpeg>=2.3",
+#     "pylibjpeg-openjpeg>=2.5",
+#     "pylibjpeg-rle>=2.2",
+# ]
+# ///
+"""Convert DICOM medical images to files that open anywhere.
+
+    dicom_converter.py [-h] [-o OUTPUT] [--8bit] [--no-mp4] [--no-gif] [--fps FPS] [input_path ...]
+
+One frame becomes a PNG (16 bit), several become a GIF and an H.264 MP4, and every DICOM file gets a
+TXT with a summary and each of its elements.
+
+    argv -> Options -> sources (walked, names settled) -> convert one source -> Outcome -> exit code
+    convert:  header -> how to show it (frozen) -> table
+              frames, one at a time -> through the table -> PNG | GIF + MP4;   header -> TXT, last
+
+Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was found, 2 usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import socket
+import struct
+import sys
+import traceback
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from fractions import Fraction
+from functools import cache, lru_cache, partial
+from io import BytesIO
+from itertools import accumulate, chain, count, islice, pairwise
+from pathlib import Path, PurePath
+from queue import Full, Queue
+from typing import Any, BinaryIO, TypeVar, cast
+
+import cv2
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+from pydicom import uid
+from pydicom.config import disable_value_validation
+from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.pixels.decoders import pylibjpeg
+from pydicom.pixels.decoders.base import Decoder, DecodeRunner
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
+from pydicom.valuerep import DT, EXPLICIT_VR_LENGTH_32, STANDARD_VR, STR_VR
+
+__version__ = "2.0.0"
+
+# --- Constants ------------------------------------------------------------------------------------
+
+DEFAULT_INPUT = Path("dicom_data")
+DEFAULT_OUTPUT = Path("output")
+DEFAULT_FRAME_RATE = Fraction(10)
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", ".txt")
+TEMPORARY_PREFIX = ".dicom_converter-"
+
+PIXEL_DATA_TAGS = {
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+    0x7FE00010: "PixelData",
+}
+ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+# Bounds on what a file may ask for; each is far above what any device writes.
+MAX_FRAME_BYTES = 1 << 31
+MAX_INFLATED_BYTES = 1 << 31
+KEEP_DECODED_BYTES = 64 << 20
+MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
+MAX_FRAME_RATE = 1000
+MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(3600)  # s
+MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
+QUEUED_PICTURES = 8
+
+# The Modality LUT of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
+XRAY_INTENSITY_SOP_CLASSES = frozenset(
+    {uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage}
+)
+JPEG_SYNTAXES = (
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
+    UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+)
+JPEG_LS_SYNTAXES = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+JPEG_2000_SYNTAXES = (
+    uid.JPEG2000Lossless,
+    uid.JPEG2000,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.HTJ2K,
+)
+IMAGECODECS_SYNTAXES = JPEG_SYNTAXES + JPEG_LS_SYNTAXES + JPEG_2000_SYNTAXES
+OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+NATIVE_SYNTAXES = (
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+)
+# What pydicom asks of the module of a decoding plugin.
+DECODER_DEPENDENCIES = dict.fromkeys(IMAGECODECS_SYNTAXES, ("imagecodecs",))
+
+COLOR_INTERPRETATIONS = (
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+)
+
+# What pydicom raises on values that are not of their type.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    OverflowError,
+    struct.error,
+)
+
+# What tells how long a frame lasts, in the order of trust, and how to read it in seconds.
+RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
+    "FrameTime": lambda milliseconds, _: milliseconds / 1000,
+    "RecommendedDisplayFrameRate": lambda rate, _: 1 / rate,
+    "CineRate": lambda rate, _: 1 / rate,
+    "ActualFrameDuration": lambda milliseconds, _: milliseconds / 1000,
+    "EffectiveDuration": lambda seconds, frames: seconds / frames,
+}
+
+# A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
+GIF_PALETTE_MIN_PSNR = 42.0
+GIF_PALETTE_SAMPLE_PIXELS = 1 << 16
+MP4_OPTIONS = {"preset": "veryfast", "crf": "20"}
+BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
+
+# --- Types ----------------------------------------------------------------------------------------
+
+Array = npt.NDArray[Any]
+Fact = tuple[str, str]  # label, text
+StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
+Result = TypeVar("Result")
+
+
+class ConversionError(Exception):
+    """Why a file cannot be converted: one line, with the cure where there is one."""
+
+
+class NotDicomError(ConversionError):
+    """The file is not DICOM: a skip in a folder, a failure when it was named."""
+
+
+class NotAnImageError(ConversionError):
+    """A DICOM file that has no picture: its text is all there is to write."""
+
+
+class Status(StrEnum):
+    """How one source ended."""
+
+    CONVERTED = "converted"
+    TEXT_ONLY = "text only"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class VoiFunction(StrEnum):
+    """(0028,1056) VOI LUT Function."""
+
+    LINEAR = "LINEAR"
+    LINEAR_EXACT = "LINEAR_EXACT"
+    SIGMOID = "SIGMOID"
+
+
+def warn(message: str) -> None:
+    """Note a repair or a fallback in the file at hand: it ends up in the outcome's warnings."""
+    warnings.warn(message, stacklevel=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for; *frame_rate* in 1/s, None keeps the timing of the file."""
+
+    output: Path = DEFAULT_OUTPUT
+    png_bits: int = 16
+    gif: bool = True
+    mp4: bool = True
+    frame_rate: Fraction | None = DEFAULT_FRAME_RATE
+    quiet: bool = False
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file to convert, and the folder and name that its outputs get."""
+
+    path: Path
+    folder: Path
+    name: str
+    named: bool = False  # on the command line, so it must be DICOM
+    problem: str = ""  # why it cannot even be opened
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one source ended, for the terminal, the exit code and whoever calls `convert`."""
+
+    source: Source
+    status: Status
+    outputs: tuple[Path, ...] = ()
+    warnings: tuple[str, ...] = ()
+    reason: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLocation:
+    """Where the pixels lie: *offset* and *length* of the value in bytes, item headers included."""
+
+    keyword: str
+    vr: str
+    offset: int
+    length: int
+    fragments: int | None  # None where the value is not encapsulated
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A parsed file without its pixels; *file* is open, inflated where it was deflated."""
+
+    file: BinaryIO
+    file_meta: Dataset
+    data_set: Dataset
+    pixels: PixelLocation | None
+    transfer_syntax: UID
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePixel:
+    """The Image Pixel module (PS3.3 C.7.6.3), repaired where files leave things out."""
+
+    rows: int
+    columns: int
+    number_of_frames: int
+    samples_per_pixel: int
+    photometric_interpretation: str
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    pixel_representation: int
+    planar_configuration: int
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits of one uncompressed frame; YBR_FULL_422 holds two samples a pixel (C.7.6.3.1.2)."""
+        samples = 2 if self.photometric_interpretation == "YBR_FULL_422" else self.samples_per_pixel
+        return self.rows * self.columns * samples * self.bits_allocated
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale:
+    """Modality values = stored values * slope + intercept (PS3.3 C.11.1)."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """A Modality or VOI LUT: *entries* are little-endian 16-bit words from *first_value* on."""
+
+    first_value: int
+    bits: int
+    entries: bytes
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A VOI window in modality units (PS3.3 C.11.2)."""
+
+    center: float
+    width: float
+    function: VoiFunction = VoiFunction.LINEAR
+    explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFormat:
+    """How stored values sit in the decoded words, and which of them are padding (stored values)."""
+
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    padding: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrayscaleTransform:
+    """All that turns the stored values of one frame into gray levels; *voi* None is still open."""
+
+    samples: SampleFormat
+    modality: Rescale | LookupTable
+    voi: Window | LookupTable | None
+    voi_origin: str
+    invert: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """Three tables of *bits*-wide little-endian 16-bit words (PS3.3 C.7.9)."""
+
+    samples: SampleFormat
+    first_value: int
+    bits: int
+    red: bytes
+    green: bytes
+    blue: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long each frame of a clip is shown, in seconds, and where that comes from."""
+
+    durations: tuple[Fraction, ...]
+    used: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was written of a file's pixels, for the TXT and the terminal."""
+
+    outputs: tuple[Path, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    remark: str = ""
+
+
+# --- Sources --------------------------------------------------------------------------------------
+
+
+def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
+    """Yield every file below *inputs*, folder by folder in sorted order, with its settled name.
+
+    Equal relative folders of several inputs are taken together, so names settle the same way
+    whatever the order of the inputs, and a folder's files come out before the next one is read.
+    """
+    folders = sorted({path for path in inputs if path.is_dir()})
+    named = sorted({path for path in inputs if not path.is_dir()})
+    pending: list[tuple[PurePath, list[Path], list[Path]]] = [(PurePath(), folders, named)]
+    resolved_output = output.resolve()
+    while pending:
+        relative, folders, named = pending.pop()
+        files = [(path, True) for path in named]
+        subfolders: dict[str, list[Path]] = {}
+        for folder in folders:
+            try:
+                entries = list(os.scandir(folder))
+            except OSError as error:
+                reason = f"the folder cannot be read ({error.strerror})"
+                yield Source(folder, output / relative, folder.name, problem=reason)
+                continue
+            for entry in entries:
+                path = folder / entry.name
+                if not entry.is_dir():
+                    files.append((path, False))
+                elif is_new_folder(entry, folder) and path.resolve() != resolved_output:
+                    subfolders.setdefault(entry.name, []).append(path)
+        yield from settle_names(files, output / relative)
+        pending += [(relative / name, subfolders[name], []) for name in sorted(subfolders)[::-1]]
+
+
+def is_new_folder(entry: os.DirEntry[str], parent: Path) -> bool:
+    """Tell whether walking *entry* leads anywhere new: a link to a folder above it does not."""
+    return not (entry.is_symlink() and parent.resolve().is_relative_to(Path(entry.path).resolve()))
+
+
+def settle_names(files: Sequence[tuple[Path, bool]], folder: Path) -> Iterator[Source]:
+    """Give each of *files* (path, named) a name of its own in *folder*, whatever their order.
+
+    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
+    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`.
+    """
+    given = {path.absolute(): (path, named) for path, named in sorted(files)}
+    in_place = folder.resolve() in {parent.resolve() for parent in {path.parent for path in given}}
+    taken: set[str] = set()
+    for path in sorted(given, key=lambda path: (path.name, path)):
+        stem = path.stem if path.suffix.lower() in DICOM_SUFFIXES else path.name
+        candidates = chain((stem, path.name), (f"{path.name}-{number}" for number in count(2)))
+        name = next(
+            name
+            for name in candidates
+            if name.casefold() not in taken
+            and not (in_place and would_overwrite_dicom(folder, name))
+        )
+        taken.add(name.casefold())
+        yield Source(given[path][0], folder, name, given[path][1])
+
+
+def would_overwrite_dicom(folder: Path, name: str) -> bool:
+    """Tell whether an output called *name* would replace a DICOM file (output beside the input)."""
+    for suffix in OUTPUT_SUFFIXES:
+        path = folder / (name + suffix)
+        if path.is_file():
+            with path.open("rb") as file:
+                if is_dicom(file):
+                    return True
+    return False
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[BinaryIO]:
+    """Open *source* for reading; only a regular file is opened, for a pipe would never end."""
+    if source.problem:
+        raise ConversionError(source.problem)
+    if source.path.exists() and not source.path.is_file():
+        raise NotDicomError("not a regular file")
+    with source.path.open("rb") as file:
+        yield file
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def is_dicom(file: BinaryIO) -> bool:
+    """Tell whether *file* begins as DICOM does, with the preamble or with a bare data set."""
+    head = file.read(132)
+    file.seek(0)
+    return head[128:132] == b"DICM" or begins_data_set(head)
+
+
+def begins_data_set(head: bytes) -> bool:
+    """Tell whether *head* is a first element of group 2 or 8, in any encoding (no preamble)."""
+    if len(head) < 8:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(f"{order}HH", head[:4])
+        tag = group << 16 | element
+        known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
+        if group in (0x0002, 0x0008) and known:
+            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= MAX_FIRST_LENGTH
+            return implicit or head[4:6].decode("latin-1") in STANDARD_VR
+    return False
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Parse *file* around its pixels: every element before and after them, and where they lie.
+
+    Raises `NotDicomError`, and `ConversionError` where there is no data set.
+    """
+    if not is_dicom(file):
+        raise NotDicomError("not a DICOM file")
+    file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+    transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
+    if transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
+        file = inflated(file)
+    transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
+    implicit = transfer_syntax == uid.ImplicitVRLittleEndian
+    little = transfer_syntax != uid.ExplicitVRBigEndian
+    data_set = read_dataset(
+        file, implicit, little, stop_when=lambda tag, _vr, _length: tag in PIXEL_DATA_TAGS
+    )
+    if not data_set:
+        raise ConversionError("the file ends before its data set begins")
+    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little)
+    if pixels and pixels.whole:
+        charset = data_set.original_character_set
+        after = partial(read_dataset, file, implicit, little, parent_encoding=charset)
+        rest = after(stop_when=lambda tag, _vr, _length: tag <= max(PIXEL_DATA_TAGS))
+        data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+    return Header(file, meta, data_set, pixels, transfer_syntax)
+
+
+def truncated_element(data_set: Dataset) -> str:
+    """Return which element the file ends in the middle of, "" where its last one is whole."""
+    last = data_set.get_item(max(data_set.keys()))
+    if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
+        return ""
+    return tag_text(last.tag) if len(last.value or b"") < last.length else ""
+
+
+def guessed_transfer_syntax(file: BinaryIO) -> UID:
+    """Return the uncompressed syntax that the first element of the data set is written in."""
+    start = file.tell()
+    head = file.read(8)
+    file.seek(start)
+    warn("no transfer syntax is declared, it was taken from the first element")
+    if head[4:6].decode("latin-1") not in STANDARD_VR:
+        return uid.ImplicitVRLittleEndian
+    big = struct.unpack("<H", head[:2])[0] >= 0x0400
+    return uid.ExplicitVRBigEndian if big else uid.ExplicitVRLittleEndian
+
+
+def inflated(file: BinaryIO) -> BinaryIO:
+    """Return the deflated data set that follows in *file*, with or without zlib's header (A.5)."""
+    deflated = file.read()
+    for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
+        inflate = zlib.decompressobj(window_bits)
+        try:
+            data = inflate.decompress(deflated, MAX_INFLATED_BYTES)
+        except zlib.error:
+            continue
+        if inflate.unconsumed_tail:
+            raise ConversionError(f"the data set inflates to more than {MAX_INFLATED_BYTES} bytes")
+        return BytesIO(data)
+    raise ConversionError("the deflated data set is damaged")
+
+
+def locate_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelLocation | None:
+    """Return where the pixel data element that *file* stands at lies, and step over its value."""
+    order = "<" if little else ">"
+    head = file.read(8)
+    if len(head) < 8:
+        return None
+    group, element, length = struct.unpack(f"{order}HHL", head)
+    vr = "OW"
+    if not implicit:
+        vr = head[4:6].decode("latin-1")
+        long_form = vr in EXPLICIT_VR_LENGTH_32
+        raw_length = file.read(4).rjust(4, b"\0") if long_form else head[6:8]
+        length = int.from_bytes(raw_length, "little" if little else "big")
+    keyword = PIXEL_DATA_TAGS.get(group << 16 | element)
+    if keyword is None:  # the data set ended for another reason
+        return None
+    offset = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    if length == UNDEFINED_LENGTH:
+        file.seek(offset)
+        fragments, whole = step_over_items(file, order, end)
+        return PixelLocation(keyword, vr, offset, file.tell() - offset, fragments, whole)
+    whole = offset + length <= end
+    file.seek(min(offset + length, end))
+    return PixelLocation(keyword, vr, offset, file.tell() - offset, None, whole)
+
+
+def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, bool]:
+    """Step over encapsulated items (PS3.5 A.4); return how many fragments, and if all is there."""
+    items = 0
+    while len(head := file.read(8)) == 8:
+        group, element, length = struct.unpack(f"{order}HHL", head)
+        tag = group << 16 | element
+        if tag == SEQUENCE_DELIMITER_TAG:
+            return max(items - 1, 0), True
+        if tag != ITEM_TAG or length > end - file.tell():
+            break
+        file.seek(length, os.SEEK_CUR)
+        items += 1
+    return max(items - 1, 0), False
+
+
+def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
+    """Return the undecoded value of an element, None where it is absent or already decoded."""
+    element = data_set.get_item(tag) if tag in data_set else None
+    value = element.value if element is not None else None
+    return value if isinstance(value, bytes) else None
+
+
+def numbers(data_set: Dataset, keyword: str) -> tuple[float, ...]:
+    """Return the numeric values of an element; () where it is absent, empty or not numbers.
+
+    Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of.
+    """
+    tag = Tag(keyword)
+    if tag not in data_set:
+        return ()
+    try:
+        raw = raw_bytes(data_set, tag)
+        if raw is not None and dictionary_VR(tag) in ("DS", "IS"):
+            values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
+            found = tuple(float(value) for value in values if value.strip())
+        else:
+            found = tuple(float(value) for value in listed(data_set[tag].value))
+    except UNREADABLE as error:
+        warn(f"{keyword} is not a number and was left out ({type(error).__name__})")
+        return ()
+    return found if all(map(math.isfinite, found)) else ()
+
+
+def number(data_set: Dataset, keyword: str) -> float | None:
+    """Return the first numeric value of an element, or None."""
+    return next(iter(numbers(data_set, keyword)), None)
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the values of an element as a list; a person name is one value though it iterates."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, MutableSequence) else [value]
+
+
+def text(data_set: Dataset, keyword: str) -> str:
+    """Return an element as text, several values joined by a backslash; "" where it is absent."""
+    try:
+        value = data_set.get(keyword)
+    except UNREADABLE:
+        return ""
+    return "\\".join(str(part) for part in listed(value) if not isinstance(part, bytes)).strip()
+
+
+def sequence(data_set: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence; empty where it is absent or not a sequence."""
+    value = data_set.get(keyword)
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
+
+
+def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
+    """Return where *frame*'s attributes of a *macro* sequence stand (PS3.3 C.7.6.16).
+
+    The frame's own functional group, else the shared one, else the data set itself.
+    """
+    per_frame = sequence(data_set, "PerFrameFunctionalGroupsSequence")
+    groups = [
+        *per_frame[frame : frame + 1],
+        *sequence(data_set, "SharedFunctionalGroupsSequence")[:1],
+    ]
+    for group in groups:
+        if items := sequence(group, macro):
+            return items[0]
+    return data_set
+
+
+def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
+    """Read the Image Pixel module; what is missing is filled in with a warning where that is safe.
+
+    Raises `ConversionError` where the size is missing or absurd.
+    """
+    rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
+    if rows <= 0 or columns <= 0:
+        raise ConversionError(f"{'Columns' if rows > 0 else 'Rows'} is missing or 0")
+    float_bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(pixels.keyword)
+    samples = integer(ds, "SamplesPerPixel", 1)
+    if samples not in (1, 3):
+        raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
+    allocated = float_bits or integer(ds, "BitsAllocated", 8)
+    if allocated not in (1, 8, 16, 32, 64):
+        raise ConversionError(f"Bits Allocated is {allocated}: only 1, 8, 16, 32, 64 can be read")
+    stored = float_bits or bounded(ds, "BitsStored", 1, allocated, default=allocated)
+    high_bit = stored - 1 if float_bits else bounded(ds, "HighBit", stored - 1, allocated - 1)
+    image = ImagePixel(
+        rows=rows,
+        columns=columns,
+        number_of_frames=max(integer(ds, "NumberOfFrames"), 1),
+        samples_per_pixel=samples,
+        photometric_interpretation=photometric_interpretation(ds, samples),
+        bits_allocated=allocated,
+        bits_stored=stored,
+        high_bit=high_bit,
+        pixel_representation=integer(ds, "PixelRepresentation") & 1,
+        planar_configuration=integer(ds, "PlanarConfiguration") & 1,
+    )
+    if image.frame_bits > MAX_FRAME_BYTES * 8:
+        raise ConversionError(f"declares {columns} x {rows} pixels: too many for memory")
+    return image
+
+
+def integer(ds: Dataset, keyword: str, default: int = 0) -> int:
+    """Return an element as an int; if missing *default*, with a warning unless that is 0."""
+    value = number(ds, keyword)
+    if value is None and default:
+        warn(f"{dictionary_description(keyword)} is missing, taken as {default}")
+    return default if value is None else int(value)
+
+
+def bounded(ds: Dataset, keyword: str, low: int, high: int, *, default: int | None = None) -> int:
+    """Return an element as an int in *low*..*high*, else *default* (*low*) with a warning."""
+    fallback = low if default is None else default
+    value = integer(ds, keyword, fallback)
+    if low <= value <= high:
+        return value
+    warn(f"{dictionary_description(keyword)} is {value}, taken as {fallback}")
+    return fallback
+
+
+def photometric_interpretation(data_set: Dataset, samples_per_pixel: int) -> str:
+    """Return (0028,0004), or what fits *samples_per_pixel* where it is missing or unknown."""
+    declared = text(data_set, "PhotometricInterpretation").upper()
+    monochrome = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    if declared in (monochrome if samples_per_pixel == 1 else COLOR_INTERPRETATIONS):
+        return declared
+    assumed = "MONOCHROME2" if samples_per_pixel == 1 else "RGB"
+    shown = printable(declared[:16]) or "missing"
+    warn(
+        f"Photometric Interpretation is {shown} with {samples_per_pixel} samples a pixel, "
+        f"taken as {assumed}"
+    )
+    return assumed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFrames:
+    """The frames of one file as (stored, photometric interpretation), decoded on each iteration.
+
+    *stored* is (rows, columns) or (rows, columns, 3) in native byte order, no bit masked and no
+    color converted. Only one frame is in memory at a time.
+    """
+
+    header: Header
+    pixels: PixelLocation
+    image: ImagePixel
+
+    def __iter__(self) -> Iterator[StoredFrame]:
+        """Yield as many frames as declared; raise `ConversionError` where there are fewer."""
+        declared, found = self.image.number_of_frames, 0
+        for stored, properties in islice(self._decoded(), declared):
+            found += 1
+            native = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+            yield native, str(properties["photometric_interpretation"])
+        if found < declared:
+            raise ConversionError(f"holds {found} of the {declared} frames it declares")
+
+    def _decoded(self) -> Iterator[tuple[Array, dict[str, str | int]]]:
+        file = self.header.file
+        file.seek(self.pixels.offset)
+        decoder = frame_decoder(self.header.transfer_syntax)
+        tables = [raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES]
+        options: dict[str, Any] = asdict(self.image) | {
+            "pixel_keyword": self.pixels.keyword,
+            "pixel_vr": self.pixels.vr,
+            "extended_offsets": tuple(tables) if all(tables) else None,
+            "correct_unused_bits": False,  # the tables mask by High Bit, once for all frames
+            "raw": True,
+            "view_only": True,
+        }
+        if self.pixels.fragments is not None:
+            yield from decoder.iter_array(file, **options)
+            return
+        for index in range(self.image.number_of_frames):
+            # A runner of its own for each frame: pydicom's `iter_array` forgets after the first
+            # that YBR_FULL_422 is stored in two thirds of the bytes.
+            yield decoder.as_array(file, index=index, validate=False, **options)
+
+
+def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
+    """Return the frames of a file after checking that it can hold them.
+
+    Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
+    """
+    syntax, frames = header.transfer_syntax, image.number_of_frames
+    native = syntax in NATIVE_SYNTAXES
+    if not native and syntax not in (*IMAGECODECS_SYNTAXES, uid.RLELossless):
+        raise ConversionError(f"the transfer syntax is not decoded: {syntax.name}")
+    if native != (pixels.fragments is None):
+        raise ConversionError(
+            f"the pixels are not stored as the transfer syntax says: {syntax.name}"
+        )
+    if native and pixels.length * 8 < image.frame_bits * frames:
+        times = f"{frames} frames of " if frames > 1 else ""
+        size = f"{times}{image.columns} x {image.rows} pixels"
+        raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
+    if not pixels.whole:
+        raise ConversionError("the file ends inside its pixel data: it is truncated")
+    if pixels.fragments is not None and pixels.fragments < frames:
+        raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
+    return StoredFrames(header, pixels, image)
+
+
+@cache
+def frame_decoder(transfer_syntax: UID) -> Decoder:
+    """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it."""
+    decoder = Decoder(transfer_syntax)
+    if transfer_syntax in IMAGECODECS_SYNTAXES:
+        decoder.add_plugin("imagecodecs", (__name__, "decode_with_imagecodecs"))
+        decoder.add_plugin("pylibjpeg", (__name__, "decode_with_pylibjpeg"))
+    elif transfer_syntax == uid.RLELossless:
+        for plugin, module in (("pylibjpeg", "pylibjpeg"), ("pydicom", "rle")):
+            decoder.add_plugin(plugin, (f"pydicom.pixels.decoders.{module}", "_decode_frame"))
+    return decoder
+
+
+def is_available(transfer_syntax: str) -> bool:
+    """Tell pydicom that this module decodes *transfer_syntax* (part of its plugin interface)."""
+    return transfer_syntax in DECODER_DEPENDENCIES
+
+
+def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Decode one frame with imagecodecs, by what the code stream is whatever the header says.
+
+    A pydicom decoding plugin: components come back as stored, no color is converted but for the
+    transforms that are part of JPEG 2000, and *runner* is told of the sample size.
+    Raises `ConversionError` where the code stream is not whole or not of the header's size.
+    """
+    stream = checked_code_stream(src, runner)
+    if stream == "JPEG":
+        # The same space on both sides keeps libjpeg from converting: pydicom knows what is due.
+        space = "RGB" if runner.samples_per_pixel == 3 else None
+        stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
+    elif stream == "JPEG-LS":
+        stored = imagecodecs.jpegls_decode(src)
+    else:
+        # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
+        stored = imagecodecs.jpeg2k_decode(src)
+        if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
+            runner.set_option("photometric_interpretation", "RGB")
+    samples = (runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ()
+    if stored.shape != (runner.rows, runner.columns, *samples):
+        raise ConversionError(f"the code stream decodes to an array of {stored.shape}")
+    runner.set_option("planar_configuration", 0)
+    runner.set_option("bits_allocated", 8 * stored.dtype.itemsize)
+    return cast(bytearray, np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
+
+
+def decode_with_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Decode one frame with pylibjpeg after the same check: its libjpeg fills gaps too."""
+    checked_code_stream(src, runner)
+    return pylibjpeg._decode_frame(src, runner)
+
+
+def checked_code_stream(src: bytes, runner: DecodeRunner) -> str:
+    """Return which family *src* is, after checking that it is whole and of the header's size.
+
+    Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
+    marker is looked for here.
+    """
+    if src[:2] == b"\xff\xd8":
+        family, rows, columns = jpeg_frame_header(src)
+        if src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
+            raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
+    elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
+        # ITU-T T.800 A.5.1: the reference grid and the image's offset on it.
+        family = "JPEG 2000"
+        x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
+        rows, columns = y1 - y0, x1 - x0
+    else:
+        raise ConversionError("the code stream is neither JPEG, JPEG-LS nor JPEG 2000")
+    if (rows, columns) != (runner.rows, runner.columns):
+        declared = f"{runner.columns} x {runner.rows}"
+        raise ConversionError(f"the code stream is {columns} x {rows}, the header says {declared}")
+    return family
+
+
+def jpeg_frame_header(src: bytes) -> tuple[str, int, int]:
+    """Return ("JPEG" or "JPEG-LS", rows, columns) of a code stream (ITU-T T.81 B.2.2, T.87 C.2.2).
+
+    Raises `ConversionError` where there is no frame header.
+    """
+    at = 2
+    while at + 9 <= len(src):
+        marker, length = struct.unpack(">HH", src[at : at + 4])
+        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
+            return "JPEG", *struct.unpack(">HH", src[at + 5 : at + 9])
+        if marker == 0xFFF7:
+            return "JPEG-LS", *struct.unpack(">HH", src[at + 5 : at + 9])
+        at += 1 if marker == 0xFFFF else 2 + length
+    raise ConversionError("the JPEG code stream has no frame header")
+
+
+def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
+    """Return how long each frame was recorded to last, in seconds, and the attribute that says so.
+
+    PS3.3 C.7.6.5: the vector that Frame Increment Pointer names, Frame Time, display and
+    acquisition rates, frame times. ((), "") where the frames are places and not moments.
+    """
+    # The first increment of the vector is 0 and no gap follows the last frame: it stays as long
+    # as the one before.
+    vector = numbers(ds, "FrameTimeVector")
+    if len(vector) >= frames and "0018,1063" not in text(ds, "FrameIncrementPointer"):
+        gaps = [exact(value) / 1000 for value in vector[1:frames]]
+        if all(gap > 0 for gap in gaps):
+            return (*gaps, gaps[-1]), "Frame Time Vector"
+    for keyword, seconds in RECORDED_RATES.items():
+        value = number(ds, keyword)
+        if value and value > 0:
+            return (seconds(exact(value), frames),) * frames, dictionary_description(keyword)
+    times = frame_times(ds, frames)
+    gaps = [exact((end - start).total_seconds()) for start, end in pairwise(times)]
+    if gaps and all(gap > 0 for gap in gaps):
+        return (*gaps, gaps[-1]), "Frame Reference DateTime"
+    return (), ""
+
+
+def frame_times(ds: Dataset, frames: int) -> list[DT]:
+    """Return when each frame was taken (PS3.3 C.7.6.16.2.2), [] unless all frames say so."""
+    times: list[DT] = []
+    for group in sequence(ds, "PerFrameFunctionalGroupsSequence")[:frames]:
+        for content in sequence(group, "FrameContentSequence")[:1]:
+            moment = text(content, "FrameReferenceDateTime") or text(
+                content, "FrameAcquisitionDateTime"
+            )
+            with suppress(ValueError):
+                times += [DT(moment)] if moment else []
+    return times if len(times) == frames else []
+
+
+def exact(value: float) -> Fraction:
+    """Return the fraction that the decimal digits of *value* spell: 66.7 is 667/10."""
+    return Fraction(repr(value))
+
+
+def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
+    """Decide how long each of *frames* is shown: at *rate* (1/s), or as recorded if it is None."""
+    recorded, origin = recorded_durations(ds, frames)
+    if recorded and not MIN_DURATION <= min(recorded) <= max(recorded) <= MAX_DURATION:
+        warn(f"{origin} is out of all proportion and was left out")
+        recorded = ()
+    steady = (1 / (rate or DEFAULT_FRAME_RATE),) * frames
+    if not recorded:
+        return Timing(steady, f"{shown_rate(steady)} fps; the file records no rate")
+    if rate is None or recorded == steady:
+        return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
+    return Timing(
+        steady,
+        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), "
+        "`--fps auto` keeps it",
+    )
+
+
+def shown_rate(durations: Sequence[Fraction]) -> str:
+    """Return the mean frame rate in 1/s, to two decimals."""
+    mean = f"{float(len(durations) / sum(durations)):.2f}".rstrip("0").rstrip(".")
+    return mean if len(set(durations)) == 1 else f"{mean} (varying)"
+
+
+# --- Grayscale (PS3.3 C.11) -----------------------------------------------------------------------
+
+
+def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
+    """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
+    signed = bool(image.pixel_representation)
+    value = number(data_set, "PixelPaddingValue")
+    if value is None:
+        value = number(data_set, "FloatPixelPaddingValue")
+    padding = None
+    if value is not None:
+        limits = [
+            number(data_set, name)
+            for name in ("PixelPaddingRangeLimit", "FloatPixelPaddingRangeLimit")
+        ]
+        limit = next((found for found in limits if found is not None), value)
+        if signed:  # the elements are often written with the wrong one of SS and US
+            value, limit = (as_signed(end, image.bits_stored) for end in (value, limit))
+        padding = min(value, limit), max(value, limit)
+    return SampleFormat(image.bits_stored, image.high_bit, signed, padding)
+
+
+def as_signed(value: float, bits: int) -> float:
+    """Return *value* in two's complement of *bits* where it was read as unsigned."""
+    return value - (1 << bits) if (1 << (bits - 1)) <= value < (1 << bits) else value
+
+
+def grayscale_transforms(ds: Dataset, image: ImagePixel) -> tuple[GrayscaleTransform, ...]:
+    """Return the transform of each frame; a single one where all frames share theirs."""
+    samples = sample_format(ds, image)
+    # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
+    invert = image.photometric_interpretation == "MONOCHROME1"
+    shape = text(ds, "PresentationLUTShape")
+    if shape in ("IDENTITY", "INVERSE") and (shape == "INVERSE") != invert:
+        warn(
+            f"Presentation LUT Shape {shape} contradicts {image.photometric_interpretation}: "
+            "the shape was followed"
+        )
+        invert = shape == "INVERSE"
+    frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
+    transforms = []
+    for frame in range(frames):
+        voi, origin = voi_of(functional_group(ds, "FrameVOILUTSequence", frame), samples)
+        modality = modality_of(
+            functional_group(ds, "PixelValueTransformationSequence", frame), ds, samples
+        )
+        transforms.append(GrayscaleTransform(samples, modality, voi, origin, invert))
+    return tuple(transforms) if len(set(transforms)) > 1 else (transforms[0],)
+
+
+def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Rescale | LookupTable:
+    """Return the modality step that *group* asks for (PS3.3 C.11.1), identity where it has none."""
+    tables = sequence(group, "ModalityLUTSequence")
+    if tables and text(data_set, "SOPClassUID") not in XRAY_INTENSITY_SOP_CLASSES:
+        return lookup_table(tables[0], "Modality LUT", samples.signed)
+    slope, intercept = number(group, "RescaleSlope"), number(group, "RescaleIntercept")
+    if slope == 0:
+        warn("Rescale Slope is 0, taken as 1")
+        slope = None
+    return Rescale(1.0 if slope is None else slope, intercept or 0.0)
+
+
+def voi_of(group: Dataset, samples: SampleFormat) -> tuple[Window | LookupTable | None, str]:
+    """Return the VOI step that *group* stores, if any, and where it came from (PS3.3 C.11.2).
+
+    The LUT is preferred to windows, the first of each to the rest.
+    """
+    tables = sequence(group, "VOILUTSequence")
+    if tables:
+        signed = samples.signed or (number(group, "RescaleIntercept") or 0) < 0
+        return lookup_table(tables[0], "VOI LUT", signed), f"first of {len(tables)} stored VOI LUTs"
+    windows = stored_windows(group)
+    return (windows[0], f"first of {len(windows)} stored") if windows else (None, "")
+
+
+def stored_windows(group: Dataset) -> list[Window]:
+    """Return the usable windows of *group*; a width that the function forbids is warned of."""
+    centers, widths = numbers(group, "WindowCenter"), numbers(group, "WindowWidth")
+    names = text(group, "WindowCenterWidthExplanation").split("\\")
+    declared = text(group, "VOILUTFunction") or VoiFunction.LINEAR
+    if declared not in list(VoiFunction):
+        warn(f"VOI LUT Function is {printable(declared[:16])}, taken as LINEAR")
+        declared = VoiFunction.LINEAR
+    function = VoiFunction(declared)
+    windows = []
+    for position, (center, width) in enumerate(zip(centers, widths, strict=False)):
+        if width >= 1 or (width > 0 and function != VoiFunction.LINEAR):
+            name = names[position] if position < len(names) else ""
+            windows.append(Window(center, width, function, name))
+        else:
+            warn(f"a window of width {width:g} was left out")
+    return windows
+
+
+def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
+    """Read one LUT item (PS3.3 C.11.1.1); 8-bit entries may sit two to a word."""
+    descriptor, table = words(item, "LUTDescriptor"), words(item, "LUTData")
+    if len(descriptor) < 3 or not len(table):
+        raise ConversionError(f"the {name} is incomplete")
+    entry_count, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
+    if bits <= 8 and len(table) < entry_count <= 2 * len(table):
+        table = table.astype("<u2").view(np.uint8).astype(np.uint16)
+    table = table[:entry_count]
+    if len(table) < entry_count:
+        warn(f"the {name} holds {len(table)} of {entry_count} entries")
+    deepest = max(int(table.max()).bit_length(), 1)
+    if not 1 <= bits <= 16 or deepest > bits:
+        warn(f"the {name} says {bits} bits but holds {deepest}")
+        bits = deepest
+    first = int(as_signed(first, 16)) if signed else first
+    return LookupTable(first, bits, table.astype("<u2").tobytes(), text(item, "LUTExplanation"))
+
+
+def words(data_set: Dataset, keyword: str) -> Array:
+    """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
+    tag = Tag(keyword)
+    if tag not in data_set:
+        return np.empty(0, np.uint16)
+    element = data_set.get_item(tag)
+    value = element.value
+    if isinstance(value, bytes):
+        little = (
+            element.is_little_endian
+            if isinstance(element, RawDataElement)
+            else data_set.is_little_endian
+        )
+        order = ">" if little is False else "<"
+        return np.frombuffer(value[: len(value) & ~1], f"{order}u2").astype(np.uint16)
+    values = numbers(data_set, keyword)
+    return (np.array(values, np.int64) & 0xFFFF).astype(np.uint16)
+
+
+def stored_values(codes: Array, samples: SampleFormat) -> Array:
+    """Take stored values out of decoded words: mask above High Bit, shift, extend the sign.
+
+    PS3.5 8.1.1. Integers come back as int64, floating point as float64.
+    """
+    if codes.dtype.kind == "f":
+        return codes.astype(np.float64)
+    unsigned = codes.view(f"u{codes.dtype.itemsize}").astype(np.int64)
+    shift = samples.high_bit + 1 - samples.bits_stored
+    values = (unsigned >> shift) & ((1 << samples.bits_stored) - 1)
+    if samples.signed:
+        values -= (values >> (samples.bits_stored - 1)) << samples.bits_stored
+    return cast(Array, values)
+
+
+def modality_values(stored: Array, modality: Rescale | LookupTable) -> Array:
+    """Map *stored* values to modality units, float64 (PS3.3 C.11.1)."""
+    if isinstance(modality, Rescale):
+        return stored.astype(np.float64) * modality.slope + modality.intercept
+    return looked_up(stored, modality).astype(np.float64)
+
+
+def looked_up(values: Array, table: LookupTable) -> Array:
+    """Return the uint16 entries of *table* at *values*; its end entries hold beyond the ends."""
+    entries = np.frombuffer(table.entries, "<u2")
+    index = np.clip(np.nan_to_num(np.rint(values - table.first_value)), 0, len(entries) - 1)
+    return cast(Array, entries[index.astype(np.int64)])
+
+
+def voi_values(values: Array, voi: Window | LookupTable) -> Array:
+    """Map modality *values* to 0..1 (float64) through the value-of-interest window or table.
+
+    PS3.3 C.11.2.1.2 (LINEAR sits half a unit off center, width 1 is a threshold), C.11.2.1.3.
+    """
+    if isinstance(voi, LookupTable):
+        return looked_up(values, voi) / ((1 << voi.bits) - 1)
+    center, width = voi.center, voi.width
+    if voi.function == VoiFunction.SIGMOID:
+        with np.errstate(over="ignore"):
+            return cast(Array, 1 / (1 + np.exp(-4 * (values - center) / width)))
+    if voi.function == VoiFunction.LINEAR:
+        center, width = center - 0.5, width - 1
+    if width == 0:
+        return (values > center).astype(np.float64)
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
+    """Map *stored* values to display levels 0..1 (float64); padding and NaN are shown as black."""
+    if transform.voi is None:
+        raise ValueError("the VOI step is still open")
+    values = modality_values(stored, transform.modality)
+    levels = voi_values(values, transform.voi)
+    if transform.invert:
+        levels = 1 - levels
+    levels[padding_mask(stored, transform.samples) | np.isnan(levels)] = 0
+    return levels
+
+
+def padding_mask(stored: Array, samples: SampleFormat) -> Array:
+    """Return where *stored* values are padding (PS3.3 C.7.5.1.1.2)."""
+    if samples.padding is None:
+        return np.zeros(stored.shape, bool)
+    low, high = samples.padding
+    return cast(Array, (stored >= low) & (stored <= high))
+
+
+def quantized(levels: Array, bits: int) -> Array:
+    """Round levels 0..1 once, to uint8 or uint16."""
+    top = (1 << bits) - 1
+    return cast(Array, np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
+
+
+@lru_cache(maxsize=64)
+def display_table(transform: GrayscaleTransform, itemsize: int, bits: int) -> Array:
+    """Return the whole grayscale pipeline as a table over every word of *itemsize* (1 or 2) bytes.
+
+    Words index by bit pattern, so signed data needs no branch.
+    """
+    codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
+    return quantized(gray_levels(stored_values(codes, transform.samples), transform), bits)
+
+
+def gray_picture(stored: Array, transform: GrayscaleTransform, bits: int) -> Array:
+    """Render *stored* (rows, columns) as uint8 or uint16: a look-up, or arithmetic over 16 bits."""
+    if is_tabled(stored):
+        table = display_table(transform, stored.dtype.itemsize, bits)
+        return cast(Array, cv2.LUT(stored.view(f"u{stored.dtype.itemsize}"), table))
+    return quantized(gray_levels(stored_values(stored, transform.samples), transform), bits)
+
+
+def is_tabled(stored: Array) -> bool:
+    """Tell whether the words of *stored* are few enough for a table over all of them."""
+    return stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+
+
+def modality_range(
+    frames: Iterable[StoredFrame], transforms: Sequence[GrayscaleTransform]
+) -> tuple[float, float] | None:
+    """Return the least and the greatest modality value of all frames without padding, if any."""
+    ends: list[float] = []
+    present = np.zeros(0, bool)
+    last = transforms[0]
+    for index, (stored, _) in enumerate(frames):
+        transform, size = transforms[index % len(transforms)], 1 << 8 * stored.dtype.itemsize
+        if not is_tabled(stored):
+            ends += ends_without_padding(stored, transform)
+            continue
+        if transform != last or len(present) != size:
+            ends += ends_of_present(present, last)
+            present, last = np.zeros(size, bool), transform
+        present[stored.view(f"u{stored.dtype.itemsize}").ravel()] = True
+    ends += ends_of_present(present, last)
+    return (min(ends), max(ends)) if ends else None
+
+
+def ends_of_present(present: Array, transform: GrayscaleTransform) -> list[float]:
+    """Return what `ends_without_padding` does for the words that *present* marks."""
+    codes = np.flatnonzero(present).astype(np.uint8 if len(present) == 256 else np.uint16)
+    return ends_without_padding(codes, transform)
+
+
+def ends_without_padding(codes: Array, transform: GrayscaleTransform) -> list[float]:
+    """Return [least, greatest] modality value of *codes*, [] if all are padding or not finite."""
+    stored = stored_values(codes, transform.samples)
+    values = modality_values(stored[~padding_mask(stored, transform.samples)], transform.modality)
+    values = values[np.isfinite(values)]
+    return [float(values.min()), float(values.max())] if values.size else []
+
+
+def full_window(low: float, high: float) -> Window:
+    """Return the window that spreads *low*..*high* over all levels; a single value is black."""
+    if low == high:
+        return Window(low + 1, 1, VoiFunction.LINEAR)
+    return Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
+
+
+def settled_transforms(
+    transforms: tuple[GrayscaleTransform, ...], frames: Iterable[StoredFrame]
+) -> tuple[GrayscaleTransform, ...]:
+    """Give the transforms that have no VOI step the window of min-max over all *frames*.
+
+    The same for all frames, so a clip does not flicker. A stored window under which the whole clip
+    would be one uniform black or white is replaced too, with a warning.
+    """
+    origin = "min-max of all pixels without padding, for the file stores no window"
+    if all(transform.voi for transform in transforms):
+        if not all(
+            is_blank(stored, transforms[i % len(transforms)])
+            for i, (stored, _) in enumerate(frames)
+        ):
+            return transforms
+        origin = (
+            "min-max of all pixels without padding, for the stored window shows nothing of them"
+        )
+    ends = modality_range(frames, transforms)
+    blank_anyway = ends is None or ends[0] == ends[1]
+    if blank_anyway and transforms[0].voi:
+        return transforms
+    if transforms[0].voi:
+        warn("the stored window shows nothing of the picture: min-max was used")
+    voi = full_window(*ends) if ends else full_window(0, 0)
+    return tuple(replace(transform, voi=voi, voi_origin=origin) for transform in transforms)
+
+
+def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
+    """Tell whether *stored* comes out as one uniform black or white."""
+    low, high, _, _ = cv2.minMaxLoc(gray_picture(stored, transform, 8))
+    return low == high and low in (0, 255)
+
+
+# --- Color, and the renderer ----------------------------------------------------------------------
+
+# PS3.3 C.7.6.3.1.2, full range and ITU-R BT.601 studio range; rows give R, G, B from Y, Cb, Cr.
+YBR_FULL_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
+YBR_PARTIAL_TO_RGB = tuple(
+    (row[0] * 255 / 219, row[1] * 255 / 224, row[2] * 255 / 224) for row in YBR_FULL_TO_RGB
+)
+
+
+def palette_of(data_set: Dataset, image: ImagePixel) -> Palette:
+    """Read the Palette Color Lookup Table module (PS3.3 C.7.9).
+
+    Raises `ConversionError` where a table is missing.
+    """
+    samples = sample_format(data_set, image)
+    channels = []
+    for color in ("Red", "Green", "Blue"):
+        descriptor = words(data_set, f"{color}PaletteColorLookupTableDescriptor")
+        table = words(data_set, f"{color}PaletteColorLookupTableData")
+        if len(descriptor) < 3 or not len(table):
+            raise ConversionError(f"the {color} Palette Color Lookup Table is missing")
+        entries = int(descriptor[0]) or 65536
+        if len(table) < entries <= 2 * len(table):  # 8-bit entries, two to a word
+            table = table.astype("<u2").view(np.uint8).astype(np.uint16)
+        channels.append(table[:entries])
+    first = int(words(data_set, "RedPaletteColorLookupTableDescriptor")[1])
+    bits, channels = palette_depth(channels)
+    red, green, blue = (channel.astype("<u2").tobytes() for channel in channels)
+    return Palette(
+        samples, int(as_signed(first, 16)) if samples.signed else first, bits, red, green, blue
+    )
+
+
+def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
+    """Return 8 and the 8-bit entries where that is all the tables hold, else 16 and the entries.
+
+    The descriptor cannot be trusted: 8-bit values stand in either byte of the entries, or in both.
+    """
+    low = [channel & 0xFF for channel in channels]
+    high = [channel >> 8 for channel in channels]
+    if not any(channel.any() for channel in high):
+        return 8, low
+    repeated = all(np.array_equal(a, b) for a, b in zip(low, high, strict=True))
+    if repeated or not any(channel.any() for channel in low):
+        return 8, high
+    return 16, list(channels)
+
+
+@lru_cache(maxsize=8)
+def palette_tables(palette: Palette, itemsize: int, bits: int) -> tuple[Array, Array, Array]:
+    """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold."""
+    codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
+    index = stored_values(codes, palette.samples) - palette.first_value
+    tables = []
+    for channel in (palette.red, palette.green, palette.blue):
+        entries = np.frombuffer(channel, "<u2")
+        levels = entries[np.clip(index, 0, len(entries) - 1)] / ((1 << palette.bits) - 1)
+        tables.append(quantized(levels, bits))
+    return tables[0], tables[1], tables[2]
+
+
+def palette_picture(stored: Array, palette: Palette, bits: int) -> Array:
+    """Render *stored* (rows, columns) through *palette* as RGB (rows, columns, 3)."""
+    if not is_tabled(stored):
+        raise ConversionError(
+            f"a palette over {8 * stored.dtype.itemsize}-bit pixels cannot be shown"
+        )
+    codes = stored.view(f"u{stored.dtype.itemsize}")
+    tables = palette_tables(palette, stored.dtype.itemsize, bits)
+    return cast(Array, cv2.merge([cv2.LUT(codes, table) for table in tables]))
+
+
+def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: int) -> Array:
+    """Render *stored* (rows, columns, 3) of RGB or a YBR space as RGB of uint8 or uint16."""
+    if stored.dtype.itemsize == 1 and samples.bits_stored == 8 and bits == 8:
+        picture = stored.view(np.uint8)
+    else:
+        levels = stored_values(stored, samples) / ((1 << samples.bits_stored) - 1)
+        picture = quantized(np.clip(levels, 0, 1), bits)
+    if photometric == "RGB":
+        return picture
+    return ybr_to_rgb(picture, partial="PARTIAL" in photometric)
+
+
+def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
+    """Convert (rows, columns, 3) Y, Cb, Cr of uint8 or uint16 to RGB (PS3.3 C.7.6.3.1.2)."""
+    unit = 1 << (8 * picture.dtype.itemsize - 8)
+    matrix = np.array(YBR_PARTIAL_TO_RGB if partial else YBR_FULL_TO_RGB)
+    offset = np.array([16 if partial else 0, 128, 128]) * unit
+    affine = np.column_stack([matrix, -matrix @ offset])
+    return cast(Array, cv2.transform(picture, affine))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to show every frame of a file, in *bits* a sample.
+
+    *grayscale* holds a transform for each frame or one for all; color has neither it nor *palette*.
+    """
+
+    bits: int
+    samples: SampleFormat
+    grayscale: tuple[GrayscaleTransform, ...] = ()
+    palette: Palette | None = None
+
+
+def look_of(ds: Dataset, image: ImagePixel, frames: Iterable[StoredFrame], bits: int) -> Look:
+    """Decide how to show *frames*, gray in *bits* a sample, color in as many as it holds."""
+    samples = sample_format(ds, image)
+    if image.photometric_interpretation == "PALETTE COLOR":
+        palette = palette_of(ds, image)
+        return Look(min(bits, palette.bits), samples, palette=palette)
+    if image.samples_per_pixel > 1:
+        return Look(bits if image.bits_stored > 8 else 8, samples)
+    return Look(bits, samples, settled_transforms(grayscale_transforms(ds, image), frames))
+
+
+def render(look: Look, index: int, stored: Array, photometric: str) -> Array:
+    """Render frame *index*: (rows, columns) gray or (rows, columns, 3) RGB, uint8 or uint16."""
+    if look.grayscale:
+        return gray_picture(stored, look.grayscale[index % len(look.grayscale)], look.bits)
+    if look.palette:
+        return palette_picture(stored, look.palette, look.bits)
+    return rgb_picture(stored, photometric, look.samples, look.bits)
+
+
+def described_window(look: Look) -> str:
+    """Say in words what the gray levels of *look* come from."""
+    if not look.grayscale:
+        return ""
+    transform = look.grayscale[0]
+    if isinstance(transform.voi, Window):
+        voi = transform.voi
+        name = f' "{printable(voi.explanation)}"' if voi.explanation else ""
+        levels = f"center {voi.center:g}, width {voi.width:g}, {voi.function}{name}"
+    else:
+        levels = "a table"
+    several = ", other frames have their own" if len(look.grayscale) > 1 else ""
+    inverted = ", inverted" if transform.invert else ""
+    return f"{levels}{inverted} ({transform.voi_origin}{several})"
+
+
+# --- Metadata text --------------------------------------------------------------------------------
+
+BINARY_SHOWN = 32
+VALUES_SHOWN = 64
+SUMMARY = (
+    ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
+                 ("Sex", "PatientSex"))),
+    ("STUDY", (("Date", "StudyDate"), ("Time", "StudyTime"), ("Description", "StudyDescription"),
+               ("Series", "SeriesDescription"), ("Modality", "Modality"))),
+    ("EQUIPMENT", (("Manufacturer", "Manufacturer"), ("Model", "ManufacturerModelName"),
+                   ("Institution", "InstitutionName"))),
+)  # fmt: skip
+
+
+def printable(value: str) -> str:
+    """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
+    if value.isprintable():
+        return value
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in value)
+
+
+def metadata_text(
+    header: Header, name: str, facts: Sequence[Fact], notes: Sequence[str]
+) -> Iterator[str]:
+    """Yield the lines of the TXT: a summary a person can read, then every element of the file.
+
+    *facts* say how the picture was shown, *notes* are the warnings.
+    """
+    ds = header.data_set
+    yield f"DICOM file {printable(name)}, described by dicom_converter {__version__}"
+    for title, rows in SUMMARY:
+        yield from ("", title)
+        for label, keyword in rows:
+            yield f"  {label:<14} {readable(keyword, text(ds, keyword)) or '-'}"
+    yield from ("", "IMAGE")
+    kind = UID(text(ds, "SOPClassUID")).name or "-"
+    syntax = header.transfer_syntax.name
+    for label, value in (("Kind", printable(kind)), *facts, ("Encoding", printable(syntax))):
+        yield f"  {label:<14} {value}"
+    for note in notes:
+        yield f"  {'Note':<14} {printable(note)}"
+    yield from ("", "ELEMENTS", "(group,element) VR Name = value")
+    yield from element_lines(header.file_meta, "")
+    yield from element_lines(ds, "", header.pixels)
+
+
+def readable(keyword: str, value: str) -> str:
+    """Return *value* of the element *keyword* as a person writes names, dates and times."""
+    if keyword.endswith("Name"):
+        value = " = ".join(group.replace("^", " ").strip() for group in value.split("=") if group)
+    if keyword.endswith("Date") and re.fullmatch(r"\d{8}", value):
+        value = f"{value[:4]}-{value[4:6]}-{value[6:]}"
+    if keyword.endswith("Time") and re.match(r"\d{4}", value):
+        value = ":".join((value[:2], value[2:4], value[4:6])).rstrip(":")
+    return printable(value)
+
+
+def element_lines(
+    data_set: Dataset, indent: str, pixels: PixelLocation | None = None
+) -> Iterator[str]:
+    """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
+    pixel_tag = Tag(pixels.keyword) if pixels else None
+    for tag in sorted([*data_set.keys(), *([pixel_tag] if pixel_tag else [])]):
+        if tag == pixel_tag and pixels:
+            parts = "" if pixels.fragments is None else f" in {pixels.fragments} fragments"
+            name = dictionary_description(tag)
+            yield f"{indent}{tag_text(tag)} {pixels.vr} {name} = <{pixels.length} bytes{parts}>"
+            continue
+        try:
+            element = data_set[tag]
+            value = element.value
+        except UNREADABLE:
+            raw = data_set.get_item(tag)
+            content = raw.value if isinstance(raw.value, bytes) else b""
+            yield f"{indent}{tag_text(tag)} ?? = {shown_bytes(content)} (not of its type)"
+            continue
+        start = f"{indent}{tag_text(tag)} {element.VR} {element_name(element)} ="
+        if element.VR == "SQ":
+            yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
+            for position, item in enumerate(value, 1):
+                yield f"{indent}  item {position}"
+                yield from element_lines(item, indent + "    ")
+        else:
+            yield f"{start} {element_text(element)}".rstrip()
+
+
+def tag_text(tag: BaseTag) -> str:
+    """Return *tag* as (gggg,eeee)."""
+    return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
+
+
+def element_name(element: DataElement) -> str:
+    """Return the name of an element, in brackets where it is a private one."""
+    return printable(element.name) if element.keyword or element.tag.is_private else "Unknown"
+
+
+def element_text(element: DataElement) -> str:
+    """Return the value of an element on one line: text escaped, long binary values counted."""
+    if isinstance(element.value, bytes):
+        return shown_bytes(element.value)
+    values = listed(element.value)
+    if element.VR == "UI":
+        return "\\".join(named_uid(str(value)) for value in values)
+    cut = len(values) > VALUES_SHOWN and element.VR not in STR_VR
+    shown = printable("\\".join(str(value) for value in (values[:VALUES_SHOWN] if cut else values)))
+    return f"{shown}\\... ({len(values)} values)" if cut else shown
+
+
+def named_uid(value: str) -> str:
+    """Return a UID, with its name in brackets where it has one."""
+    name = UID(value).name
+    return printable(value if name == value else f"{value} [{name}]")
+
+
+def shown_bytes(value: bytes) -> str:
+    """Return text where *value* is plain ASCII, else its length and first bytes in hexadecimal."""
+    stripped = value.rstrip(b" \0")
+    if (
+        stripped
+        and all(32 <= byte < 127 for byte in stripped[: 1 << 12])
+        and len(stripped) <= 1 << 12
+    ):
+        return stripped.decode("ascii")
+    shown = value[:BINARY_SHOWN].hex(" ")
+    return (
+        f"<{len(value)} bytes: {shown}{' ...' if len(value) > BINARY_SHOWN else ''}>"
+        if value
+        else ""
+    )
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+_part_numbers = count()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of *path*: moved into place if the block ends well, or removed."""
+    host = re.sub(r"\W", "", socket.gethostname())[:32]
+    part = path.with_name(f"{TEMPORARY_PREFIX}{host}-{os.getpid()}-{next(_part_numbers)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def remove_stale_parts(folder: Path) -> None:
+    """Remove what runs of this machine left in *folder* when they were killed."""
+    host = re.sub(r"\W", "", socket.gethostname())[:32]
+    for part in folder.glob(f"{TEMPORARY_PREFIX}{host}-*.part"):
+        owner = part.name.removeprefix(f"{TEMPORARY_PREFIX}{host}-").partition("-")[0]
+        if owner.isdecimal() and not is_running(int(owner)):
+            part.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Tell whether *process* runs; on Windows, where asking would interrupt it, only we do."""
+    if process == os.getpid() or os.name == "nt":
+        return process == os.getpid()
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def write_png(path: Path, picture: Array, pixels_per_meter: int = 0) -> None:
+    """Write *picture*, uint8 or uint16, (rows, columns) or (rows, columns, 3), as a PNG.
+
+    Sub filter in NumPy and deflate by ISA-L. *pixels_per_meter* goes into pHYs where it is not 0.
+    """
+    rows, columns = picture.shape[:2]
+    step = picture.dtype.itemsize * (picture.shape[2] if picture.ndim == 3 else 1)
+    big_endian = np.ascontiguousarray(picture, picture.dtype.newbyteorder(">"))
+    samples = big_endian.reshape(rows, -1).view(np.uint8)
+    filtered = np.empty((rows, 1 + columns * step), np.uint8)
+    filtered[:, 0] = 1  # Sub
+    filtered[:, 1 : 1 + step] = samples[:, :step]
+    np.subtract(samples[:, step:], samples[:, :-step], out=filtered[:, 1 + step :])
+    color_type = 2 if picture.ndim == 3 else 0
+    ihdr = struct.pack(">LLBBBBB", columns, rows, 8 * picture.dtype.itemsize, color_type, 0, 0, 0)
+    physical = struct.pack(">LLB", pixels_per_meter, pixels_per_meter, 1)
+    chunks = [
+        (b"IHDR", ihdr),
+        (b"pHYs", physical),
+        (b"IDAT", isal_zlib.compress(filtered, 2)),
+        (b"IEND", b""),
+    ]
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, data in chunks:
+            if kind != b"pHYs" or pixels_per_meter:
+                file.write(struct.pack(">L", len(data)) + kind)
+                file.write(data)
+                file.write(struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
+
+
+def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
+    """Return durations in units of *time_base*, each rounded so that the sum so far is right."""
+    ends = [round(end / time_base) for end in accumulate(durations)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
+    """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as a GIF that loops forever.
+
+    Gray keeps all 256 levels. Color gets an adaptive palette, made anew when a frame needs it.
+    """
+    import av
+
+    time_base = Fraction(1, 100)
+    shortest = int(MIN_GIF_DURATION / time_base)
+    delays = [max(delay, shortest) for delay in ticks(timing.durations, time_base)]
+    starts = [0, *accumulate(delays)]
+    length_of = dict(zip(starts, delays, strict=False))
+    with av.open(str(path), "w", format="gif", options={"loop": "0"}) as container:
+        stream: Any = None
+        quantize = PaletteMaker()
+        for start, picture in zip(starts, pictures, strict=False):
+            gray = picture.ndim == 2
+            if stream is None:
+                stream = container.add_stream("gif")
+                stream.height, stream.width = picture.shape[:2]
+                stream.pix_fmt = "gray" if gray else "pal8"
+                stream.time_base = stream.codec_context.time_base = time_base
+            if gray:
+                frame = av.VideoFrame.from_ndarray(picture, format="gray")
+            else:
+                frame = av.VideoFrame.from_ndarray(cast(Any, quantize(picture)), format="pal8")
+            frame.pts, frame.time_base = start, time_base
+            mux(container, stream.encode(frame), length_of)
+        if stream is not None:
+            mux(container, stream.encode(None), length_of)
+
+
+def mux(container: Any, packets: Iterable[Any], length_of: dict[int, int]) -> None:
+    """Write *packets*, each with the duration of its frame, which the last would lack."""
+    for packet in packets:
+        packet.duration = length_of[packet.pts]
+        container.mux(packet)
+
+
+@dataclass(slots=True)
+class PaletteMaker:
+    """Turns RGB pictures into (indices, palette) for a GIF; keeps its palette while it fits."""
+
+    palette: Any = None
+    argb: Array = field(default_factory=lambda: np.empty((0, 4), np.uint8))
+
+    def __call__(self, picture: Array) -> tuple[Array, Array]:
+        """Return uint8 indices (rows, columns) and palette (256, 4): alpha, red, green, blue."""
+        from PIL import Image
+
+        image = Image.fromarray(picture)
+        if self.palette is not None:
+            indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
+            if cv2.PSNR(self.argb[indices, 1:], picture) >= GIF_PALETTE_MIN_PSNR:
+                return indices, self.argb
+        stride = math.isqrt(
+            max(picture.shape[0] * picture.shape[1] // GIF_PALETTE_SAMPLE_PIXELS, 1)
+        )
+        sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
+        self.palette = sample.quantize(
+            256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        )
+        colors = np.array(self.palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
+        self.argb = np.full((256, 4), 255, np.uint8)
+        self.argb[: len(colors), 1:] = colors
+        indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
+        return indices, self.argb
+
+
+def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
+    """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as H.264 in an MP4.
+
+    High profile, yuv420p in BT.709 studio range, and tagged so. An odd side is padded by repeating
+    its last line, never scaled.
+    """
+    import av
+
+    steady = len(set(timing.durations)) == 1
+    time_base = timing.durations[0] if steady else Fraction(1, 1_000_000)
+    lengths = ticks(timing.durations, time_base)
+    starts = [0, *accumulate(lengths)]
+    length_of = dict(zip(starts, lengths, strict=False))
+    rate = (len(timing.durations) / sum(timing.durations, Fraction())).limit_denominator(100_000)
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream: Any = None
+        for start, picture in zip(starts, pictures, strict=False):
+            rows, columns = picture.shape[:2]
+            if stream is None:
+                stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
+                stream.width, stream.height = columns + columns % 2, rows + rows % 2
+                stream.pix_fmt, stream.profile = "yuv420p", "High"
+                codec = stream.codec_context
+                codec.time_base = stream.time_base = time_base
+                codec.color_range = LIMITED_RANGE
+                codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+            if rows % 2 or columns % 2:
+                picture = cv2.copyMakeBorder(
+                    picture, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE
+                )
+            frame = av.VideoFrame.from_ndarray(
+                picture, format="gray" if picture.ndim == 2 else "rgb24"
+            )
+            frame = frame.reformat(
+                format="yuv420p",
+                src_colorspace=BT709,
+                dst_colorspace=BT709,
+                src_color_range=FULL_RANGE,
+                dst_color_range=LIMITED_RANGE,
+            )
+            frame.pts, frame.time_base = start, time_base
+            mux(container, stream.encode(frame), length_of)
+        if stream is not None:
+            mux(container, stream.encode(None), length_of)
+
+
+def distribute(
+    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], None]]
+) -> None:
+    """Run each of *consumers* over all *pictures*, each on a thread behind a bounded queue.
+
+    The first error of any of them stops the rest and is raised.
+    """
+    with ThreadPoolExecutor(len(consumers)) as pool:
+        queues: list[Queue[Array | None]] = [Queue(QUEUED_PICTURES) for _ in consumers]
+        running = [
+            pool.submit(consume, drained(queue))
+            for consume, queue in zip(consumers, queues, strict=True)
+        ]
+        try:
+            for picture in pictures:
+                for queue, future in zip(queues, running, strict=True):
+                    put(queue, picture, future)
+        finally:
+            for queue, future in zip(queues, running, strict=True):
+                put(queue, None, future)
+        for future in running:
+            future.result()
+
+
+def drained(queue: Queue[Array | None]) -> Iterator[Array]:
+    """Yield what comes out of *queue* up to the None that ends it."""
+    while (picture := queue.get()) is not None:
+        yield picture
+
+
+def put(queue: Queue[Array | None], picture: Array | None, future: Future[None]) -> None:
+    """Put *picture* into *queue*, but never wait for a consumer that has ended; raise its error."""
+    while not future.done():
+        try:
+            queue.put(picture, timeout=0.1)
+        except Full:
+            continue
+        return
+    if picture is not None:
+        future.result()
+
+
+# --- Conversion of one source ---------------------------------------------------------------------
+
+
+def convert(source: Source, options: Options) -> Outcome:
+    """Convert one source and say how it ended. Never raises; takes and returns what pickles."""
+    with warnings.catch_warnings(record=True) as caught, disable_value_validation():
+        warnings.simplefilter("always")
+        with ExitStack() as stack:
+            header, error = attempt(
+                lambda: read_header(stack.enter_context(open_source(source))), options
+            )
+            if header is None:
+                skipped = isinstance(error, NotDicomError) and not source.named
+                status = Status.SKIPPED if skipped else Status.FAILED
+                return Outcome(source, status, reason=reason_of(error))
+            shown, error = attempt(lambda: write_pictures(header, source, options), options)
+            notes = tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+            status = Status.CONVERTED
+            if shown is None:
+                status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+                shown = Shown(facts=(("Picture", reason_of(error)),))
+            text_path, text_error = attempt(
+                lambda: write_text(header, source, shown, notes), options
+            )
+            if text_path is None:
+                return Outcome(
+                    source, Status.FAILED, shown.outputs, notes, reason_of(error or text_error)
+                )
+            reason = "" if error is None else reason_of(error)
+            return Outcome(source, status, (*shown.outputs, text_path), notes, reason, shown.remark)
+
+
+def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None, Exception | None]:
+    """Run *step* and return (result, None) or (None, the error): no file may stop the rest."""
+    try:
+        return step(), None
+    except Exception as error:  # noqa: BLE001 - files and codecs fail in ways that no list foresees
+        if options.debug and not isinstance(error, ConversionError):
+            traceback.print_exc()
+        return None, error
+
+
+def reason_of(error: Exception | None) -> str:
+    """Return why *error* stopped a file, in one line without names of Python's."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    if isinstance(error, RecursionError):
+        return "its sequences are nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it does not fit in memory"
+    message = str(error)
+    if "raised by all available plugins" in message:  # pydicom's, one line a plugin
+        reasons = [line.partition(": ")[2] for line in message.splitlines()[1:]]
+        message = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+        return one_line(message or "no decoder could read it")
+    if isinstance(error, ConversionError):
+        return one_line(message)
+    return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
+
+
+def one_line(message: str) -> str:
+    """Return *message* on one line, escaped and of bounded length."""
+    shown = printable(" ".join(message.split()))
+    return shown if len(shown) <= 300 else shown[:297] + "..."
+
+
+def write_pictures(header: Header, source: Source, options: Options) -> Shown:
+    """Write the PNG or the clip of a file; raise `NotAnImageError` where it has no pixels."""
+    pixels = header.pixels
+    if pixels is None or not pixels.length:
+        raise reason_for_no_picture(header.data_set)
+    image = image_pixel(header.data_set, pixels)
+    frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
+    still = image.number_of_frames == 1
+    decoded_bytes = image.frame_bits // 8 * image.number_of_frames
+    if still or (decoded_bytes <= KEEP_DECODED_BYTES and stores_no_window(header, image)):
+        frames = list(frames)  # they are needed twice
+    look = look_of(header.data_set, image, frames, options.png_bits if still else 8)
+    pictures = (render(look, index, *frame) for index, frame in enumerate(frames))
+    facts = image_facts(image, look)
+    if not still:
+        timing = clip_timing(header.data_set, image.number_of_frames, options.frame_rate)
+        return write_clip(pictures, timing, source, options, facts)
+    path = output_path(source, ".png")
+    with whole(path) as part:
+        write_png(part, next(pictures), pixels_per_meter(header.data_set))
+    return Shown((path,), facts)
+
+
+def reason_for_no_picture(data_set: Dataset) -> ConversionError:
+    """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
+    if cut := truncated_element(data_set):
+        return ConversionError(f"the file ends inside {cut}: it is truncated")
+    if "Rows" in data_set and "Columns" in data_set:
+        return ConversionError("describes an image but holds no pixel data: truncated or stripped")
+    kind = UID(text(data_set, "SOPClassUID")).name or "a file without a SOP class"
+    return NotAnImageError(f"{kind}: no picture of its own")
+
+
+def stores_no_window(header: Header, image: ImagePixel) -> bool:
+    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
+    group = functional_group(header.data_set, "FrameVOILUTSequence", 0)
+    return image.samples_per_pixel == 1 and not {"WindowCenter", "VOILUTSequence"} & set(
+        group.dir()
+    )
+
+
+def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
+    """Return what the TXT says of the picture."""
+    sign = ", signed" if image.pixel_representation else ""
+    window = described_window(look)
+    return (
+        ("Size", f"{image.columns} x {image.rows} pixels (columns x rows)"),
+        ("Frames", str(image.number_of_frames)),
+        ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
+        ("Photometric", image.photometric_interpretation),
+        *((("Window", window),) if window else ()),
+    )
+
+
+def pixels_per_meter(data_set: Dataset) -> int:
+    """Return the resolution of square pixels in 1/m, 0 where unknown or not square."""
+    for group in (functional_group(data_set, "PixelMeasuresSequence", 0), data_set):
+        for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+            spacing = numbers(group, keyword)
+            if len(spacing) == 2 and spacing[0] == spacing[1] and 1e-5 < spacing[0] < 1e4:
+                return round(1000 / spacing[0])
+    return 0
+
+
+def write_clip(
+    pictures: Iterable[Array],
+    timing: Timing,
+    source: Source,
+    options: Options,
+    facts: tuple[Fact, ...],
+) -> Shown:
+    """Write *pictures* as GIF and MP4 in one pass, or neither of them."""
+    facts += (("Frame rate", timing.used),)
+    writers = {".gif": write_gif} if options.gif else {}
+    writers |= {".mp4": write_mp4} if options.mp4 else {}
+    if not writers:
+        return Shown((), facts)
+    if options.gif and min(timing.durations) < MIN_GIF_DURATION:
+        warn("browsers play no GIF faster than 50 fps: the MP4 has the right speed")
+    paths = tuple(output_path(source, suffix) for suffix in writers)
+    with ExitStack() as stack:
+        parts = [stack.enter_context(whole(path)) for path in paths]
+        consumers = [
+            partial(write, part, timing=timing)
+            for write, part in zip(writers.values(), parts, strict=True)
+        ]
+        distribute(pictures, consumers)
+    return Shown(paths, facts, f"{len(timing.durations)} frames, {timing.used}")
+
+
+def output_path(source: Source, suffix: str) -> Path:
+    """Return where the output of *source* with *suffix* goes."""
+    return source.folder / (source.name + suffix)
+
+
+def write_text(header: Header, source: Source, shown: Shown, notes: Sequence[str]) -> Path:
+    """Write the TXT, the last of a source's outputs: where it is, the source is done."""
+    written = ", ".join(path.name for path in shown.outputs)
+    facts = (*shown.facts, *([("Written", printable(written))] if written else []))
+    path = output_path(source, ".txt")
+    with (
+        whole(path) as part,
+        part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
+    ):
+        file.writelines(
+            f"{line}\n" for line in metadata_text(header, source.path.name, facts, notes)
+        )
+    return path
+
+
+# --- Batch ----------------------------------------------------------------------------------------
+
+
+def convert_all(sources: Iterable[Source], options: Options) -> Iterator[Outcome]:
+    """Convert *sources* one by one; what a killed run left in an output folder is removed first."""
+    swept: set[Path] = set()
+    for source in sources:
+        if source.folder not in swept:
+            swept.add(source.folder)
+            remove_stale_parts(source.folder)
+        yield convert(source, options)
+
+
+# --- Command line ---------------------------------------------------------------------------------
+
+
+def frame_rate(value: str) -> Fraction | None:
+    """Read the argument of --fps: frames a second, or None for `auto`."""
+    if value == "auto":
+        return None
+    try:
+        rate = Fraction(value)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction()
+    if not 1 / MAX_DURATION <= rate <= 1 / MIN_DURATION:
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}"
+        )
+    return rate.limit_denominator(1_000_000)
+
+
+def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
+    """Turn the command line into the inputs and the frozen options."""
+    parser = argparse.ArgumentParser(
+        prog="dicom_converter.py",
+        description="Convert DICOM images to PNG, GIF, MP4 and TXT.",
+        epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was "
+        "found, 2 usage, 130 interrupted. For personal medical archive management only, not for "
+        "diagnosis.",
+    )
+    add = parser.add_argument
+    add("input_path", nargs="*", type=Path, help="files and folders (default: dicom_data)")
+    add("-o", "--output", type=Path, default=DEFAULT_OUTPUT, help="output folder (default: output)")
+    add("--8bit", dest="eight_bit", action="store_true", help="8-bit PNG instead of 16-bit")
+    add("--no-mp4", action="store_true", help="GIF only for clips")
+    add("--no-gif", action="store_true", help="MP4 only for clips")
+    add(
+        "--fps",
+        type=frame_rate,
+        default=DEFAULT_FRAME_RATE,
+        help="frames a second of GIF and MP4 (default: 10); `auto`: as the file was recorded",
+    )
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("--debug", action="store_true", help="print a traceback with unexpected errors")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    found = parser.parse_args(arguments)
+    options = Options(
+        output=found.output,
+        png_bits=8 if found.eight_bit else 16,
+        gif=not found.no_gif,
+        mp4=not found.no_mp4,
+        frame_rate=found.fps,
+        quiet=found.quiet,
+        debug=found.debug,
+    )
+    return found.input_path or [DEFAULT_INPUT], options
+
+
+def report(outcome: Outcome, options: Options) -> None:
+    """Print one line on how a source ended, errors and warnings to standard error."""
+    path = printable(str(outcome.source.path))
+    if outcome.status == Status.FAILED:
+        print(f"dicom_converter: {path}: {outcome.reason}", file=sys.stderr)
+    if options.quiet:
+        return
+    for warning in outcome.warnings:
+        print(f"dicom_converter: {path}: warning: {warning}", file=sys.stderr)
+    if outcome.outputs and outcome.status != Status.FAILED:
+        first, *rest = outcome.outputs
+        written = ", ".join([str(first), *(other.suffix for other in rest)])
+        remark = outcome.remark or outcome.reason
+        print(f"{path} -> {printable(written)}{f' ({remark})' if remark else ''}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    inputs, options = parse_args(arguments)
+    counts: Counter[Status] = Counter()
+    try:
+        for outcome in convert_all(find_sources(inputs, options.output), options):
+            counts[outcome.status] += 1
+            report(outcome, options)
+    except KeyboardInterrupt:
+        print("dicom_converter: interrupted", file=sys.stderr)
+        return 130
+    if not counts.keys() - {Status.SKIPPED}:
+        where = ", ".join(printable(str(path)) for path in inputs)
+        print(f"dicom_converter: {where}: no DICOM files found", file=sys.stderr)
+        return 1
+    if not options.quiet:
+        print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]))
+    return 1 if counts[Status.FAILED] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
