@@ -66,6 +66,7 @@ from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders import pylibjpeg
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner
@@ -145,6 +146,7 @@ COLOR_INTERPRETATIONS = (
 
 # What pydicom raises on values that are not of their type.
 UNREADABLE = (
+    BytesLengthException,
     ValueError,
     TypeError,
     LookupError,
@@ -165,8 +167,9 @@ RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
 
 # A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
 GIF_PALETTE_MIN_PSNR = 42.0
-GIF_PALETTE_SAMPLE_PIXELS = 1 << 16
-MP4_OPTIONS = {"preset": "veryfast", "crf": "20"}
+PALETTE_SAMPLE_PIXELS = 1 << 15
+# B-frames save 1 % of the size, but hide from players how long the last frame stays.
+MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
 BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 # --- Types ----------------------------------------------------------------------------------------
@@ -654,6 +657,12 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
     return data_set
 
 
+def sop_class_name(header: Header) -> str:
+    """Return what kind of object the file holds, in the standard's words."""
+    declared = text(header.data_set, "SOPClassUID")
+    return UID(declared or text(header.file_meta, "MediaStorageSOPClassUID")).name
+
+
 def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     """Read the Image Pixel module; what is missing is filled in with a warning where that is safe.
 
@@ -1084,6 +1093,9 @@ def stored_values(codes: Array, samples: SampleFormat) -> Array:
     """
     if codes.dtype.kind == "f":
         return codes.astype(np.float64)
+    if samples.bits_stored >= 8 * codes.dtype.itemsize:
+        kind = "i" if samples.signed and samples.bits_stored == 8 * codes.dtype.itemsize else "u"
+        return codes.view(f"{kind}{codes.dtype.itemsize}").astype(np.int64)
     unsigned = codes.view(f"u{codes.dtype.itemsize}").astype(np.int64)
     shift = samples.high_bit + 1 - samples.bits_stored
     values = (unsigned >> shift) & ((1 << samples.bits_stored) - 1)
@@ -1195,7 +1207,7 @@ def modality_range(
 
 def ends_of_present(present: Array, transform: GrayscaleTransform) -> list[float]:
     """Return what `ends_without_padding` does for the words that *present* marks."""
-    codes = np.flatnonzero(present).astype(np.uint8 if len(present) == 256 else np.uint16)
+    codes = np.flatnonzero(present).astype(np.uint8 if len(present) <= 256 else np.uint16)
     return ends_without_padding(codes, transform)
 
 
@@ -1425,9 +1437,9 @@ def metadata_text(
         for label, keyword in rows:
             yield f"  {label:<14} {readable(keyword, text(ds, keyword)) or '-'}"
     yield from ("", "IMAGE")
-    kind = UID(text(ds, "SOPClassUID")).name or "-"
-    syntax = header.transfer_syntax.name
-    for label, value in (("Kind", printable(kind)), *facts, ("Encoding", printable(syntax))):
+    kind = printable(sop_class_name(header)) or "-"
+    encoding = printable(header.transfer_syntax.name)
+    for label, value in (("Kind", kind), *facts, ("Encoding", encoding)):
         yield f"  {label:<14} {value}"
     for note in notes:
         yield f"  {'Note':<14} {printable(note)}"
@@ -1653,13 +1665,9 @@ class PaletteMaker:
             indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
             if cv2.PSNR(self.argb[indices, 1:], picture) >= GIF_PALETTE_MIN_PSNR:
                 return indices, self.argb
-        stride = math.isqrt(
-            max(picture.shape[0] * picture.shape[1] // GIF_PALETTE_SAMPLE_PIXELS, 1)
-        )
+        stride = math.ceil(math.sqrt(picture.shape[0] * picture.shape[1] / PALETTE_SAMPLE_PIXELS))
         sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
-        self.palette = sample.quantize(
-            256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-        )
+        self.palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
         colors = np.array(self.palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
         self.argb = np.full((256, 4), 255, np.uint8)
         self.argb[: len(colors), 1:] = colors
@@ -1825,7 +1833,7 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     """Write the PNG or the clip of a file; raise `NotAnImageError` where it has no pixels."""
     pixels = header.pixels
     if pixels is None or not pixels.length:
-        raise reason_for_no_picture(header.data_set)
+        raise reason_for_no_picture(header)
     image = image_pixel(header.data_set, pixels)
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     still = image.number_of_frames == 1
@@ -1844,14 +1852,15 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     return Shown((path,), facts)
 
 
-def reason_for_no_picture(data_set: Dataset) -> ConversionError:
+def reason_for_no_picture(header: Header) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
-    if cut := truncated_element(data_set):
+    if cut := truncated_element(header.data_set):
         return ConversionError(f"the file ends inside {cut}: it is truncated")
-    if "Rows" in data_set and "Columns" in data_set:
+    if "Rows" in header.data_set:
         return ConversionError("describes an image but holds no pixel data: truncated or stripped")
-    kind = UID(text(data_set, "SOPClassUID")).name or "a file without a SOP class"
-    return NotAnImageError(f"{kind}: no picture of its own")
+    kind = sop_class_name(header) or "a file without a SOP class"
+    its_own = "without its pixels" if kind.endswith("Image Storage") else "no picture of its own"
+    return NotAnImageError(f"{kind}: {its_own}")
 
 
 def stores_no_window(header: Header, image: ImagePixel) -> bool:

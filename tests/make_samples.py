@@ -90,7 +90,7 @@ def chest_slice() -> Array:
     put(table / 255, -180)
     hounsfield[:] = cv2.GaussianBlur(hounsfield, (0, 0), 0.8)
     noise = 0.7 * rng.standard_normal(shape) + 0.7 * smooth_noise(rng, shape, 1)
-    return hounsfield + noise * (6 + 8 * body)
+    return np.asarray(hounsfield + noise * (6 + 8 * body))
 
 
 def ct_sample() -> Dataset:
@@ -226,7 +226,7 @@ def ultrasound() -> Array:
     beams = (rng.standard_normal((300, 240)) ** 2 + rng.standard_normal((300, 240)) ** 2).astype(
         np.float32
     )
-    beams = cv2.GaussianBlur(beams, (0, 0), sigmaX=1.5, sigmaY=0.8)
+    beams = cv2.GaussianBlur(beams, (0, 0), sigmaX=1.5, sigmaY=0.8).astype(np.float32)
     lookup = ((angle / np.deg2rad(76) + 0.5) * 239).astype(np.float32), radius.astype(np.float32)
     frames = []
     for frame in range(US_FRAMES):

@@ -1,0 +1,192 @@
+"""What tests share: a factory of DICOM files, the corpus, and a run of the command line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+import dicom_converter as dc
+
+Array = npt.NDArray[Any]
+CORPUS = Path(__file__).parent.parent.parent / "shared" / "corpus"
+PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+SAMPLES = Path(__file__).parent.parent / "dicom_data"
+
+needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real files is absent")
+
+
+def needs_program(name: str) -> pytest.MarkDecorator:
+    """Return a mark that skips a test where *name* is not installed."""
+    return pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed")
+
+
+def data_set(
+    pixels: Array | None = None,
+    codes: Sequence[bytes] = (),
+    syntax: str = ExplicitVRLittleEndian,
+    **elements: Any,
+) -> Dataset:
+    """Return a valid image of *pixels*, or of compressed *codes* that hold such pixels.
+
+    *pixels* are ([frames,] rows, columns[, 3]).
+    """
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds.PatientName, ds.PatientID = "Test^Patient", "ID-0001"
+    if pixels is not None:
+        color = pixels.ndim > 2 and pixels.shape[-1] == 3
+        frames = pixels.ndim - (3 if color else 2)
+        bits = 8 * pixels.dtype.itemsize
+        ds.Rows, ds.Columns = pixels.shape[frames : frames + 2]
+        ds.SamplesPerPixel = 3 if color else 1
+        ds.PhotometricInterpretation = "RGB" if color else "MONOCHROME2"
+        if color:
+            ds.PlanarConfiguration = 0
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
+        ds.PixelRepresentation = int(pixels.dtype.kind == "i")
+        if frames:
+            ds.NumberOfFrames = pixels.shape[0]
+        ds.PixelData = encapsulate([bytes(c) for c in codes]) if codes else padded(pixels)
+        ds["PixelData"].VR = "OB" if codes or bits == 8 else "OW"
+    for keyword, value in elements.items():
+        if value is None:
+            delattr(ds, keyword)
+        elif isinstance(value, DataElement):
+            ds.add(value)
+        else:
+            setattr(ds, keyword, value)
+    return ds
+
+
+def padded(pixels: Array) -> bytes:
+    """Return the little-endian bytes of *pixels*, of even length."""
+    raw = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    return raw + b"\0" * (len(raw) % 2)
+
+
+Factory = Callable[..., Path]
+
+
+@pytest.fixture
+def dicom_file(tmp_path: Path) -> Factory:
+    """Return a function that writes what `data_set` makes and returns the path."""
+
+    def write(*args: Any, name: str = "image.dcm", **kwargs: Any) -> Path:
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data_set(*args, **kwargs).save_as(path, enforce_file_format=True)
+        return path
+
+    return write
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of a command line."""
+
+    code: int
+    out: str
+    err: str
+    output: Path
+
+    def files(self) -> list[str]:
+        """Return the outputs as sorted relative paths."""
+        found = (path for path in self.output.rglob("*") if path.is_file())
+        return sorted(str(path.relative_to(self.output)) for path in found)
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Return a function that runs the command line into a folder of its own."""
+
+    def call(*arguments: Any, output: Path | None = None) -> Run:
+        folder = output or tmp_path / "out"
+        code = dc.main([*(str(argument) for argument in arguments), "-o", str(folder)])
+        captured = capsys.readouterr()
+        return Run(code, captured.out, captured.err, folder)
+
+    return call
+
+
+def convert(path: Path, output: Path, **options: Any) -> dc.Outcome:
+    """Convert one file into *output*."""
+    chosen = dc.Options(output=output, **options)
+    (source,) = dc.find_sources([path], output)
+    return dc.convert(source, chosen)
+
+
+def read_png(path: Path) -> Array:
+    """Return the levels of a PNG as stored, colors in the order RGB."""
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert picture is not None, path
+    return picture[..., ::-1] if picture.ndim == 3 else picture
+
+
+def still(path: Path, output: Path, **options: Any) -> Array:
+    """Convert the still *path* and return the picture of its PNG."""
+    outcome = convert(path, output, **options)
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    return read_png(outcome.outputs[0])
+
+
+def psnr(reference: Array, other: Array) -> float:
+    """Return the peak signal to noise ratio of 8-bit pictures in dB."""
+    error = np.mean((reference.astype(float) - other.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else np.inf
+
+
+LOSSLESS_SYNTAXES = (
+    pydicom.uid.JPEGLossless,
+    pydicom.uid.JPEGLosslessSV1,
+    pydicom.uid.JPEGLSLossless,
+    pydicom.uid.JPEG2000Lossless,
+    pydicom.uid.HTJ2KLossless,
+    pydicom.uid.HTJ2KLosslessRPCL,
+)
+
+
+def assert_decoders_agree(path: Path, lossy_difference: int) -> bool:
+    """Hold the first frame of *path* by both decoders together; False unless both decode it."""
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        if header.pixels is None or header.transfer_syntax not in dc.IMAGECODECS_SYNTAXES:
+            return False
+        image = dc.image_pixel(header.data_set, header.pixels)
+        frames = dc.stored_frames(header, header.pixels, image)
+        fast, slow = (first_frame(frames, name) for name in ("imagecodecs", "pylibjpeg"))
+    if fast is None or slow is None:
+        return False
+    difference = np.abs(fast[0].astype(np.int64) - slow[0].astype(np.int64)).max()
+    lossless = header.transfer_syntax in LOSSLESS_SYNTAXES
+    assert difference <= (0 if lossless else lossy_difference)
+    assert fast[1] == slow[1]
+    return True
+
+
+def first_frame(frames: dc.StoredFrames, plugin: str) -> tuple[Array, str] | None:
+    """Decode the first of *frames* with one plugin alone; None where it cannot."""
+    decoder = dc.frame_decoder(frames.header.transfer_syntax)
+    others = {name: decoder._available[name] for name in decoder.available_plugins}
+    decoder._available = {plugin: others[plugin]} if plugin in others else {}
+    try:
+        return next(iter(frames))
+    except RuntimeError:
+        return None
+    finally:
+        decoder._available = others

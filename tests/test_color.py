@@ -1,0 +1,199 @@
+"""Color: YBR spaces, palettes, planes, and JPEG code streams whose labels lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from conftest import (
+    PYDICOM_FILES,
+    Array,
+    Factory,
+    assert_decoders_agree,
+    convert,
+    psnr,
+    still,
+)
+from pydicom.dataelem import DataElement
+from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+
+import dicom_converter as dc
+
+RGB = np.random.default_rng(5).integers(0, 256, (4, 6, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("partial", "ybr", "rgb"),
+    [
+        # C.7.6.3.1.2: R = Y + 1.402 (Cr-128), G = Y - 0.3441 (Cb-128) - 0.7141 (Cr-128) ...
+        pytest.param(False, (0, 128, 128), (0, 0, 0), id="black"),
+        pytest.param(False, (255, 128, 128), (255, 255, 255), id="white"),
+        pytest.param(False, (76, 85, 255), (254, 0, 0), id="red"),
+        pytest.param(False, (150, 44, 21), (0, 255, 1), id="green"),
+        pytest.param(False, (29, 255, 107), (0, 0, 254), id="blue"),
+        pytest.param(True, (16, 128, 128), (0, 0, 0), id="studio black"),
+        pytest.param(True, (235, 128, 128), (255, 255, 255), id="studio white"),
+        pytest.param(True, (81, 90, 240), (254, 0, 0), id="studio red"),
+        pytest.param(True, (4, 128, 128), (0, 0, 0), id="below studio black"),
+    ],
+)
+@pytest.mark.parametrize("scale", [1, 257], ids=["8 bit", "16 bit"])
+def test_ybr_to_rgb(partial: bool, ybr: tuple[int, ...], rgb: tuple[int, ...], scale: int) -> None:
+    stored = np.array([[ybr]], np.uint8 if scale == 1 else np.uint16)
+    picture = dc.ybr_to_rgb(stored * scale, partial=partial).astype(int)
+    assert np.abs(picture[0, 0] / scale - rgb).max() <= 2
+
+
+def test_rgb_comes_out_as_it_is(dicom_file: Factory, tmp_path: Path) -> None:
+    assert np.array_equal(still(dicom_file(RGB), tmp_path / "out"), RGB)
+
+
+def test_planes(dicom_file: Factory, tmp_path: Path) -> None:
+    planes = np.ascontiguousarray(np.moveaxis(RGB, -1, 0)).tobytes()
+    path = dicom_file(RGB, PixelData=planes, PlanarConfiguration=1)
+    assert np.array_equal(still(path, tmp_path / "out"), RGB)
+
+
+def test_16_bit_color_keeps_its_depth_unless_told_otherwise(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    deep = (RGB.astype(np.uint16) << 4 | 7) & 0x0FFF
+    path = dicom_file(deep, BitsStored=12, HighBit=11)
+    assert np.array_equal(still(path, tmp_path / "a"), np.rint(deep / 4095 * 65535))
+    assert np.array_equal(still(path, tmp_path / "b", png_bits=8), np.rint(deep / 4095 * 255))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_native_ybr_full_422(dicom_file: Factory, tmp_path: Path, frames: int) -> None:
+    luma = np.arange(frames * 2 * 4, dtype=np.uint8).reshape(frames, 2, 4) * 7
+    stored = bytearray()
+    for y1, y2 in luma.reshape(-1, 2):
+        stored += bytes((y1, y2, 128, 128))
+    elements: dict[str, Any] = {"PixelData": bytes(stored), "NumberOfFrames": frames}
+    pixels = np.zeros((2, 4, 3), np.uint8)
+    path = dicom_file(pixels, PhotometricInterpretation="YBR_FULL_422", **elements)
+    if frames == 1:
+        assert np.array_equal(still(path, tmp_path / "out"), np.repeat(luma[0][..., None], 3, 2))
+        return
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.image_pixel(header.data_set, header.pixels)
+        decoded = list(dc.stored_frames(header, header.pixels, image))
+    assert np.array_equal([stored[..., 0] for stored, _ in decoded], luma)
+
+
+INDICES = np.arange(6, dtype=np.uint8).reshape(2, 3)
+ENTRIES = np.array([[10, 20, 30, 40], [50, 60, 70, 80], [90, 100, 110, 255]], np.uint16)
+
+
+def palette_elements(
+    entries: Array, first: int = 1, bits: int = 16, *, packed: bool = False
+) -> dict[str, Any]:
+    """Return the elements of a palette of *entries* (3, n)."""
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for color, channel in zip(("Red", "Green", "Blue"), entries, strict=True):
+        name = f"{color}PaletteColorLookupTable"
+        elements[f"{name}Descriptor"] = DataElement(
+            f"{name}Descriptor", "US", [entries.shape[1], first, bits]
+        )
+        elements[f"{name}Data"] = channel.astype(np.uint8 if packed else "<u2").tobytes()
+    return elements
+
+
+@pytest.mark.parametrize(
+    ("elements", "levels"),
+    [
+        pytest.param(palette_elements(ENTRIES << 8), ENTRIES, id="8 bits in the high byte"),
+        pytest.param(palette_elements(ENTRIES * 257), ENTRIES, id="8 bits in both bytes"),
+        pytest.param(palette_elements(ENTRIES), ENTRIES, id="8 bits in 16 that say 16"),
+        pytest.param(palette_elements(ENTRIES, bits=8, packed=True), ENTRIES, id="two to a word"),
+        pytest.param(palette_elements(ENTRIES * 200), ENTRIES * 200, id="16 bits"),
+    ],
+)
+def test_palette(
+    dicom_file: Factory, tmp_path: Path, elements: dict[str, Any], levels: Array
+) -> None:
+    picture = still(dicom_file(INDICES, **elements), tmp_path / "out")
+    clamped = np.clip(INDICES.astype(int) - 1, 0, 3)  # the ends hold beyond the table
+    assert np.array_equal(picture, np.moveaxis(levels[:, clamped], 0, -1))
+
+
+def test_a_palette_without_tables_is_refused(dicom_file: Factory, tmp_path: Path) -> None:
+    outcome = convert(dicom_file(INDICES, PhotometricInterpretation="PALETTE COLOR"), tmp_path)
+    assert outcome.status == dc.Status.FAILED
+    assert "Red Palette Color Lookup Table" in outcome.reason
+
+
+def smooth_color(rows: int = 64, columns: int = 96) -> Array:
+    """Return a smooth RGB picture, which JPEG hardly changes."""
+    y, x = np.mgrid[:rows, :columns]
+    return np.stack([x * 2, y * 3, 200 - x - y], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "space"),
+    [("YBR_FULL_422", "YCBCR"), ("YBR_FULL", "YCBCR"), ("RGB", "RGB")],
+)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_jpeg_color_follows_the_label_where_the_stream_is_silent(
+    dicom_file: Factory, photometric: str, space: str, frames: int
+) -> None:
+    picture = smooth_color()
+    code = without_segments(
+        bytes(imagecodecs.jpeg8_encode(picture, 95, colorspace="RGB", outcolorspace=space)),
+        (0xE0, 0xEE),
+    )
+    path = dicom_file(
+        np.stack([picture] * frames),
+        [code] * frames,
+        JPEGBaseline8Bit,
+        PhotometricInterpretation=photometric,
+    )
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.image_pixel(header.data_set, header.pixels)
+        stored = list(dc.stored_frames(header, header.pixels, image))
+        look = dc.look_of(header.data_set, image, stored, 8)
+    assert len(stored) == frames
+    for index, frame in enumerate(stored):
+        assert psnr(picture, dc.render(look, index, *frame)) > 38
+
+
+def without_segments(code: bytes, markers: tuple[int, ...]) -> bytes:
+    """Return a JPEG stream without the APP segments *markers*, which tell its color space."""
+    at = 2
+    while code[at] == 0xFF and code[at + 1] != 0xDA:
+        length = 2 + int.from_bytes(code[at + 2 : at + 4], "big")
+        if code[at + 1] in markers:
+            code = code[:at] + code[at + length :]
+        else:
+            at += length
+    return code
+
+
+@pytest.mark.filterwarnings("ignore:The .0028,0004. 'Photometric Interpretation'")
+def test_a_jfif_stream_labelled_rgb_is_converted(dicom_file: Factory, tmp_path: Path) -> None:
+    picture = smooth_color()
+    code = bytes(imagecodecs.jpeg8_encode(picture, 95))
+    assert b"JFIF" in code[:32]
+    path = dicom_file(picture, [code], JPEGBaseline8Bit)
+    assert psnr(picture, still(path, tmp_path / "out")) > 38
+
+
+def test_lossless_jpeg_color_is_exact(dicom_file: Factory, tmp_path: Path) -> None:
+    code = bytes(imagecodecs.jpeg8_encode(RGB, lossless=True, predictor=1, bitspersample=8))
+    path = dicom_file(RGB, [code], JPEGLosslessSV1)
+    assert np.array_equal(still(path, tmp_path / "out"), RGB)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PYDICOM_FILES.glob("SC_*jpeg*.dcm")), ids=lambda path: str(path.stem)
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_fast_decoder_gives_what_pylibjpeg_gives(path: Path) -> None:
+    assert_decoders_agree(path, lossy_difference=2)

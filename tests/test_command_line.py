@@ -1,0 +1,298 @@
+"""The command line: inputs, names, options, exit codes and one-line errors."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PYDICOM_FILES, SAMPLES, Factory, Run
+
+import dicom_converter as dc
+
+Runner = Callable[..., Run]
+CT = SAMPLES / "DCM00000"
+PIXELS = np.arange(4, dtype=np.uint8).reshape(2, 2)
+
+
+def test_the_samples_come_out_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "dicom_data")
+    monkeypatch.chdir(tmp_path)
+    assert dc.main([]) == 0
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
+        "DCM00000.png",
+        "DCM00000.txt",
+        "DCM00001.gif",
+        "DCM00001.mp4",
+        "DCM00001.txt",
+        "DCM00002.gif",
+        "DCM00002.mp4",
+        "DCM00002.txt",
+    ]
+
+
+def test_a_clip_says_its_rate(run: Runner) -> None:
+    result = run(SAMPLES / "DCM00001", "--no-mp4")
+    assert "28 frames, 10 fps; recorded at 14.99 (Frame Time), `--fps auto` keeps it" in result.out
+    assert result.files() == ["DCM00001.gif", "DCM00001.txt"]
+
+
+def test_quiet_prints_nothing_but_errors(run: Runner, tmp_path: Path) -> None:
+    assert (run("-q", CT).out, run("-q", CT).err) == ("", "")
+    assert "no such file" in run("-q", tmp_path / "absent").err
+
+
+def test_folders_are_mirrored_in_sorted_order(run: Runner, tmp_path: Path) -> None:
+    for name in ("b/2/IM1", "b/1/IM1", "a.dcm", "c/IM1.2.840.dcm", "c/IM1.2.840.10"):
+        path = tmp_path / "cd" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CT, path)
+    (tmp_path / "cd" / "README.TXT").write_text("a viewer is on this disc")
+    result = run(tmp_path / "cd")
+    assert result.code == 0
+    assert result.files() == [
+        "a.png",
+        "a.txt",
+        "b/1/IM1.png",
+        "b/1/IM1.txt",
+        "b/2/IM1.png",
+        "b/2/IM1.txt",
+        "c/IM1.2.840.10.png",
+        "c/IM1.2.840.10.txt",
+        "c/IM1.2.840.png",
+        "c/IM1.2.840.txt",
+    ]
+    order = [line.split(" -> ")[0] for line in result.out.splitlines() if " -> " in line]
+    assert [Path(path).relative_to(tmp_path / "cd").as_posix() for path in order] == [
+        "a.dcm",
+        "b/1/IM1",
+        "b/2/IM1",
+        "c/IM1.2.840.10",
+        "c/IM1.2.840.dcm",
+    ]
+    assert result.out.splitlines()[-1] == "5 converted, 1 skipped"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_names_that_clash_are_settled_whatever_the_order(tmp_path: Path, reverse: bool) -> None:
+    names = ["IM1", "IM1.dcm", "im1.IMA", "IM1.DCM", "x.dicom", "x.dic", "a.b.c", ".dcm"]
+    files = [tmp_path / name for name in names]
+    for folder in ("p", "q"):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "IM1")
+    for path in files:
+        path.touch()
+    given = files[::-1] if reverse else files
+    found = {
+        str(s.path.relative_to(tmp_path)): s.name for s in dc.find_sources(given, tmp_path / "o")
+    }
+    assert found == {
+        ".dcm": ".dcm",
+        "IM1": "IM1",
+        "p/IM1": "IM1-2",
+        "q/IM1": "IM1-3",
+        "IM1.DCM": "IM1.DCM",
+        "IM1.dcm": "IM1.dcm-2",
+        "a.b.c": "a.b.c",
+        "im1.IMA": "im1.IMA",
+        "x.dic": "x",
+        "x.dicom": "x.dicom",
+    }
+
+
+def test_equal_folders_of_two_inputs_share_names(tmp_path: Path) -> None:
+    for folder in ("one/s", "two/s"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "IM1").touch()
+    inputs = [tmp_path / "two", tmp_path / "one"]
+    found = [
+        (s.path.relative_to(tmp_path).as_posix(), s.name)
+        for s in dc.find_sources(inputs, tmp_path / "o")
+    ]
+    assert found == [("one/s/IM1", "IM1"), ("two/s/IM1", "IM1-2")]
+
+
+def test_a_file_given_twice_is_converted_once(tmp_path: Path) -> None:
+    (tmp_path / "IM1").touch()
+    inputs = [tmp_path / "IM1", tmp_path, tmp_path / "IM1"]
+    (source,) = dc.find_sources(inputs, tmp_path / "out")
+    assert source.named
+
+
+def test_output_beside_the_input_overwrites_no_dicom_file(run: Runner, tmp_path: Path) -> None:
+    for name in ("IM1", "IM1.txt"):
+        shutil.copy(CT, tmp_path / name)
+    before = CT.read_bytes()
+    for _ in range(2):  # the second run meets the outputs of the first
+        assert run(tmp_path, output=tmp_path).code == 0
+        assert (tmp_path / "IM1").read_bytes() == (tmp_path / "IM1.txt").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "IM1",
+        "IM1-2.png",
+        "IM1-2.txt",
+        "IM1.txt",
+        "IM1.txt.png",
+        "IM1.txt.txt",
+    ]
+
+
+def test_the_output_folder_is_not_walked(run: Runner, tmp_path: Path) -> None:
+    shutil.copy(CT, tmp_path / "IM1")
+    (tmp_path / "out").mkdir()
+    shutil.copy(CT, tmp_path / "out" / "IM2")
+    assert "1 converted" in run(tmp_path).out
+
+
+def test_a_link_loop_ends(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "cd" / "a").mkdir(parents=True)
+    shutil.copy(CT, tmp_path / "cd" / "a" / "IM1")
+    (tmp_path / "cd" / "a" / "up").symlink_to(tmp_path / "cd", target_is_directory=True)
+    assert run(tmp_path / "cd").files() == ["a/IM1.png", "a/IM1.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes are a matter of POSIX")
+def test_a_pipe_in_a_folder_does_not_block(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "cd").mkdir()
+    shutil.copy(CT, tmp_path / "cd" / "IM1")
+    os.mkfifo(tmp_path / "cd" / "pipe")
+    assert run(tmp_path / "cd").out.splitlines()[-1] == "1 converted, 1 skipped"
+
+
+def test_what_is_not_dicom_is_refused_when_named(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("no image")
+    result = run(path, CT)
+    assert result.code == 1
+    assert result.err == f"dicom_converter: {path}: not a DICOM file\n"
+    assert result.files() == ["DCM00000.png", "DCM00000.txt"]
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["absent", "empty"])
+def test_nothing_found_is_a_failure(run: Runner, tmp_path: Path, exists: bool) -> None:
+    if exists:
+        (tmp_path / "cd").mkdir()
+    result = run(tmp_path / "cd")
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert result.err.startswith(f"dicom_converter: {tmp_path / 'cd'}: ")
+
+
+def test_a_bad_file_does_not_stop_the_rest(
+    run: Runner, dicom_file: Factory, tmp_path: Path
+) -> None:
+    dicom_file(PIXELS, name="a.dcm", Rows=9999)
+    dicom_file(PIXELS, name="b.dcm")
+    result = run(tmp_path / "in")
+    assert result.code == 1
+    assert result.files() == ["a.txt", "b.png", "b.txt"]
+    assert result.out.splitlines()[-1] == "1 converted, 1 failed"
+
+
+def test_text_only_is_a_success(run: Runner) -> None:
+    result = run(PYDICOM_FILES / "test-SR.dcm")
+    assert result.code == 0
+    assert result.files() == ["test-SR.txt"]
+    assert result.out.splitlines()[-1] == "1 text only"
+
+
+def test_messages_are_escaped_and_hold_no_patient(run: Runner, dicom_file: Factory) -> None:
+    path = dicom_file(PIXELS, name="a\x1b[31m\n.dcm", SamplesPerPixel=4, PatientName="Doe^Jane")
+    result = run(path)
+    assert r"a\x1b[31m\x0a.dcm: 4 samples a pixel" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert "Doe" not in result.err + result.out
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_output_folder_is_said(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    result = run(CT)
+    assert result.code == 1
+    assert "permission denied" in result.err
+
+
+def test_an_output_name_that_is_a_folder_is_said(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "out" / "DCM00000.png").mkdir(parents=True)
+    result = run(CT)
+    assert result.code == 1
+    assert "is a directory" in result.err
+    assert result.files() == ["DCM00000.txt"]
+
+
+def test_a_name_too_long_for_its_outputs_is_said(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 253)
+    shutil.copy(CT, path)
+    result = run(path)
+    assert result.code == 1
+    assert "file name too long" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ([], dc.Options()),
+        (["-o", "x"], dc.Options(output=Path("x"))),
+        (["--8bit"], dc.Options(png_bits=8)),
+        (["--no-mp4"], dc.Options(mp4=False)),
+        (["--no-gif", "-q"], dc.Options(gif=False, quiet=True)),
+        (["--fps", "29.97"], dc.Options(frame_rate=Fraction(2997, 100))),
+        (["--fps", "30000/1001"], dc.Options(frame_rate=Fraction(30000, 1001))),
+        (["--fps", "auto", "--debug"], dc.Options(frame_rate=None, debug=True)),
+    ],
+    ids=str,
+)
+def test_options(arguments: list[str], options: dc.Options) -> None:
+    assert dc.parse_args(arguments) == ([Path("dicom_data")], options)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "fast", "1e9", "nan", "inf", "1/0", ""])
+def test_an_absurd_rate_is_a_usage_error(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        dc.main(["--fps", rate])
+    assert stopped.value.code == 2
+    assert "--fps" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        dc.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"dicom_converter.py {dc.__version__}\n"
+
+
+def test_an_interrupt_exits_130_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, run: Runner
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dc, "write_png", interrupted)
+    result = run(CT)
+    assert (result.code, result.files()) == (130, [])
+
+
+def test_debug_shows_where_an_unexpected_error_came_from(
+    monkeypatch: pytest.MonkeyPatch, run: Runner
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(dc, "write_png", broken)
+    assert "Traceback" in run(CT, "--debug").err
+    plain = run(CT)
+    assert plain.err == f"dicom_converter: {CT}: division by zero (ZeroDivisionError)\n"
+
+
+def test_the_script_runs_as_a_program(tmp_path: Path) -> None:
+    script = str(Path(dc.__file__))
+    arguments = [sys.executable, script, str(CT), "-o", str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603 - our own code
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out" / "DCM00000.png").is_file()

@@ -1,0 +1,438 @@
+"""Files as they come: pydicom's own, broken ones, odd containers and absurd headers."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from conftest import (
+    CORPUS,
+    PYDICOM_FILES,
+    Array,
+    Factory,
+    Run,
+    convert,
+    data_set,
+    needs_corpus,
+    read_png,
+    still,
+)
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+import dicom_converter as dc
+
+RAMP = np.arange(48, dtype=np.uint16).reshape(6, 8) * 80
+DEEP = np.rint(RAMP / RAMP.max() * 65535).astype(np.uint16)
+
+# Files that ship inside pydicom and cannot be shown, with what is said of them.
+UNSHOWN = {
+    "JPEG2000-embedded-sequence-delimiter.dcm": "the code stream is",
+    "MR_truncated.dcm": "declares 64 x 64 pixels but holds 8130 bytes",
+    "no_meta.dcm": "not a DICOM file",  # a stray byte comes first
+    "meta_missing_tsyntax.dcm": "Rows is missing or 0",
+    "nested_priv_SQ.dcm": "Rows is missing or 0",
+    "rtplan_truncated.dcm": "the file ends inside (300a,00b0)",
+}
+NOT_IMAGES = {
+    "ExplVR_BigEndNoMeta.dcm",
+    "ExplVR_LitEndNoMeta.dcm",
+    "UN_sequence.dcm",
+    "empty_charset_LEI.dcm",
+    "no_meta_group_length.dcm",
+    "priv_SQ.dcm",
+    "reportsi.dcm",
+    "reportsi_with_empty_number_tags.dcm",
+    "rtplan.dcm",
+    "rtstruct.dcm",
+    "test-SR.dcm",
+    "waveform_ecg.dcm",
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PYDICOM_FILES.glob("*.dcm")), ids=lambda path: str(path.stem)
+)
+def test_every_file_of_pydicom_converts_or_says_why(path: Path, tmp_path: Path) -> None:
+    outcome = convert(path, tmp_path)
+    suffixes = {output.suffix for output in outcome.outputs}
+    if path.name in UNSHOWN:
+        assert outcome.status == dc.Status.FAILED
+        assert outcome.reason.startswith(UNSHOWN[path.name])
+        assert suffixes <= {".txt"}
+    elif path.name in NOT_IMAGES:
+        assert outcome.status == dc.Status.TEXT_ONLY, outcome.reason
+        assert suffixes == {".txt"}
+    else:
+        assert outcome.status == dc.Status.CONVERTED, outcome.reason
+        assert suffixes in ({".png", ".txt"}, {".gif", ".mp4", ".txt"})
+
+
+# Corpus files without a picture in this version, by the beginning of the reason.
+CORPUS_REASONS = (
+    "the transfer syntax is not decoded: MPEG",
+    "the transfer syntax is not decoded: Fragmentable MPEG",
+    "the transfer syntax is not decoded: HEVC",
+    "the transfer syntax is not decoded: 1.2.840.10008.1.2.8.1",
+    "the decoded segment length",  # RLE of 1 bit
+    "the Red Palette Color Lookup Table is missing",  # segmented
+    "Bits Allocated is 12",
+    "describes an image but holds no pixel data",  # three charset samples without pixels
+    "the file ends inside its pixel data",
+    *UNSHOWN.values(),
+)
+
+
+@needs_corpus
+def test_the_corpus_comes_out_whole(tmp_path: Path) -> None:
+    reasons = []
+    for source in dc.find_sources([CORPUS], tmp_path):
+        outcome = dc.convert(source, dc.Options(output=tmp_path))
+        if outcome.status == dc.Status.FAILED:
+            reasons.append((source.path.name, outcome.reason))
+        elif outcome.status == dc.Status.CONVERTED:
+            assert len(outcome.outputs) in (2, 3)
+            assert all(output.stat().st_size for output in outcome.outputs)
+    unknown = [
+        reason for reason in reasons if not reason[1].lower().startswith(lowered(CORPUS_REASONS))
+    ]
+    assert not unknown
+    assert len(reasons) <= 21
+
+
+def lowered(reasons: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(reason.lower() for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        PYDICOM_FILES / "JPEG-lossy.dcm",
+        pytest.param(
+            CORPUS / "pydicom+pylibjpeg-data/ljdata/ds/JPEGExtended/RG2_JPLY.dcm",
+            marks=needs_corpus,
+        ),
+    ],
+    ids=lambda path: str(path.stem),
+)
+def test_12_bit_jpeg_that_pylibjpeg_refuses(path: Path, tmp_path: Path) -> None:
+    picture = still(path, tmp_path)
+    assert picture.dtype == np.uint16
+    assert picture.max() > 60000
+    assert len(np.unique(picture)) > 100
+
+
+def lossless_code(pixels: Array, **options: Any) -> bytes:
+    return bytes(imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=12, **options))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "code"),
+    [
+        pytest.param(JPEGLossless, lossless_code(RAMP, predictor=6), id="lossless"),
+        pytest.param(JPEGLosslessSV1, lossless_code(RAMP, predictor=1), id="lossless SV1"),
+        pytest.param(JPEGLSLossless, bytes(imagecodecs.jpegls_encode(RAMP)), id="JPEG-LS"),
+        pytest.param(
+            JPEG2000Lossless,
+            bytes(imagecodecs.jpeg2k_encode(RAMP, codecformat="j2k", reversible=True, level=0)),
+            id="JPEG 2000",
+        ),
+        pytest.param(
+            JPEG2000Lossless,
+            bytes(imagecodecs.jpeg2k_encode(RAMP, codecformat="jp2", reversible=True, level=0)),
+            id="JPEG 2000 in JP2",
+        ),
+        pytest.param(HTJ2KLossless, bytes(imagecodecs.htj2k_encode(RAMP)), id="HTJ2K"),
+        pytest.param(
+            JPEGLosslessSV1, bytes(imagecodecs.jpegls_encode(RAMP)), id="wrong syntax in the header"
+        ),
+    ],
+)
+def test_lossless_code_streams(
+    dicom_file: Factory, tmp_path: Path, syntax: str, code: bytes
+) -> None:
+    path = dicom_file(RAMP, [code], syntax, BitsStored=12, HighBit=11)
+    assert np.array_equal(still(path, tmp_path / "out"), DEEP)
+
+
+def test_lossy_code_streams(dicom_file: Factory, tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint16) * 16
+    expected = smooth / smooth.max() * 255
+    for name, syntax, code, pixels in (
+        ("8", JPEGBaseline8Bit, imagecodecs.jpeg8_encode((smooth >> 3).astype("u1"), 95), "u1"),
+        ("12", JPEGExtended12Bit, imagecodecs.jpeg8_encode(smooth, 95, bitspersample=12), "u2"),
+    ):
+        bits = {} if pixels == "u1" else {"BitsStored": 12, "HighBit": 11}
+        path = dicom_file(smooth.astype(pixels), [bytes(code)], syntax, name=name, **bits)
+        picture = still(path, tmp_path / "out", png_bits=8)
+        assert np.abs(picture - expected).max() <= 6
+
+
+def test_rle(tmp_path: Path) -> None:
+    ds = data_set(RAMP)
+    ds.compress(RLELossless)
+    ds.save_as(tmp_path / "rle.dcm")
+    assert np.array_equal(still(tmp_path / "rle.dcm", tmp_path / "out"), DEEP)
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_native_encodings(dicom_file: Factory, tmp_path: Path, syntax: str) -> None:
+    assert np.array_equal(still(dicom_file(RAMP, syntax=syntax), tmp_path / "out"), DEEP)
+
+
+def test_big_endian(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(RAMP, syntax=ExplicitVRBigEndian, PixelData=RAMP.astype(">u2").tobytes())
+    assert np.array_equal(still(path, tmp_path / "out"), DEEP)
+
+
+def bare(path: Path) -> bytes:
+    """Return the data set of *path* without preamble and file meta."""
+    ds = pydicom.dcmread(path)
+    buffer = io.BytesIO()
+    implicit, little = ds.original_encoding
+    ds.save_as(buffer, implicit_vr=implicit, little_endian=bool(little), force_encoding=True)
+    raw = buffer.getvalue()
+    start = raw.index(b"\x08\x00\x16\x00")
+    return raw[start:]
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, "1.2.840.10008.1.2.1"])
+def test_a_bare_data_set(dicom_file: Factory, tmp_path: Path, syntax: str) -> None:
+    path = dicom_file(RAMP, syntax=syntax)
+    path.write_bytes(bare(path))
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED
+    assert outcome.warnings[0].startswith("no transfer syntax is declared")
+    assert np.array_equal(read_png(outcome.outputs[0]), DEEP)
+
+
+def test_a_deflated_data_set_with_a_zlib_header(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(RAMP, syntax=DeflatedExplicitVRLittleEndian)
+    raw = path.read_bytes()
+    meta_end = 132 + 12 + struct.unpack("<L", raw[140:144])[0]
+    path.write_bytes(raw[:meta_end] + zlib.compress(zlib.decompress(raw[meta_end:], -15)))
+    assert np.array_equal(still(path, tmp_path / "out"), DEEP)
+
+
+def test_frames_split_over_fragments(dicom_file: Factory) -> None:
+    frames = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]])
+    codes = [lossless_code(np.ascontiguousarray(frame), predictor=1) for frame in frames]
+    for table in (True, False):
+        path = dicom_file(frames, codes, JPEGLosslessSV1, BitsStored=12, HighBit=11)
+        ds = pydicom.dcmread(path)
+        ds.PixelData = encapsulate(codes, fragments_per_frame=2, has_bot=table)
+        ds.save_as(path)
+        with path.open("rb") as file:
+            header = dc.read_header(file)
+            assert header.pixels
+            assert header.pixels.fragments == 6
+            image = dc.image_pixel(header.data_set, header.pixels)
+            decoded = [stored for stored, _ in dc.stored_frames(header, header.pixels, image)]
+        assert np.array_equal(decoded, frames)
+
+
+def test_excess_frames_are_left_alone(dicom_file: Factory, tmp_path: Path) -> None:
+    frames = np.stack([RAMP, RAMP])
+    assert np.array_equal(still(dicom_file(frames, NumberOfFrames=1), tmp_path / "out"), DEEP)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "frames"),
+    [("SamplesPerPixel", 1), ("PixelRepresentation", 1), ("HighBit", 1), ("NumberOfFrames", 2)],
+)
+def test_missing_attributes_that_can_be_filled_in(
+    dicom_file: Factory, tmp_path: Path, keyword: str, frames: int
+) -> None:
+    pixels = np.stack([RAMP] * frames) if frames > 1 else RAMP
+    path = dicom_file(pixels, **{keyword: None})
+    assert np.array_equal(still(path, tmp_path / "out"), DEEP)
+
+
+ABSURD = [
+    ({"Rows": 0}, "Rows is missing or 0"),
+    ({"Columns": None}, "Columns is missing or 0"),
+    ({"Rows": 65535, "Columns": 65535}, "too many for memory"),
+    ({"Rows": 20000, "Columns": 20000}, "declares 20000 x 20000 pixels but holds 96 bytes"),
+    ({"NumberOfFrames": 1_000_000_000}, "declares 1000000000 frames of 8 x 6 pixels but"),
+    ({"SamplesPerPixel": 4}, "4 samples a pixel"),
+    ({"BitsAllocated": 24}, "Bits Allocated is 24"),
+    ({"PixelData": b"\0\0"}, "declares 8 x 6 pixels but holds 2 bytes"),
+]
+
+
+@pytest.mark.parametrize(("elements", "reason"), ABSURD, ids=lambda value: str(value)[:40])
+def test_absurd_attributes(
+    run: Callable[..., Run], dicom_file: Factory, elements: dict[str, Any], reason: str
+) -> None:
+    path = dicom_file(RAMP, **elements)
+    result = run(path)
+    assert result.code == 1
+    assert result.err.startswith(f"dicom_converter: {path}: ")
+    assert reason in result.err
+    assert len(result.err.splitlines()) == 1
+    assert result.files() == ["image.txt"]
+
+
+def test_a_billion_compressed_frames(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(RAMP, [lossless_code(RAMP)], JPEGLosslessSV1, NumberOfFrames=10**9)
+    assert "holds 1 fragments" in convert(path, tmp_path).reason
+
+
+CODE = lossless_code(RAMP, predictor=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        pytest.param(CODE[:-40], "truncated: its end marker is missing", id="cut"),
+        pytest.param(CODE[:12], "no frame header", id="header alone"),
+        pytest.param(b"\0" * 64, "neither JPEG, JPEG-LS nor JPEG 2000", id="zeros"),
+        pytest.param(lossless_code(RAMP[:4]), "the code stream is 8 x 4, the header", id="size"),
+        pytest.param(bytes(imagecodecs.htj2k_encode(RAMP))[:-20], "decode", id="HTJ2K cut"),
+        pytest.param(bytes(imagecodecs.jpegls_encode(RAMP))[:-20], "end marker", id="LS cut"),
+    ],
+)
+def test_broken_code_streams(
+    run: Callable[..., Run], dicom_file: Factory, code: bytes, reason: str
+) -> None:
+    path = dicom_file(RAMP, [code], JPEGLosslessSV1, BitsStored=12, HighBit=11)
+    result = run(path)
+    assert result.code == 1
+    assert reason in result.err
+    assert len(result.err.splitlines()) == 1
+    assert result.files() == ["image.txt"]
+
+
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.5, 0.7, 0.9, 0.99])
+@pytest.mark.parametrize("compressed", [False, True], ids=["native", "compressed"])
+def test_truncated_files_fail_and_leave_no_picture(
+    dicom_file: Factory, tmp_path: Path, part: float, compressed: bool
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 4096, (64, 64), np.uint16)
+    codes = [lossless_code(noise, predictor=1)] if compressed else []
+    syntax = JPEGLosslessSV1 if compressed else "1.2.840.10008.1.2.1"
+    path = dicom_file(noise, codes, syntax, BitsStored=12, HighBit=11)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(len(raw) * part)])
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.status == dc.Status.FAILED
+    assert {output.suffix for output in outcome.outputs} <= {".txt"}
+
+
+def test_a_broken_frame_leaves_no_clip(dicom_file: Factory, tmp_path: Path) -> None:
+    frames = np.stack([RAMP] * 12)
+    codes = [CODE] * 11 + [CODE[:-30]]
+    path = dicom_file(
+        frames, codes, JPEGLosslessSV1, BitsStored=12, HighBit=11, WindowCenter=99, WindowWidth=99
+    )
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.status == dc.Status.FAILED
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["image.txt"]
+
+
+def test_elements_after_the_pixels_are_read(dicom_file: Factory) -> None:
+    path = dicom_file(RAMP, DataSetTrailingPadding=b"\0\0")
+    with path.open("rb") as file:
+        assert "DataSetTrailingPadding" in dc.read_header(file).data_set
+
+
+def test_deep_nesting_ends_in_a_reason(tmp_path: Path) -> None:
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    nested = b"\x08\x00\x40\x11\xff\xff\xff\xff" + item
+    path = tmp_path / "deep.dcm"
+    path.write_bytes(b"\x08\x00\x16\x00\x04\x00\x00\x001.2\0" + nested * 5000)
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.status == dc.Status.FAILED
+    assert outcome.reason == "its sequences are nested too deeply"
+
+
+@pytest.mark.parametrize(
+    ("elements", "durations", "origin"),
+    [
+        ({"FrameTime": 66.7}, [Fraction(667, 10000)] * 3, "Frame Time"),
+        (
+            {"FrameTimeVector": [0, 40, 60.5], "FrameIncrementPointer": 0x00181065},
+            [Fraction(40, 1000), Fraction(605, 10000), Fraction(605, 10000)],
+            "Frame Time Vector",
+        ),
+        (
+            {
+                "FrameTimeVector": [0, 40, 60],
+                "FrameTime": 50,
+                "FrameIncrementPointer": 0x00181063,
+            },
+            [Fraction(1, 20)] * 3,
+            "Frame Time",
+        ),
+        ({"FrameTimeVector": [0, 40], "CineRate": 25}, [Fraction(1, 25)] * 3, "Cine Rate"),
+        (
+            {"RecommendedDisplayFrameRate": 15, "CineRate": 25},
+            [Fraction(1, 15)] * 3,
+            "Recommended Display Frame Rate",
+        ),
+        ({"ActualFrameDuration": 33}, [Fraction(33, 1000)] * 3, "Actual Frame Duration"),
+        ({"EffectiveDuration": 1.5}, [Fraction(1, 2)] * 3, "Effective Duration"),
+        ({"FrameTime": 0}, [], ""),
+        ({}, [], ""),
+    ],
+    ids=str,
+)
+def test_recorded_timing(elements: dict[str, Any], durations: list[Fraction], origin: str) -> None:
+    ds = data_set(**elements)
+    found, attribute = dc.recorded_durations(ds, 3)
+    assert (list(found), attribute) == (durations, origin)
+
+
+def test_recorded_timing_of_functional_groups() -> None:
+    groups = []
+    for seconds in ("00.0", "00.5", "01.5"):
+        group, content = Dataset(), Dataset()
+        content.FrameReferenceDateTime = f"202001021011{seconds}"
+        group.FrameContentSequence = [content]
+        groups.append(group)
+    ds = data_set(PerFrameFunctionalGroupsSequence=groups)
+    assert dc.recorded_durations(ds, 3)[0] == (Fraction(1, 2), Fraction(1), Fraction(1))
+
+
+@pytest.mark.parametrize(
+    ("rate", "elements", "used"),
+    [
+        (10, {"FrameTime": 66.7}, "10 fps; recorded at 14.99 (Frame Time), `--fps auto` keeps it"),
+        (None, {"FrameTime": 66.7}, "14.99 fps, as recorded (Frame Time)"),
+        (10, {"FrameTime": 100}, "10 fps, as recorded (Frame Time)"),
+        (None, {}, "10 fps; the file records no rate"),
+        (25, {}, "25 fps; the file records no rate"),
+    ],
+)
+def test_the_rate_used_is_said(rate: int | None, elements: dict[str, Any], used: str) -> None:
+    timing = dc.clip_timing(data_set(**elements), 3, Fraction(rate) if rate else None)
+    assert timing.used == used
+    assert len(timing.durations) == 3
+
+
+def test_a_rate_out_of_all_proportion_is_left_out() -> None:
+    with pytest.warns(UserWarning, match="out of all proportion"):
+        timing = dc.clip_timing(data_set(FrameTime=1e9), 3, None)
+    assert set(timing.durations) == {Fraction(1, 10)}

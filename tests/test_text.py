@@ -1,0 +1,187 @@
+"""The TXT: a summary a person can read, then every element."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from conftest import CORPUS, PYDICOM_FILES, SAMPLES, Factory, convert, data_set, needs_corpus
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+
+import dicom_converter as dc
+
+PIXELS = np.zeros((2, 2), np.uint8)
+
+
+def lines_of(path: Path, output: Path, **options: Any) -> list[str]:
+    text = next(
+        found for found in convert(path, output, **options).outputs if found.suffix == ".txt"
+    )
+    return text.read_text(encoding="utf-8").splitlines()
+
+
+def test_summary_of_the_angiography_sample(tmp_path: Path) -> None:
+    lines = lines_of(SAMPLES / "DCM00001", tmp_path)
+    summary = lines[: lines.index("ELEMENTS")]
+    for line in (
+        "PATIENT",
+        "  Name           Sample Synthetic = 样本 合成",
+        "  ID             SAMPLE-0000",
+        "  Birth date     1900-01-01",
+        "  Sex            O",
+        "  Date           2020-01-02",
+        "  Time           10:11:12",
+        "  Description    Coronary angiography (computed)",
+        "  Manufacturer   dicom_converter",
+        "  Institution    Nowhere General Hospital (invented)",
+        "  Kind           X-Ray Angiographic Image Storage",
+        "  Size           384 x 384 pixels (columns x rows)",
+        "  Frames         28",
+        "  Bit depth      8 bits stored in 8",
+        "  Photometric    MONOCHROME2",
+        "  Window         center 128, width 256, LINEAR (first of 1 stored)",
+        "  Frame rate     10 fps; recorded at 14.99 (Frame Time), `--fps auto` keeps it",
+        "  Written        DCM00001.gif, DCM00001.mp4",
+    ):
+        assert line in summary
+
+
+@pytest.mark.parametrize(
+    "path",
+    [PYDICOM_FILES / name for name in ("CT_small.dcm", "reportsi.dcm", "nested_priv_SQ.dcm")],
+    ids=lambda path: str(path.stem),
+)
+def test_every_element_has_its_line(path: Path, tmp_path: Path) -> None:
+    lines = lines_of(path, tmp_path)
+    tags = [line.strip()[:11] for line in lines[lines.index("ELEMENTS") :] if "(" in line[:40]]
+
+    def expected(ds: Dataset) -> list[str]:
+        found = []
+        for element in ds:
+            found.append(dc.tag_text(element.tag))
+            if element.VR == "SQ":
+                found += [tag for item in element.value for tag in expected(item)]
+        return found
+
+    ds = pydicom.dcmread(path)
+    assert tags[1:] == expected(ds.file_meta) + expected(ds)
+
+
+def test_elements_of_all_kinds(dicom_file: Factory, tmp_path: Path) -> None:
+    item = Dataset()
+    item.CodeValue = "T-1"
+    block = {
+        "PatientComments": DataElement("PatientComments", "LT", "two\r\nlines \x1b[31m"),
+        "ProcedureCodeSequence": [item, Dataset()],
+        "PixelSpacing": [0.5, 0.25],
+        "FrameIncrementPointer": 0x00181063,
+        "RedPaletteColorLookupTableData": bytes(range(64)),
+        "Private": DataElement(0x00091001, "LO", "secret"),
+        "Creator": DataElement(0x00090010, "LO", "ACME 1.0"),
+        "Trailing": DataElement("DataSetTrailingPadding", "OB", b"\0\0\1\2"),
+    }
+    lines = lines_of(dicom_file(PIXELS, **block), tmp_path / "out")
+    for line in (
+        r"(0010,4000) LT Patient Comments = two\x0d\x0alines \x1b[31m",
+        "(0008,1032) SQ Procedure Code Sequence = 2 items",
+        "  item 1",
+        "    (0008,0100) SH Code Value = T-1",
+        "  item 2",
+        r"(0028,0030) DS Pixel Spacing = 0.5\0.25",
+        "(0028,0009) AT Frame Increment Pointer = (0018,1063)",
+        "(0009,0010) LO Private Creator = ACME 1.0",
+        "(0009,1001) LO Private tag data = secret",
+        "(fffc,fffc) OB Data Set Trailing Padding = <4 bytes: 00 00 01 02>",
+        "(7fe0,0010) OB Pixel Data = <4 bytes>",
+    ):
+        assert any(found.startswith(line) for found in lines), line
+    assert any(line.startswith("(0028,1201)") and "<64 bytes: 00 01" in line for line in lines)
+
+
+def test_an_element_that_is_not_of_its_type_is_still_shown(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    path = dicom_file(PIXELS)
+    raw = path.read_bytes()
+    at = raw.index(b"\x28\x00\x02\x00US")
+    path.write_bytes(raw[:at] + b"\x28\x00\x01\x00US\x03\x00abc" + raw[at:])
+    (line,) = [line for line in lines_of(path, tmp_path / "out") if line.startswith("(0028,0001)")]
+    assert "abc" in line or "61 62 63" in line
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "shown"),
+    [
+        ("ISO_IR 192", "Wang^XiaoDong=王^小东", "Wang XiaoDong = 王 小东"),
+        ("GB18030", "Wang^XiaoDong=王^小东", "Wang XiaoDong = 王 小东"),
+        (
+            ["", "ISO 2022 IR 87"],
+            "Yamada^Tarou=山田^太郎=やまだ^たろう",
+            "Yamada Tarou = 山田 太郎 = やまだ たろう",
+        ),
+        (
+            ["", "ISO 2022 IR 149"],
+            "Hong^Gildong=洪^吉洞=홍^길동",
+            "Hong Gildong = 洪 吉洞 = 홍 길동",
+        ),
+        ("ISO_IR 100", "Buc^Jérôme", "Buc Jérôme"),
+    ],
+    ids=str,
+)
+def test_names_in_their_character_sets(
+    dicom_file: Factory, tmp_path: Path, charset: Any, name: str, shown: str
+) -> None:
+    path = dicom_file(PIXELS, SpecificCharacterSet=charset, PatientName=name)
+    assert f"  Name           {shown}" in lines_of(path, tmp_path / "out")
+
+
+@needs_corpus
+def test_charsets_of_the_corpus_are_readable(tmp_path: Path) -> None:
+    folder = CORPUS / "pydicom+pydicom/src/pydicom/data/charset_files"
+    names = {path.stem: lines_of(path, tmp_path)[3] for path in sorted(folder.glob("chr*.dcm"))}
+    assert names["chrH31"].endswith("Yamada Tarou = 山田 太郎 = やまだ たろう")
+    assert names["chrX1"].endswith("Wang XiaoDong = 王 小東")
+    assert names["chrX2"].endswith("Wang XiaoDong = 王 小东")
+    assert names["chrRuss"].endswith("Люкceмбypг")  # noqa: RUF001 - Cyrillic
+
+
+def test_long_values_are_counted() -> None:
+    element = DataElement("BluePaletteColorLookupTableData", "US", list(range(300)))
+    assert dc.element_text(element).endswith(r"\63\... (300 values)")
+    decimals = DataElement("FrameTimeVector", "DS", [1.5] * 300)
+    assert dc.element_text(decimals).count("1.5") == 300
+
+
+def test_a_failed_file_says_why_in_its_text(dicom_file: Factory, tmp_path: Path) -> None:
+    lines = lines_of(dicom_file(PIXELS, SamplesPerPixel=4), tmp_path / "out")
+    assert "  Picture        4 samples a pixel: only 1 and 3 can be shown" in lines
+
+
+def test_warnings_stand_in_the_text(dicom_file: Factory, tmp_path: Path) -> None:
+    lines = lines_of(dicom_file(PIXELS, HighBit=99), tmp_path / "out")
+    assert "  Note           High Bit is 99, taken as 7" in lines
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "shown"),
+    [
+        ("StudyDate", "20200102", "2020-01-02"),
+        ("StudyDate", "2020.01.02", "2020.01.02"),
+        ("StudyTime", "101112.123", "10:11:12"),
+        ("StudyTime", "1011", "10:11"),
+        ("PatientName", "Doe^Jane^^Dr", "Doe Jane  Dr"),
+        ("PatientID", "a\x1bb", r"a\x1bb"),
+    ],
+)
+def test_readable(keyword: str, value: str, shown: str) -> None:
+    assert dc.readable(keyword, value) == shown
+
+
+def test_text_is_written_for_every_dicom_file(tmp_path: Path) -> None:
+    lines = lines_of(PYDICOM_FILES / "test-SR.dcm", tmp_path)
+    assert any("no picture of its own" in line for line in lines)
+    assert data_set().PatientID not in "".join(lines)

@@ -1,0 +1,388 @@
+"""Writers: PNG, GIF and MP4 decoded back, atomic moves, one pass for both clips."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLES, Array, Factory, convert, needs_program, psnr, read_png
+from PIL import Image
+
+import dicom_converter as dc
+
+RNG = np.random.default_rng(7)
+
+
+def timing_of(*seconds: Fraction | int) -> dc.Timing:
+    return dc.Timing(tuple(Fraction(second) for second in seconds), "")
+
+
+def png_pictures() -> Iterator[Any]:
+    for shape in ((1, 1), (1, 7), (5, 1), (3, 5), (64, 64), (33, 257)):
+        for channels in ((), (3,)):
+            for dtype in (np.uint8, np.uint16):
+                picture = RNG.integers(0, np.iinfo(dtype).max + 1, (*shape, *channels), dtype)
+                name = f"{'x'.join(map(str, picture.shape))} {picture.dtype}"
+                yield pytest.param(picture, id=name)
+
+
+@pytest.mark.parametrize("picture", list(png_pictures()))
+def test_png_reads_back_equal(picture: Array, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    dc.write_png(path, picture)
+    assert np.array_equal(read_png(path), picture)
+    with Image.open(path) as image:
+        assert image.size == picture.shape[1::-1]
+        if not (picture.ndim == 3 and picture.dtype == np.uint16):  # Pillow reads 8 bits of those
+            assert np.array_equal(np.asarray(image), picture)
+
+
+@needs_program("pngcheck")
+def test_png_is_clean(tmp_path: Path) -> None:
+    for number, parameters in enumerate(png_pictures()):
+        path = tmp_path / f"{number}.png"
+        dc.write_png(path, parameters.values[0], pixels_per_meter=number)
+        checked = subprocess.run(["pngcheck", "-q", path], capture_output=True, check=False)  # noqa: S603, S607 - an oracle
+        assert checked.returncode == 0, checked.stdout
+
+
+def test_png_accepts_a_picture_that_is_not_contiguous(tmp_path: Path) -> None:
+    picture = RNG.integers(0, 65536, (8, 10), np.uint16)[::2, ::2]
+    dc.write_png(tmp_path / "p.png", picture)
+    assert np.array_equal(read_png(tmp_path / "p.png"), picture)
+
+
+@pytest.mark.parametrize(
+    ("elements", "meter"),
+    [
+        ({"PixelSpacing": [0.5, 0.5]}, 2000),
+        ({"ImagerPixelSpacing": [0.2, 0.2]}, 5000),
+        ({"PixelSpacing": [0.5, 0.7]}, 0),
+        ({}, 0),
+    ],
+    ids=str,
+)
+def test_png_carries_the_size_of_square_pixels(
+    dicom_file: Factory, tmp_path: Path, elements: dict[str, Any], meter: int
+) -> None:
+    path = dicom_file(np.eye(4, dtype=np.uint8), **elements)
+    raw = convert(path, tmp_path / "out").outputs[0].read_bytes()
+    at = raw.find(b"pHYs")
+    assert (struct.unpack(">LLB", raw[at + 4 : at + 13]) if at > 0 else (0, 0, 1)) == (
+        meter,
+        meter,
+        1,
+    )
+
+
+def moving_gray(frames: int = 12, rows: int = 48, columns: int = 320) -> list[Array]:
+    """Return frames in which every one of the 256 levels occurs, and noise."""
+    ramp = np.tile(np.arange(columns) % 256, (rows, 1))
+    return [
+        np.roll((ramp + RNG.integers(0, 3, ramp.shape)) % 256, 5 * frame, axis=1).astype(np.uint8)
+        for frame in range(frames)
+    ]
+
+
+def moving_color(frames: int = 8, rows: int = 47, columns: int = 63) -> list[Array]:
+    y, x = np.mgrid[:rows, :columns]
+    return [
+        np.stack([x * 4, y * 5, (x + y) * 2 + 6 * frame], axis=-1).clip(0, 255).astype(np.uint8)
+        for frame in range(frames)
+    ]
+
+
+def read_gif(path: Path) -> tuple[list[Array], list[int]]:
+    """Return the RGB frames and the delays in ms."""
+    frames, delays = [], []
+    with Image.open(path) as image:
+        assert image.info["loop"] == 0
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            frames.append(np.asarray(image.convert("RGB")))
+            delays.append(int(image.info["duration"]))
+    return frames, delays
+
+
+def test_gif_of_gray_keeps_every_level(tmp_path: Path) -> None:
+    pictures = moving_gray()
+    dc.write_gif(tmp_path / "c.gif", pictures, timing_of(*[Fraction(1, 10)] * 12))
+    frames, _ = read_gif(tmp_path / "c.gif")
+    assert len(frames) == 12
+    for frame, picture in zip(frames, pictures, strict=True):
+        assert np.array_equal(frame, np.repeat(picture[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    "rate", [Fraction(15), Fraction(30), Fraction(2997, 100), Fraction(7)], ids=str
+)
+def test_gif_delays_carry_the_rounding_error(tmp_path: Path, rate: Fraction) -> None:
+    dc.write_gif(tmp_path / "c.gif", moving_gray(), timing_of(*[1 / rate] * 12))
+    _, delays = read_gif(tmp_path / "c.gif")
+    ends = list(accumulate(delays))
+    exact = [round(100 * number / rate) * 10 for number in range(1, 13)]
+    assert ends == exact
+
+
+def test_gif_of_color_is_close(tmp_path: Path) -> None:
+    outcome = convert(SAMPLES / "DCM00002", tmp_path)
+    frames, _ = read_gif(outcome.outputs[0])
+    assert len(frames) == 24
+    for frame, picture in zip(frames, rendered(SAMPLES / "DCM00002"), strict=True):
+        assert psnr(picture, frame) >= 40
+
+
+def test_gif_palette_follows_the_colors_of_the_clip(tmp_path: Path) -> None:
+    scenes = [
+        np.full((40, 60, 3), tone, np.uint8) for tone in ((200, 0, 0), (0, 180, 0), (3, 4, 250))
+    ]
+    dc.write_gif(tmp_path / "c.gif", scenes, timing_of(1, 1, 1))
+    frames, _ = read_gif(tmp_path / "c.gif")
+    for frame, scene in zip(frames, scenes, strict=True):
+        assert np.array_equal(frame, scene)
+
+
+def rendered(path: Path) -> list[Array]:
+    """Return the pictures of a clip as the encoders get them."""
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.image_pixel(header.data_set, header.pixels)
+        frames = dc.stored_frames(header, header.pixels, image)
+        look = dc.look_of(header.data_set, image, frames, 8)
+        return [dc.render(look, index, *frame) for index, frame in enumerate(frames)]
+
+
+def read_mp4(path: Path, form: str = "gray") -> tuple[list[Array], list[Fraction]]:
+    """Return the frames and their presentation times in s."""
+    with av.open(str(path)) as container:
+        decoded = list(container.decode(video=0))
+        times = [
+            frame.pts * frame.time_base
+            for frame in decoded
+            if frame.pts is not None and frame.time_base
+        ]
+        return [frame.to_ndarray(format=form) for frame in decoded], times
+
+
+def assert_plays_everywhere(path: Path) -> None:
+    with av.open(str(path)) as container:
+        (stream,) = container.streams
+        assert isinstance(stream, av.VideoStream)
+        codec = stream.codec_context
+        assert (codec.name, codec.profile, codec.pix_fmt) == ("h264", "High", "yuv420p")
+        assert codec.width % 2 == codec.height % 2 == 0
+        tags = (codec.color_range, codec.colorspace, codec.color_primaries, codec.color_trc)
+        assert tuple(int(tag) for tag in tags) == (1, 1, 1, 1)
+    raw = path.read_bytes()
+    assert 0 < raw.find(b"moov") < raw.find(b"mdat")
+
+
+def test_mp4_of_the_angiography_sample(tmp_path: Path) -> None:
+    outcome = convert(SAMPLES / "DCM00001", tmp_path)
+    gif, mp4, _ = outcome.outputs
+    assert_plays_everywhere(mp4)
+    pictures = rendered(SAMPLES / "DCM00001")
+    frames, times = read_mp4(mp4)
+    assert times == [Fraction(number, 10) for number in range(len(pictures))]
+    assert psnr(np.stack(pictures), np.stack(frames)) >= 38
+    assert mp4.stat().st_size <= 0.15 * gif.stat().st_size
+    levels, _ = read_gif(gif)
+    assert np.array_equal(np.stack(levels)[..., 0], np.stack(pictures))
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 3), (47, 63), (48, 64), (5, 1000)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+@pytest.mark.parametrize("color", [False, True], ids=["gray", "color"])
+def test_mp4_of_odd_sizes_is_padded_not_scaled(
+    tmp_path: Path, size: tuple[int, int], color: bool
+) -> None:
+    rows, columns = size
+    y, x = np.mgrid[:rows, :columns]
+    ramp = (60 + (x * 2 + y) % 120).astype(np.uint8)
+    ramp = cv2.blur(ramp, (9, 9)) if min(size) > 9 else np.full(size, 90, np.uint8)
+    pictures = [np.repeat(ramp[..., None], 3, axis=2) if color else ramp] * 4
+    dc.write_mp4(tmp_path / "c.mp4", pictures, timing_of(1, 1, 1, 1))
+    assert_plays_everywhere(tmp_path / "c.mp4")
+    frames, _ = read_mp4(tmp_path / "c.mp4", "rgb24" if color else "gray")
+    assert len(frames) == 4
+    assert frames[0].shape[:2] == (rows + rows % 2, columns + columns % 2)
+    assert psnr(pictures[0], frames[0][:rows, :columns]) > 38
+
+
+def test_mp4_colors_are_right(tmp_path: Path) -> None:
+    patches = [
+        (255, 255, 255),
+        (0, 0, 0),
+        (220, 30, 30),
+        (30, 200, 40),
+        (40, 40, 230),
+        (128, 128, 128),
+    ]
+    picture = np.concatenate([np.full((64, 64, 3), patch, np.uint8) for patch in patches], axis=1)
+    dc.write_mp4(tmp_path / "c.mp4", [picture] * 3, timing_of(1, 1, 1))
+    frames, _ = read_mp4(tmp_path / "c.mp4", "rgb24")
+    for number, patch in enumerate(patches):
+        center = frames[0][20:44, 64 * number + 20 : 64 * number + 44].reshape(-1, 3)
+        assert np.abs(center.mean(axis=0) - patch).max() <= 4, patch
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param([Fraction(1, 30)] * 6, id="30 fps"),
+        pytest.param([Fraction(100, 2997)] * 6, id="29.97 fps"),
+        pytest.param([Fraction(667, 10000)] * 6, id="66.7 ms"),
+        pytest.param([Fraction(n, 1000) for n in (33, 66, 20, 140, 33, 90)], id="varying"),
+    ],
+)
+def test_mp4_times_are_exact(tmp_path: Path, seconds: list[Fraction]) -> None:
+    dc.write_mp4(tmp_path / "c.mp4", moving_gray(6), timing_of(*seconds))
+    frames, times = read_mp4(tmp_path / "c.mp4")
+    assert len(frames) == 6
+    assert times == [0, *accumulate(seconds[:-1])]
+    with av.open(str(tmp_path / "c.mp4")) as container:
+        assert container.duration == pytest.approx(float(sum(seconds)) * av.time_base, abs=2)
+
+
+def test_variable_rate_of_the_file_reaches_both_clips(dicom_file: Factory, tmp_path: Path) -> None:
+    vector = [0, 40, 60, 200]
+    path = dicom_file(
+        np.stack(moving_gray(4)),
+        FrameTimeVector=vector,
+        FrameIncrementPointer=0x00181065,
+        WindowCenter=128,
+        WindowWidth=256,
+    )
+    gif, mp4, _ = convert(path, tmp_path / "out", frame_rate=None).outputs
+    assert read_gif(gif)[1] == [40, 60, 200, 200]
+    assert read_mp4(mp4)[1] == [0, Fraction(4, 100), Fraction(1, 10), Fraction(3, 10)]
+
+
+@pytest.mark.parametrize(
+    ("options", "suffixes"),
+    [
+        ({}, [".gif", ".mp4", ".txt"]),
+        ({"mp4": False}, [".gif", ".txt"]),
+        ({"gif": False}, [".mp4", ".txt"]),
+        ({"gif": False, "mp4": False}, [".txt"]),
+    ],
+    ids=str,
+)
+def test_which_clips_are_written(
+    dicom_file: Factory, tmp_path: Path, options: dict[str, Any], suffixes: list[str]
+) -> None:
+    outcome = convert(dicom_file(np.stack(moving_gray(3))), tmp_path / "out", **options)
+    assert [output.suffix for output in outcome.outputs] == suffixes
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == suffixes
+
+
+def test_a_clip_faster_than_gif_can_be_is_warned_of(dicom_file: Factory, tmp_path: Path) -> None:
+    outcome = convert(
+        dicom_file(np.stack(moving_gray(3))), tmp_path / "out", frame_rate=Fraction(100)
+    )
+    assert any("50 fps" in warning for warning in outcome.warnings)
+    assert read_gif(outcome.outputs[0])[1] == [20, 20, 20]
+
+
+def test_no_patient_in_pictures(tmp_path: Path) -> None:
+    for sample in ("DCM00000", "DCM00001", "DCM00002"):
+        for output in convert(SAMPLES / sample, tmp_path).outputs:
+            raw = output.read_bytes()
+            found = [
+                word
+                for word in (b"Sample", b"Synthetic", b"SAMPLE", "样本".encode())
+                if word in raw
+            ]
+            assert bool(found) == (output.suffix == ".txt"), output
+
+
+def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "file.bin"
+
+    def write_half() -> None:
+        with dc.whole(path) as part:
+            part.write_bytes(b"half")
+            assert part.parent == path.parent
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        write_half()
+    assert list(path.parent.iterdir()) == []
+    with dc.whole(path) as part:
+        part.write_bytes(b"all")
+        assert not path.exists()
+    assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [
+        ("file.bin", b"all")
+    ]
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import os, sys
+        from pathlib import Path
+        import dicom_converter as dc
+        with dc.whole(Path(sys.argv[1])) as part:
+            part.write_bytes(b"half")
+            os._exit(9)
+        """
+    )
+    root = Path(dc.__file__).parent
+    arguments = [sys.executable, "-c", script, str(tmp_path / "x.png")]
+    killed = subprocess.run(arguments, cwd=root, check=False)  # noqa: S603 - our own code
+    assert killed.returncode == 9
+    (left,) = tmp_path.iterdir()
+    with dc.whole(tmp_path / "y.png") as own:
+        own.write_bytes(b"ours")
+        dc.remove_stale_parts(tmp_path)
+        assert own.exists()
+        assert not left.exists()
+
+
+def test_a_process_that_is_another_users_counts_as_running() -> None:
+    assert dc.is_running(os.getpid())
+    assert dc.is_running(os.getppid())
+    assert not dc.is_running(2**22 + 1)
+
+
+def test_a_failing_writer_stops_the_others_and_is_raised() -> None:
+    seen: list[int] = []
+
+    def good(pictures: Any) -> None:
+        seen.extend(1 for _ in pictures)
+
+    def bad(pictures: Any) -> None:
+        next(iter(pictures))
+        raise ValueError("disk full")
+
+    endless = (np.zeros((2, 2), np.uint8) for _ in iter(int, 1))
+    with pytest.raises(ValueError, match="disk full"):
+        dc.distribute(endless, [good, bad])
+    assert seen
+    assert threading.active_count() == 1
+
+
+def test_a_failing_source_ends_the_writers() -> None:
+    def pictures() -> Iterator[Array]:
+        yield np.zeros((2, 2), np.uint8)
+        raise ValueError("broken frame")
+
+    finished: list[int] = []
+    with pytest.raises(ValueError, match="broken frame"):
+        dc.distribute(pictures(), [lambda found: finished.append(len(list(found)))])
+    assert finished == [1]
