@@ -730,6 +730,25 @@ def photometric_interpretation(data_set: Dataset, samples_per_pixel: int) -> str
     return assumed
 
 
+def as_signed_as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
+    """Return *image* as signed where its JPEG 2000 stream is: some writers forget to say so.
+
+    ITU-T T.800 A.5.1: the first bit of Ssiz. The other way round, signed data in an unsigned
+    stream, Pixel Representation is right.
+    """
+    if header.transfer_syntax not in JPEG_2000_SYNTAXES or image.pixel_representation:
+        return image
+    header.file.seek(pixels.offset + 4)
+    table_length = int.from_bytes(header.file.read(4), "little")
+    header.file.seek(table_length, os.SEEK_CUR)
+    head = header.file.read(1 << 10)
+    start = head.find(b"\xff\x4f\xff\x51")
+    if start < 0 or not head[start + 42 : start + 43] >= b"\x80":
+        return image
+    warn("the code stream is signed though the header says it is not: the stream was followed")
+    return replace(image, pixel_representation=1)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFrames:
     """The frames of one file as (stored, photometric interpretation), decoded on each iteration.
@@ -1834,7 +1853,7 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     pixels = header.pixels
     if pixels is None or not pixels.length:
         raise reason_for_no_picture(header)
-    image = image_pixel(header.data_set, pixels)
+    image = as_signed_as_its_stream(image_pixel(header.data_set, pixels), header, pixels)
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     still = image.number_of_frames == 1
     decoded_bytes = image.frame_bits // 8 * image.number_of_frames
