@@ -50,7 +50,7 @@ DEEP = np.rint(RAMP / RAMP.max() * 65535).astype(np.uint16)
 
 def is_dicom_file(path: Path) -> bool:
     """Tell DICOM files of pydicom from its JSON, dumps and text."""
-    return path.is_file() and path.suffix in ("", ".dcm")
+    return path.is_file() and path.suffix in ("", ".dcm") and path.name != "README"
 
 
 # Files that ship inside pydicom and cannot be shown, with what is said of them.
