@@ -70,6 +70,7 @@ from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders import pylibjpeg
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner
+from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 from pydicom.valuerep import DT, EXPLICIT_VR_LENGTH_32, STANDARD_VR, STR_VR
@@ -125,6 +126,17 @@ JPEG_2000_SYNTAXES = (
 )
 IMAGECODECS_SYNTAXES = JPEG_SYNTAXES + JPEG_LS_SYNTAXES + JPEG_2000_SYNTAXES
 OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
+SHUTTER_SHAPES = {
+    "RECTANGULAR": (
+        "ShutterLeftVerticalEdge",
+        "ShutterRightVerticalEdge",
+        "ShutterUpperHorizontalEdge",
+        "ShutterLowerHorizontalEdge",
+    ),
+    "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
+    "POLYGONAL": ("VerticesOfThePolygonalShutter",),
+}
 NATIVE_SYNTAXES = (
     uid.ImplicitVRLittleEndian,
     uid.ExplicitVRLittleEndian,
@@ -164,6 +176,25 @@ RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
     "ActualFrameDuration": lambda milliseconds, _: milliseconds / 1000,
     "EffectiveDuration": lambda seconds, frames: seconds / frames,
 }
+
+# (center, width) in Hounsfield units, by the names under which viewers offer them.
+CT_WINDOWS = {
+    "abdomen": (50, 400),
+    "angio": (300, 600),
+    "bone": (400, 1800),
+    "brain": (40, 80),
+    "liver": (60, 160),
+    "lung": (-600, 1500),
+    "mediastinum": (50, 350),
+    "pelvis": (40, 400),
+    "soft tissue": (50, 350),
+    "spine": (50, 250),
+    "stroke": (35, 40),
+    "subdural": (75, 215),
+    "temporal bone": (600, 2800),
+}
+MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
+MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 
 # A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
 GIF_PALETTE_MIN_PSNR = 42.0
@@ -215,6 +246,20 @@ def warn(message: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A VOI window in modality units (PS3.3 C.11.2)."""
+
+    center: float
+    width: float
+    function: VoiFunction = VoiFunction.LINEAR
+    explanation: str = ""
+
+
+# What --window asks for: "auto", "full", the number of a stored window, a window, or its name.
+WindowChoice = int | str | Window
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What the command line asks for; *frame_rate* in 1/s, None keeps the timing of the file."""
 
@@ -223,6 +268,11 @@ class Options:
     gif: bool = True
     mp4: bool = True
     frame_rate: Fraction | None = DEFAULT_FRAME_RATE
+    window: WindowChoice = "auto"
+    frames: str = ""
+    overlays: bool = True
+    shutter: bool = True
+    native_pixels: bool = False
     quiet: bool = False
     debug: bool = False
 
@@ -290,8 +340,9 @@ class ImagePixel:
 
     @property
     def frame_bits(self) -> int:
-        """Bits of one uncompressed frame; YBR_FULL_422 holds two samples a pixel (C.7.6.3.1.2)."""
-        samples = 2 if self.photometric_interpretation == "YBR_FULL_422" else self.samples_per_pixel
+        """Bits of one uncompressed frame; YBR_..._422 holds two samples a pixel (C.7.6.3.1.2)."""
+        halved = self.photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422")
+        samples = 2 if halved else self.samples_per_pixel
         return self.rows * self.columns * samples * self.bits_allocated
 
 
@@ -310,16 +361,6 @@ class LookupTable:
     first_value: int
     bits: int
     entries: bytes
-    explanation: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A VOI window in modality units (PS3.3 C.11.2)."""
-
-    center: float
-    width: float
-    function: VoiFunction = VoiFunction.LINEAR
     explanation: str = ""
 
 
@@ -354,6 +395,38 @@ class Palette:
     red: bytes
     green: bytes
     blue: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """One overlay plane of group 60xx (PS3.3 C.9.2); counts from 0 where DICOM counts from 1.
+
+    *data* holds one bit a pixel, least significant first, frames run on; where it is empty the
+    plane is bit *bit_position* of the stored words. *frames* are those of the image that it lies
+    on, None for all.
+    """
+
+    rows: int
+    columns: int
+    top: int
+    left: int
+    frames: tuple[int, int] | None
+    data: bytes
+    bit_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shutter:
+    """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11).
+
+    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column and
+    radius; *vertices* are (row, column). Outside is *color*, red, green and blue 0..1.
+    """
+
+    edges: tuple[int, int, int, int] | None = None
+    circle: tuple[int, int, int] | None = None
+    vertices: tuple[tuple[int, int], ...] = ()
+    color: tuple[float, float, float] = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,7 +666,7 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def numbers(data_set: Dataset, keyword: str) -> tuple[float, ...]:
+def numbers(data_set: Dataset, keyword: str | int) -> tuple[float, ...]:
     """Return the numeric values of an element; () where it is absent, empty or not numbers.
 
     Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of.
@@ -609,7 +682,7 @@ def numbers(data_set: Dataset, keyword: str) -> tuple[float, ...]:
         else:
             found = tuple(float(value) for value in listed(data_set[tag].value))
     except UNREADABLE as error:
-        warn(f"{keyword} is not a number and was left out ({type(error).__name__})")
+        warn(f"{tag_text(tag)} is not a number and was left out ({type(error).__name__})")
         return ()
     return found if all(map(math.isfinite, found)) else ()
 
@@ -787,10 +860,14 @@ class StoredFrames:
         if self.pixels.fragments is not None:
             yield from decoder.iter_array(file, **options)
             return
+        declared = self.image.photometric_interpretation
+        if partial := declared == "YBR_PARTIAL_422":  # laid out alike, and pydicom knows only that
+            options["photometric_interpretation"] = "YBR_FULL_422"
         for index in range(self.image.number_of_frames):
             # A runner of its own for each frame: pydicom's `iter_array` forgets after the first
             # that YBR_FULL_422 is stored in two thirds of the bytes.
-            yield decoder.as_array(file, index=index, validate=False, **options)
+            stored, properties = decoder.as_array(file, index=index, validate=False, **options)
+            yield stored, properties | ({"photometric_interpretation": declared} if partial else {})
 
 
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
@@ -843,11 +920,11 @@ def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
     Raises `ConversionError` where the code stream is not whole or not of the header's size.
     """
     stream = checked_code_stream(src, runner)
-    if stream == "JPEG":
+    if stream.family == "JPEG":
         # The same space on both sides keeps libjpeg from converting: pydicom knows what is due.
         space = "RGB" if runner.samples_per_pixel == 3 else None
         stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
-    elif stream == "JPEG-LS":
+    elif stream.family == "JPEG-LS":
         stored = imagecodecs.jpegls_decode(src)
     else:
         # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
@@ -868,41 +945,61 @@ def decode_with_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
     return pylibjpeg._decode_frame(src, runner)
 
 
-def checked_code_stream(src: bytes, runner: DecodeRunner) -> str:
-    """Return which family *src* is, after checking that it is whole and of the header's size.
+@dataclass(frozen=True, slots=True)
+class CodeStream:
+    """What the head of a code stream says; *color* is "RGB", "YBR_FULL" or "" (silent)."""
+
+    family: str
+    rows: int
+    columns: int
+    color: str = ""
+
+
+def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
+    """Return what *src* is, after checking that it is whole and of the header's size.
 
     Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
-    marker is looked for here.
+    marker is looked for here. A color label that contradicts the stream is corrected in *runner*.
     """
     if src[:2] == b"\xff\xd8":
-        family, rows, columns = jpeg_frame_header(src)
+        stream = jpeg_head(src)
         if src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
             raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
         # ITU-T T.800 A.5.1: the reference grid and the image's offset on it.
-        family = "JPEG 2000"
         x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
-        rows, columns = y1 - y0, x1 - x0
+        stream = CodeStream("JPEG 2000", y1 - y0, x1 - x0)
     else:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS nor JPEG 2000")
-    if (rows, columns) != (runner.rows, runner.columns):
-        declared = f"{runner.columns} x {runner.rows}"
-        raise ConversionError(f"the code stream is {columns} x {rows}, the header says {declared}")
-    return family
+    if (stream.rows, stream.columns) != (runner.rows, runner.columns):
+        found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
+        raise ConversionError(f"the code stream is {found}, the header says {declared}")
+    if stream.color and stream.color[:3] != runner.photometric_interpretation[:3]:
+        warn(f"the code stream holds {stream.color}, though its label says otherwise")
+        runner.set_option("photometric_interpretation", stream.color)
+    return stream
 
 
-def jpeg_frame_header(src: bytes) -> tuple[str, int, int]:
-    """Return ("JPEG" or "JPEG-LS", rows, columns) of a code stream (ITU-T T.81 B.2.2, T.87 C.2.2).
+def jpeg_head(src: bytes) -> CodeStream:
+    """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
 
+    Its color is told by Adobe's APP14 and by halved chroma; JFIF and ids are left to pydicom.
     Raises `ConversionError` where there is no frame header.
     """
-    at = 2
-    while at + 9 <= len(src):
+    at, color = 2, ""
+    while at + 10 <= len(src):
         marker, length = struct.unpack(">HH", src[at : at + 4])
-        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-            return "JPEG", *struct.unpack(">HH", src[at + 5 : at + 9])
-        if marker == 0xFFF7:
-            return "JPEG-LS", *struct.unpack(">HH", src[at + 5 : at + 9])
+        payload = src[at + 4 : at + 2 + length]
+        if marker == 0xFFEE and payload[:5] == b"Adobe" and len(payload) >= 12:
+            color = {0: "RGB", 1: "YBR_FULL"}.get(payload[11], "")
+        is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
+        if is_jpeg or marker == 0xFFF7:
+            rows, columns, components = struct.unpack(">HHB", payload[1:6].ljust(5, b"\0"))
+            if components != 3:
+                color = ""
+            elif len(set(payload[7:15:3])) > 1:
+                color = "YBR_FULL"
+            return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color)
         at += 1 if marker == 0xFFFF else 2 + length
     raise ConversionError("the JPEG code stream has no frame header")
 
@@ -1000,7 +1097,9 @@ def as_signed(value: float, bits: int) -> float:
     return value - (1 << bits) if (1 << (bits - 1)) <= value < (1 << bits) else value
 
 
-def grayscale_transforms(ds: Dataset, image: ImagePixel) -> tuple[GrayscaleTransform, ...]:
+def grayscale_transforms(
+    ds: Dataset, image: ImagePixel, choice: WindowChoice = "auto"
+) -> tuple[GrayscaleTransform, ...]:
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
@@ -1015,9 +1114,11 @@ def grayscale_transforms(ds: Dataset, image: ImagePixel) -> tuple[GrayscaleTrans
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     transforms = []
     for frame in range(frames):
-        voi, origin = voi_of(functional_group(ds, "FrameVOILUTSequence", frame), samples)
-        modality = modality_of(
-            functional_group(ds, "PixelValueTransformationSequence", frame), ds, samples
+        group = functional_group(ds, "PixelValueTransformationSequence", frame)
+        modality = modality_of(group, ds, samples)
+        group = functional_group(ds, "FrameVOILUTSequence", frame)
+        voi, origin = chosen_voi(
+            stored_vois(group, modality, samples), choice, text(ds, "Modality")
         )
         transforms.append(GrayscaleTransform(samples, modality, voi, origin, invert))
     return tuple(transforms) if len(set(transforms)) > 1 else (transforms[0],)
@@ -1035,17 +1136,53 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     return Rescale(1.0 if slope is None else slope, intercept or 0.0)
 
 
-def voi_of(group: Dataset, samples: SampleFormat) -> tuple[Window | LookupTable | None, str]:
-    """Return the VOI step that *group* stores, if any, and where it came from (PS3.3 C.11.2).
+def stored_vois(
+    group: Dataset, modality: Rescale | LookupTable, samples: SampleFormat
+) -> list[Window | LookupTable]:
+    """Return the VOI steps that *group* stores (PS3.3 C.11.2), the preferred tables first."""
+    signed = isinstance(modality, Rescale) and (samples.signed or modality.intercept < 0)
+    tables = [lookup_table(item, "VOI LUT", signed) for item in sequence(group, "VOILUTSequence")]
+    return [*tables, *stored_windows(group)]
 
-    The LUT is preferred to windows, the first of each to the rest.
+
+def chosen_voi(
+    stored: Sequence[Window | LookupTable], choice: WindowChoice, modality: str
+) -> tuple[Window | LookupTable | None, str]:
+    """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
+
+    None: min-max. Raises `ConversionError` where the image has no such window.
     """
-    tables = sequence(group, "VOILUTSequence")
-    if tables:
-        signed = samples.signed or (number(group, "RescaleIntercept") or 0) < 0
-        return lookup_table(tables[0], "VOI LUT", signed), f"first of {len(tables)} stored VOI LUTs"
-    windows = stored_windows(group)
-    return (windows[0], f"first of {len(windows)} stored") if windows else (None, "")
+    if isinstance(choice, Window):
+        return choice, "as asked for"
+    if choice == "full" or (choice == "auto" and not stored):
+        origin = "as asked for" if choice == "full" else "for the file stores no window"
+        return None, f"min-max of all pixels without padding, {origin}"
+    if choice == "auto":
+        tables = [voi for voi in stored if isinstance(voi, LookupTable)]
+        kind, group = ("tables", tables) if tables else ("windows", stored)
+        return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
+    if isinstance(choice, int):
+        windows = [voi for voi in stored if isinstance(voi, Window)] or stored
+        if choice > len(windows):
+            raise ConversionError(f"stores {len(windows)} windows, so there is no number {choice}")
+        return windows[choice - 1], f"number {choice} of {len(windows)} stored"
+    return named_voi(stored, choice, modality)
+
+
+def named_voi(
+    stored: Sequence[Window | LookupTable], name: str, modality: str
+) -> tuple[Window | LookupTable, str]:
+    """Return the stored VOI step that is called *name*, else the usual CT window of that name."""
+    for voi in stored:
+        if voi.explanation.casefold() == name.casefold():
+            return voi, "stored under that name"
+    if name.casefold() not in CT_WINDOWS:
+        names = ", ".join(sorted({printable(voi.explanation) for voi in stored if voi.explanation}))
+        raise ConversionError(f"stores no window called {printable(name)}, but {names or 'none'}")
+    if modality != "CT":
+        raise ConversionError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
+    center, width = CT_WINDOWS[name.casefold()]
+    return Window(center, width, explanation=name), "usual for CT"
 
 
 def stored_windows(group: Dataset) -> list[Window]:
@@ -1246,30 +1383,31 @@ def full_window(low: float, high: float) -> Window:
 
 
 def settled_transforms(
-    transforms: tuple[GrayscaleTransform, ...], frames: Iterable[StoredFrame]
+    transforms: tuple[GrayscaleTransform, ...],
+    frames: Iterable[StoredFrame],
+    choice: WindowChoice = "auto",
 ) -> tuple[GrayscaleTransform, ...]:
     """Give the transforms that have no VOI step the window of min-max over all *frames*.
 
-    The same for all frames, so a clip does not flicker. A stored window under which the whole clip
-    would be one uniform black or white is replaced too, with a warning.
+    The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
+    under which the whole clip would be one uniform black or white is replaced too, with a warning.
     """
-    origin = "min-max of all pixels without padding, for the file stores no window"
-    if all(transform.voi for transform in transforms):
-        if not all(
-            is_blank(stored, transforms[i % len(transforms)])
-            for i, (stored, _) in enumerate(frames)
-        ):
-            return transforms
-        origin = (
-            "min-max of all pixels without padding, for the stored window shows nothing of them"
-        )
-    ends = modality_range(frames, transforms)
-    blank_anyway = ends is None or ends[0] == ends[1]
-    if blank_anyway and transforms[0].voi:
+    windowed = all(transform.voi for transform in transforms)
+    if windowed and choice != "auto":
         return transforms
-    if transforms[0].voi:
+    if windowed and not all(
+        is_blank(stored, transforms[index % len(transforms)])
+        for index, (stored, _) in enumerate(frames)
+    ):
+        return transforms
+    low, high = modality_range(frames, transforms) or (0, 0)
+    origin = transforms[0].voi_origin
+    if windowed and low == high:
+        return transforms
+    if windowed:
         warn("the stored window shows nothing of the picture: min-max was used")
-    voi = full_window(*ends) if ends else full_window(0, 0)
+        origin = "min-max of all pixels without padding, for the stored window shows nothing"
+    voi = full_window(low, high)
     return tuple(replace(transform, voi=voi, voi_origin=origin) for transform in transforms)
 
 
@@ -1279,7 +1417,7 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     return low == high and low in (0, 255)
 
 
-# --- Color, and the renderer ----------------------------------------------------------------------
+# --- Color ----------------------------------------------------------------------------------------
 
 # PS3.3 C.7.6.3.1.2, full range and ITU-R BT.601 studio range; rows give R, G, B from Y, Cb, Cr.
 YBR_FULL_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
@@ -1288,28 +1426,73 @@ YBR_PARTIAL_TO_RGB = tuple(
 )
 
 
-def palette_of(data_set: Dataset, image: ImagePixel) -> Palette:
-    """Read the Palette Color Lookup Table module (PS3.3 C.7.9).
+def palette_of(ds: Dataset, image: ImagePixel) -> Palette:
+    """Read the Palette Color Lookup Table module, segmented or not (PS3.3 C.7.9).
 
-    Raises `ConversionError` where a table is missing.
+    Raises `ConversionError` where a table is missing or broken.
     """
-    samples = sample_format(data_set, image)
-    channels = []
-    for color in ("Red", "Green", "Blue"):
-        descriptor = words(data_set, f"{color}PaletteColorLookupTableDescriptor")
-        table = words(data_set, f"{color}PaletteColorLookupTableData")
-        if len(descriptor) < 3 or not len(table):
-            raise ConversionError(f"the {color} Palette Color Lookup Table is missing")
-        entries = int(descriptor[0]) or 65536
-        if len(table) < entries <= 2 * len(table):  # 8-bit entries, two to a word
-            table = table.astype("<u2").view(np.uint8).astype(np.uint16)
-        channels.append(table[:entries])
-    first = int(words(data_set, "RedPaletteColorLookupTableDescriptor")[1])
-    bits, channels = palette_depth(channels)
-    red, green, blue = (channel.astype("<u2").tobytes() for channel in channels)
-    return Palette(
-        samples, int(as_signed(first, 16)) if samples.signed else first, bits, red, green, blue
+    samples = sample_format(ds, image)
+    bits, channels = palette_depth(
+        [palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
     )
+    red, green, blue = (channel.astype("<u2").tobytes() for channel in channels)
+    first = int(words(ds, "RedPaletteColorLookupTableDescriptor")[1])
+    first = int(as_signed(first, 16)) if samples.signed else first
+    return Palette(samples, first, bits, red, green, blue)
+
+
+def palette_channel(ds: Dataset, color: str) -> Array:
+    """Return the entries (uint16) of the table of one *color*."""
+    name = f"{color}PaletteColorLookupTable"
+    descriptor = words(ds, f"{name}Descriptor")
+    table, segments = words(ds, f"{name}Data"), words(ds, f"Segmented{name}Data")
+    if len(descriptor) < 3 or not (len(table) or len(segments)):
+        raise ConversionError(f"the {color} Palette Color Lookup Table is missing")
+    entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
+    if not len(table):
+        return expanded_segments(bytes_of(segments) if bits == 8 else segments, entries)
+    if len(table) < entries <= 2 * len(table):  # 8-bit entries, two to a word
+        table = bytes_of(table)
+    return table[:entries].astype(np.uint16)
+
+
+def bytes_of(table: Array) -> Array:
+    """Return the bytes of little-endian words as uint8."""
+    return table.astype("<u2").view(np.uint8)
+
+
+def expanded_segments(data: Array, entries: int) -> Array:
+    """Expand a segmented palette of uint8 or uint16 *data* to at most *entries* (PS3.3 C.7.9.2).
+
+    Discrete, linear and indirect segments; the last copies segments from a byte offset, and may not
+    point to its like. Raises `ConversionError` where the data break these rules.
+    """
+    expanded: list[int] = []
+
+    def run(at: int, segments: int, *, nested: bool) -> None:
+        while segments and at + 1 < len(data) and len(expanded) < entries:
+            opcode, length = int(data[at]), int(data[at + 1])
+            rest = data[at + 2 : at + 2 + max(length, 4)]
+            if opcode == 0:
+                expanded.extend(rest[:length].tolist())
+                at += 2 + length
+            elif opcode == 1 and expanded and len(rest):
+                line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
+                expanded.extend(np.rint(line).astype(int).tolist())
+                at += 3
+            elif opcode == 2 and expanded and not nested:
+                size = 4 // data.dtype.itemsize
+                offset = int.from_bytes(rest[:size].tobytes(), "little")
+                run(offset // data.dtype.itemsize, length, nested=True)
+                at += 2 + size
+            else:
+                raise ConversionError("a segmented palette is broken")
+            segments -= 1
+
+    run(0, len(data), nested=False)
+    if not expanded:
+        raise ConversionError("a segmented palette is empty")
+    return np.array(expanded[:entries], np.uint16)
 
 
 def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
@@ -1327,27 +1510,37 @@ def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
     return 16, list(channels)
 
 
-@lru_cache(maxsize=8)
-def palette_tables(palette: Palette, itemsize: int, bits: int) -> tuple[Array, Array, Array]:
-    """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold."""
+@lru_cache(maxsize=64)
+def color_tables(
+    palette: Palette, itemsize: int, bits: int, gray: GrayscaleTransform | None = None
+) -> tuple[Array, Array, Array]:
+    """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
+
+    With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
+    """
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     index = stored_values(codes, palette.samples) - palette.first_value
     tables = []
     for channel in (palette.red, palette.green, palette.blue):
         entries = np.frombuffer(channel, "<u2")
-        levels = entries[np.clip(index, 0, len(entries) - 1)] / ((1 << palette.bits) - 1)
-        tables.append(quantized(levels, bits))
+        table = quantized(
+            entries[np.clip(index, 0, len(entries) - 1)] / ((1 << palette.bits) - 1), bits
+        )
+        if gray:
+            table = np.where(index < 0, display_table(gray, itemsize, bits), table)
+        tables.append(table)
     return tables[0], tables[1], tables[2]
 
 
-def palette_picture(stored: Array, palette: Palette, bits: int) -> Array:
+def palette_picture(
+    stored: Array, palette: Palette, bits: int, gray: GrayscaleTransform | None = None
+) -> Array:
     """Render *stored* (rows, columns) through *palette* as RGB (rows, columns, 3)."""
     if not is_tabled(stored):
-        raise ConversionError(
-            f"a palette over {8 * stored.dtype.itemsize}-bit pixels cannot be shown"
-        )
+        depth = 8 * stored.dtype.itemsize
+        raise ConversionError(f"a palette over {depth}-bit pixels cannot be shown")
     codes = stored.view(f"u{stored.dtype.itemsize}")
-    tables = palette_tables(palette, stored.dtype.itemsize, bits)
+    tables = color_tables(palette, stored.dtype.itemsize, bits, gray)
     return cast(Array, cv2.merge([cv2.LUT(codes, table) for table in tables]))
 
 
@@ -1372,37 +1565,268 @@ def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
     return cast(Array, cv2.transform(picture, affine))
 
 
+def icc_profile_of(ds: Dataset) -> bytes:
+    """Return the ICC profile of RGB that the file carries, b"" where there is no sound one."""
+    for group in (ds, *sequence(ds, "OpticalPathSequence")[:1]):
+        profile = raw_bytes(group, Tag("ICCProfile")) or b""
+        if profile[16:20] == b"RGB " and profile[36:40] == b"acsp":
+            size = int.from_bytes(profile[:4], "big")
+            if 128 < size <= len(profile):
+                return profile[:size]
+            warn("the ICC profile is not whole and was left out")
+    return b""
+
+
+@lru_cache(maxsize=4)
+def srgb_transform(icc_profile: bytes) -> Any:
+    """Return Pillow's transform from *icc_profile* to sRGB, None if not needed or broken."""
+    from PIL import ImageCms
+
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
+        if "srgb" in ImageCms.getProfileDescription(profile).casefold():
+            return None
+        return create_icc_transform(icc_profile=icc_profile, color_space="sRGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        warn(f"the ICC profile cannot be used: {one_line(str(error))}")
+        return None
+
+
+def srgb_picture(picture: Array, icc_profile: bytes) -> Array:
+    """Convert an RGB *picture* (uint8) from the space of *icc_profile* to sRGB."""
+    transform = srgb_transform(icc_profile) if icc_profile else None
+    return picture if transform is None else apply_icc_profile(picture, transform=transform)
+
+
+# --- Shutter, overlays, geometry ------------------------------------------------------------------
+
+
+def shutters_of(ds: Dataset, frames: int) -> tuple[Shutter, ...]:
+    """Return the shutter of each frame, a single one where all share theirs, () for none."""
+    own = "PerFrameFunctionalGroupsSequence" in ds
+    groups = [
+        functional_group(ds, "FrameDisplayShutterSequence", frame)
+        for frame in range(frames if own else 1)
+    ]
+    shutters = [shutter_of(group) for group in groups]
+    if not any(shutters):
+        return ()
+    return tuple(shutters) if len(set(shutters)) > 1 else (shutters[0],)
+
+
+def shutter_of(group: Dataset) -> Shutter:
+    """Read a Display Shutter module (PS3.3 C.7.6.11); a shape that is not whole is left out."""
+    edges = circle = None
+    vertices: tuple[tuple[int, int], ...] = ()
+    for shape in filter(None, text(group, "ShutterShape").split("\\")):
+        found = [
+            int(value) for name in SHUTTER_SHAPES.get(shape, ()) for value in numbers(group, name)
+        ]
+        if shape == "RECTANGULAR" and len(found) == 4:
+            edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
+        elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
+            circle = found[0] - 1, found[1] - 1, found[2]
+        elif shape == "POLYGONAL" and len(found) >= 6:
+            points = [value - 1 for value in found]
+            vertices = tuple(zip(points[::2], points[1::2], strict=False))
+        else:
+            warn(f"a {printable(shape[:16])} shutter is not whole and was left out")
+    return Shutter(edges, circle, vertices, shutter_color(group))
+
+
+def shutter_color(group: Dataset) -> tuple[float, float, float]:
+    """Return what is shown outside a shutter as red, green and blue 0..1; black by default."""
+    lab = numbers(group, "ShutterPresentationColorCIELabValue")
+    if len(lab) == 3:  # PS3.3 C.10.7.1.1: L is 0..100, a and b are -128..127 over 16 bits
+        scaled = [lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128]
+        red, green, blue = cv2.cvtColor(np.array([[scaled]], np.float32), cv2.COLOR_Lab2RGB)[0, 0]
+        return float(red), float(green), float(blue)
+    gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
+    return gray, gray, gray
+
+
+@lru_cache(maxsize=16)
+def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
+    """Return which pixels *shutter* hides, (rows, columns) bool; none where it would hide all."""
+    y, x = np.ogrid[:rows, :columns]
+    visible = np.ones((rows, columns), bool)
+    if shutter.edges:
+        left, right, upper, lower = shutter.edges
+        visible &= (x >= left) & (x <= right) & (y >= upper) & (y <= lower)
+    if shutter.circle:
+        row, column, radius = shutter.circle
+        visible &= (y - row) ** 2 + (x - column) ** 2 <= radius**2
+    if shutter.vertices:
+        outline = np.clip([(column, row) for row, column in shutter.vertices], -1, 1 << 16)
+        visible &= (
+            cv2.fillPoly(np.zeros((rows, columns), np.uint8), [outline.astype(np.int32)], 1) > 0
+        )
+    if not visible.any():
+        warn("the display shutter would hide everything and was left out")
+    return ~visible if visible.any() else visible
+
+
+def shuttered(picture: Array, shutter: Shutter) -> Array:
+    """Return *picture* with what *shutter* hides in its color."""
+    hidden = shutter_mask(shutter, *picture.shape[:2])
+    color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
+    shown = picture.copy()
+    shown[hidden] = color if picture.ndim == 3 else color[0]
+    return shown
+
+
+def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, ...]:
+    """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
+    overlays = []
+    for group in range(0x60000000, 0x60200000, 0x20000):
+        shape = [next(iter(numbers(ds, group | element)), 0) for element in (0x10, 0x11)]
+        rows, columns = (int(side) for side in shape)
+        if not (0 < rows < 1 << 16 and 0 < columns < 1 << 16):
+            continue
+        data = raw_bytes(ds, Tag(group | 0x3000)) or b""
+        if syntax == uid.ExplicitVRBigEndian:  # words of 16 bits
+            data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
+        bit_position = int(next(iter(numbers(ds, group | 0x0102)), 0))
+        low = image.high_bit + 1 - image.bits_stored
+        if not data and low <= bit_position <= image.high_bit:
+            continue  # neither data of its own nor bits beside the pixel's
+        top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
+        origin, count = numbers(ds, group | 0x51), numbers(ds, group | 0x15)
+        start, planes = int((*origin, 1)[0]) - 1, int((*count, 1)[0])
+        if data and len(data) * 8 < rows * columns * planes:
+            warn("the overlay data are shorter than their plane: the rest is empty")
+        frames = (start, start + planes) if origin or count else None
+        overlays.append(
+            Overlay(rows, columns, int(top) - 1, int(left) - 1, frames, data, bit_position)
+        )
+    return tuple(overlays)
+
+
+def overlay_plane(overlay: Overlay, index: int, stored: Array) -> Array:
+    """Return which pixels of the plane are set for frame *index*, (rows, columns) bool."""
+    size = overlay.rows * overlay.columns
+    if not overlay.data:
+        words = stored.view(f"u{stored.dtype.itemsize}").astype(np.uint64)
+        return (words >> np.uint64(overlay.bit_position)) & np.uint64(1) > 0
+    start = (index - overlay.frames[0]) * size if overlay.frames else 0
+    raw = np.frombuffer(overlay.data[start // 8 : (start + size + 7) // 8], np.uint8)
+    bits = np.unpackbits(raw, bitorder="little")[start % 8 :][:size]
+    return np.pad(bits, (0, size - len(bits))).reshape(overlay.rows, overlay.columns) > 0
+
+
+def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
+    """Return *picture* with the planes that lie on frame *index* in white."""
+    shown = picture.copy()
+    for overlay in overlays:
+        if overlay.frames and not overlay.frames[0] <= index < overlay.frames[1]:
+            continue
+        plane = overlay_plane(overlay, index, stored)
+        top, left = max(overlay.top, 0), max(overlay.left, 0)
+        inside = plane[top - overlay.top :, left - overlay.left :]
+        target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
+        target[inside[: target.shape[0], : target.shape[1]]] = np.iinfo(picture.dtype).max
+    return shown
+
+
+def pixel_aspect(ds: Dataset) -> float:
+    """Return the height of a pixel by its width; a spacing goes before the ratio (C.7.6.3.1.7)."""
+    measures = functional_group(ds, "PixelMeasuresSequence", 0)
+    pairs = [numbers(group, name) for group in (measures, ds) for name in SPACINGS]
+    for region in sequence(ds, "SequenceOfUltrasoundRegions"):
+        if number(region, "RegionSpatialFormat") == 1:  # 2D, both directions in cm
+            deltas = number(region, "PhysicalDeltaY") or 0, number(region, "PhysicalDeltaX") or 0
+            pairs.append(tuple(abs(delta) for delta in deltas))
+    pairs.append(numbers(ds, "PixelAspectRatio"))
+    vertical, horizontal = next(
+        (pair for pair in pairs if len(pair) == 2 and min(pair) > 0), (1, 1)
+    )
+    aspect = vertical / horizontal
+    if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+        warn(f"pixels {aspect:.3g} times as high as wide were taken as square")
+        return 1.0
+    return aspect
+
+
+def squared(picture: Array, aspect: float) -> Array:
+    """Return *picture* resampled to square pixels by stretching the shorter side."""
+    if max(aspect, 1 / aspect) < MIN_PIXEL_ASPECT_SHOWN:
+        return picture
+    rows, columns = picture.shape[:2]
+    size = (columns, round(rows * aspect)) if aspect > 1 else (round(columns / aspect), rows)
+    return cast(Array, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+
+
+# --- The renderer ---------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to show every frame of a file, in *bits* a sample.
+    """How to show every frame of a file, at most *depth* bits a sample.
 
-    *grayscale* holds a transform for each frame or one for all; color has neither it nor *palette*.
+    *grayscale* and *shutters* hold one for each frame or one for all. Color has no *grayscale*;
+    with it, *palette* is a supplemental one.
     """
 
-    bits: int
+    depth: int
     samples: SampleFormat
     grayscale: tuple[GrayscaleTransform, ...] = ()
     palette: Palette | None = None
+    icc_profile: bytes = b""
+    shutters: tuple[Shutter, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
+    pixel_aspect: float = 1.0
 
 
-def look_of(ds: Dataset, image: ImagePixel, frames: Iterable[StoredFrame], bits: int) -> Look:
-    """Decide how to show *frames*, gray in *bits* a sample, color in as many as it holds."""
-    samples = sample_format(ds, image)
+def look_of(
+    header: Header, image: ImagePixel, frames: Iterable[StoredFrame], options: Options
+) -> Look:
+    """Decide how to show *frames*, by what the header says and *options* want."""
+    ds = header.data_set
+    look = Look(
+        depth=16,
+        samples=sample_format(ds, image),
+        shutters=shutters_of(ds, image.number_of_frames) if options.shutter else (),
+        overlays=overlays_of(ds, image, header.transfer_syntax) if options.overlays else (),
+        pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
+    )
     if image.photometric_interpretation == "PALETTE COLOR":
         palette = palette_of(ds, image)
-        return Look(min(bits, palette.bits), samples, palette=palette)
+        return replace(look, depth=palette.bits, palette=palette, icc_profile=icc_profile_of(ds))
     if image.samples_per_pixel > 1:
-        return Look(bits if image.bits_stored > 8 else 8, samples)
-    return Look(bits, samples, settled_transforms(grayscale_transforms(ds, image), frames))
+        depth = 16 if image.bits_stored > 8 else 8
+        return replace(look, depth=depth, icc_profile=icc_profile_of(ds))
+    transforms = grayscale_transforms(ds, image, options.window)
+    supplemental = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
+    return replace(
+        look,
+        grayscale=settled_transforms(transforms, frames, options.window),
+        palette=palette_of(ds, image) if supplemental and has_palette(ds) else None,
+    )
 
 
-def render(look: Look, index: int, stored: Array, photometric: str) -> Array:
-    """Render frame *index*: (rows, columns) gray or (rows, columns, 3) RGB, uint8 or uint16."""
-    if look.grayscale:
-        return gray_picture(stored, look.grayscale[index % len(look.grayscale)], look.bits)
+def has_palette(ds: Dataset) -> bool:
+    """Tell whether the file describes a palette."""
+    return "RedPaletteColorLookupTableDescriptor" in ds
+
+
+def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:
+    """Render frame *index* in at most *bits* (8 or 16) a sample.
+
+    (rows, columns) gray or (rows, columns, 3) RGB, uint8 or uint16; color in the file's own space.
+    """
+    bits = min(bits, look.depth)
+    gray = look.grayscale[index % len(look.grayscale)] if look.grayscale else None
     if look.palette:
-        return palette_picture(stored, look.palette, look.bits)
-    return rgb_picture(stored, photometric, look.samples, look.bits)
+        picture = palette_picture(stored, look.palette, bits, gray)
+    elif gray:
+        picture = gray_picture(stored, gray, bits)
+    else:
+        picture = rgb_picture(stored, photometric, look.samples, bits)
+    if look.shutters:
+        picture = shuttered(picture, look.shutters[index % len(look.shutters)])
+    if look.overlays:
+        picture = overlaid(picture, look.overlays, index, stored)
+    return squared(picture, look.pixel_aspect)
 
 
 def described_window(look: Look) -> str:
@@ -1592,10 +2016,13 @@ def is_running(process: int) -> bool:
     return True
 
 
-def write_png(path: Path, picture: Array, pixels_per_meter: int = 0) -> None:
+def write_png(
+    path: Path, picture: Array, pixels_per_meter: int = 0, icc_profile: bytes = b""
+) -> None:
     """Write *picture*, uint8 or uint16, (rows, columns) or (rows, columns, 3), as a PNG.
 
-    Sub filter in NumPy and deflate by ISA-L. *pixels_per_meter* goes into pHYs where it is not 0.
+    ISO/IEC 15948. Sub filter in NumPy and deflate by ISA-L. *pixels_per_meter* goes into pHYs and
+    *icc_profile* into iCCP where they are not empty.
     """
     rows, columns = picture.shape[:2]
     step = picture.dtype.itemsize * (picture.shape[2] if picture.ndim == 3 else 1)
@@ -1607,20 +2034,18 @@ def write_png(path: Path, picture: Array, pixels_per_meter: int = 0) -> None:
     np.subtract(samples[:, step:], samples[:, :-step], out=filtered[:, 1 + step :])
     color_type = 2 if picture.ndim == 3 else 0
     ihdr = struct.pack(">LLBBBBB", columns, rows, 8 * picture.dtype.itemsize, color_type, 0, 0, 0)
-    physical = struct.pack(">LLB", pixels_per_meter, pixels_per_meter, 1)
-    chunks = [
-        (b"IHDR", ihdr),
-        (b"pHYs", physical),
-        (b"IDAT", isal_zlib.compress(filtered, 2)),
-        (b"IEND", b""),
-    ]
+    chunks = [(b"IHDR", ihdr)]
+    if icc_profile:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
+    if pixels_per_meter:
+        chunks.append((b"pHYs", struct.pack(">LLB", pixels_per_meter, pixels_per_meter, 1)))
+    chunks += [(b"IDAT", isal_zlib.compress(filtered, 2)), (b"IEND", b"")]
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, data in chunks:
-            if kind != b"pHYs" or pixels_per_meter:
-                file.write(struct.pack(">L", len(data)) + kind)
-                file.write(data)
-                file.write(struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
+            file.write(struct.pack(">L", len(data)) + kind)
+            file.write(data)
+            file.write(struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
 
 
 def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
@@ -1747,7 +2172,7 @@ def distribute(
 
     The first error of any of them stops the rest and is raised.
     """
-    with ThreadPoolExecutor(len(consumers)) as pool:
+    with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
         queues: list[Queue[Array | None]] = [Queue(QUEUED_PICTURES) for _ in consumers]
         running = [
             pool.submit(consume, drained(queue))
@@ -1848,6 +2273,17 @@ def one_line(message: str) -> str:
     return shown if len(shown) <= 300 else shown[:297] + "..."
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A file ready to be written: its frames, how they look, and pixels in a meter (0: unknown)."""
+
+    frames: Iterable[StoredFrame]
+    number_of_frames: int
+    look: Look
+    timing: Timing
+    pixels_per_meter: int
+
+
 def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     """Write the PNG or the clip of a file; raise `NotAnImageError` where it has no pixels."""
     pixels = header.pixels
@@ -1855,20 +2291,90 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
         raise reason_for_no_picture(header)
     image = as_signed_as_its_stream(image_pixel(header.data_set, pixels), header, pixels)
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
-    still = image.number_of_frames == 1
-    decoded_bytes = image.frame_bits // 8 * image.number_of_frames
-    if still or (decoded_bytes <= KEEP_DECODED_BYTES and stores_no_window(header, image)):
+    count = image.number_of_frames
+    small = image.frame_bits // 8 * count <= KEEP_DECODED_BYTES
+    if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
-    look = look_of(header.data_set, image, frames, options.png_bits if still else 8)
-    pictures = (render(look, index, *frame) for index, frame in enumerate(frames))
+    look = look_of(header, image, frames, options)
+    timing = clip_timing(header.data_set, count, options.frame_rate)
+    scene = Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look))
     facts = image_facts(image, look)
-    if not still:
-        timing = clip_timing(header.data_set, image.number_of_frames, options.frame_rate)
-        return write_clip(pictures, timing, source, options, facts)
+    if count == 1:
+        return Shown(write_still(scene, source, options), facts)
+    written = write_clip(scene, source, options)
+    return Shown(written, (*facts, ("Frame rate", timing.used)), f"{count} frames, {timing.used}")
+
+
+def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
+    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
+    group = functional_group(ds, "FrameVOILUTSequence", 0)
+    stored = "WindowCenter" in group or "VOILUTSequence" in group
+    return image.samples_per_pixel == 1 and (choice == "full" or (choice == "auto" and not stored))
+
+
+def write_still(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
+    """Write the only frame as a PNG."""
     path = output_path(source, ".png")
+    (frame,) = scene.frames
     with whole(path) as part:
-        write_png(part, next(pictures), pixels_per_meter(header.data_set))
-    return Shown((path,), facts)
+        write_frame(part, scene, 0, frame, options)
+    return (path,)
+
+
+def write_frame(path: Path, scene: Scene, index: int, frame: StoredFrame, options: Options) -> None:
+    """Write one frame as a PNG of the depth that *options* ask for."""
+    picture = render(scene.look, index, *frame, options.png_bits)
+    icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
+    write_png(path, picture, scene.pixels_per_meter, icc_profile)
+
+
+def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
+    """Write GIF, MP4 and the frames asked for in one pass, or none of them."""
+    writers = {".gif": write_gif} if options.gif else {}
+    writers |= {".mp4": write_mp4} if options.mp4 else {}
+    if options.gif and min(scene.timing.durations) < MIN_GIF_DURATION:
+        warn("browsers play no GIF faster than 50 fps: the MP4 has the right speed")
+    chosen = chosen_frames(options.frames, scene.number_of_frames)
+    stills = {index: output_path(source, f"-{index + 1:04}.png") for index in chosen}
+    clips = [output_path(source, suffix) for suffix in writers]
+    if not clips and not stills:
+        return ()
+    with ExitStack() as stack:
+        parts = [stack.enter_context(whole(path)) for path in clips]
+        still_parts = {index: stack.enter_context(whole(path)) for index, path in stills.items()}
+
+        def pictures() -> Iterator[Array]:
+            for index, frame in enumerate(scene.frames):
+                if index in still_parts:
+                    write_frame(still_parts[index], scene, index, frame, options)
+                if clips:
+                    picture = render(scene.look, index, *frame, bits=8)
+                    yield srgb_picture(picture, scene.look.icc_profile)
+
+        distribute(
+            pictures(),
+            [
+                partial(write, part, timing=scene.timing)
+                for write, part in zip(writers.values(), parts, strict=True)
+            ],
+        )
+    return (*clips, *stills.values())
+
+
+def chosen_frames(selection: str, count: int) -> list[int]:
+    """Return the frames, from 0, that --frames names of *count*; what is not there is warned of."""
+    chosen: set[int] = set()
+    for part in filter(None, selection.split(",")):
+        first, _, last = part.partition("-")
+        if part == "all":
+            chosen.update(range(count))
+        elif part == "middle":
+            chosen.add((count - 1) // 2)
+        else:
+            chosen.update(range(int(first) - 1, min(int(last or first), count)))
+            if int(last or first) > count:
+                warn(f"there is no frame {last or first}: the last is {count}")
+    return sorted(chosen)
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -1882,20 +2388,13 @@ def reason_for_no_picture(header: Header) -> ConversionError:
     return NotAnImageError(f"{kind}: {its_own}")
 
 
-def stores_no_window(header: Header, image: ImagePixel) -> bool:
-    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
-    group = functional_group(header.data_set, "FrameVOILUTSequence", 0)
-    return image.samples_per_pixel == 1 and not {"WindowCenter", "VOILUTSequence"} & set(
-        group.dir()
-    )
-
-
 def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     sign = ", signed" if image.pixel_representation else ""
     window = described_window(look)
+    shown = f", shown {look.pixel_aspect:.4g} times as high" if look.pixel_aspect != 1 else ""
     return (
-        ("Size", f"{image.columns} x {image.rows} pixels (columns x rows)"),
+        ("Size", f"{image.columns} x {image.rows} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
@@ -1903,40 +2402,15 @@ def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
     )
 
 
-def pixels_per_meter(data_set: Dataset) -> int:
-    """Return the resolution of square pixels in 1/m, 0 where unknown or not square."""
-    for group in (functional_group(data_set, "PixelMeasuresSequence", 0), data_set):
-        for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+def pixels_per_meter(ds: Dataset, look: Look) -> int:
+    """Return the resolution in 1/m of the pixels as written, 0 where unknown or not square."""
+    for group in (functional_group(ds, "PixelMeasuresSequence", 0), ds):
+        for keyword in SPACINGS:
             spacing = numbers(group, keyword)
-            if len(spacing) == 2 and spacing[0] == spacing[1] and 1e-5 < spacing[0] < 1e4:
-                return round(1000 / spacing[0])
+            if len(spacing) == 2 and 1e-5 < min(spacing) <= max(spacing) < 1e4:
+                square = spacing[0] == spacing[1] or look.pixel_aspect != 1
+                return round(1000 / min(spacing)) if square else 0
     return 0
-
-
-def write_clip(
-    pictures: Iterable[Array],
-    timing: Timing,
-    source: Source,
-    options: Options,
-    facts: tuple[Fact, ...],
-) -> Shown:
-    """Write *pictures* as GIF and MP4 in one pass, or neither of them."""
-    facts += (("Frame rate", timing.used),)
-    writers = {".gif": write_gif} if options.gif else {}
-    writers |= {".mp4": write_mp4} if options.mp4 else {}
-    if not writers:
-        return Shown((), facts)
-    if options.gif and min(timing.durations) < MIN_GIF_DURATION:
-        warn("browsers play no GIF faster than 50 fps: the MP4 has the right speed")
-    paths = tuple(output_path(source, suffix) for suffix in writers)
-    with ExitStack() as stack:
-        parts = [stack.enter_context(whole(path)) for path in paths]
-        consumers = [
-            partial(write, part, timing=timing)
-            for write, part in zip(writers.values(), parts, strict=True)
-        ]
-        distribute(pictures, consumers)
-    return Shown(paths, facts, f"{len(timing.durations)} frames, {timing.used}")
 
 
 def output_path(source: Source, suffix: str) -> Path:
@@ -1990,6 +2464,31 @@ def frame_rate(value: str) -> Fraction | None:
     return rate.limit_denominator(1_000_000)
 
 
+def window_choice(value: str) -> WindowChoice:
+    """Read the argument of --window: auto, full, a number, center and width, or a name."""
+    if re.fullmatch(r"[1-9]\d{0,3}", value):
+        return int(value)
+    if pair := re.fullmatch(r"(-?\d+\.?\d*),(\d+\.?\d*)", value):
+        center, width = map(float, pair.groups())
+        if width < 1:
+            raise argparse.ArgumentTypeError(f"a window of width {width:g}: it is at least 1")
+        return Window(center, width)
+    if not value.strip() or re.fullmatch(r"[-\d.,\s]+", value):
+        raise argparse.ArgumentTypeError(
+            f"{value!r} is none of auto, full, a number, CENTER,WIDTH and a name"
+        )
+    return value.casefold() if value.casefold() in ("auto", "full") else value
+
+
+def frame_selection(value: str) -> str:
+    """Read the argument of --frames: a list of `all`, `middle`, numbers and ranges from 1."""
+    for part in value.split(","):
+        ends = re.fullmatch(r"([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", part)
+        if part not in ("all", "middle") and (not ends or int(ends[2] or ends[1]) < int(ends[1])):
+            raise argparse.ArgumentTypeError(f"{part!r} is none of all, middle, 7 and 10-20")
+    return value
+
+
 def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
     """Turn the command line into the inputs and the frozen options."""
     parser = argparse.ArgumentParser(
@@ -2011,6 +2510,23 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         default=DEFAULT_FRAME_RATE,
         help="frames a second of GIF and MP4 (default: 10); `auto`: as the file was recorded",
     )
+    add(
+        "--window",
+        type=window_choice,
+        default="auto",
+        help="gray levels: auto (default: the first window stored, else full), full (min-max), "
+        "2 (the second stored), 40,400 (center, width), the name of a stored one, or of CT: "
+        f"{', '.join(CT_WINDOWS)}",
+    )
+    add(
+        "--frames",
+        type=frame_selection,
+        metavar="LIST",
+        help="write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by commas",
+    )
+    add("--no-overlays", action="store_true", help="leave out overlay planes")
+    add("--no-shutter", action="store_true", help="show what the display shutter hides")
+    add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
     add("--version", action="version", version=f"%(prog)s {__version__}")
@@ -2021,6 +2537,11 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         gif=not found.no_gif,
         mp4=not found.no_mp4,
         frame_rate=found.fps,
+        window=found.window,
+        frames=found.frames or "",
+        overlays=not found.no_overlays,
+        shutter=not found.no_shutter,
+        native_pixels=found.native_pixels,
         quiet=found.quiet,
         debug=found.debug,
     )

@@ -100,8 +100,11 @@ def main(paths: list[Path]) -> None:
                 image = dc.image_pixel(header.data_set, header.pixels)
                 frames = list(dc.stored_frames(header, header.pixels, image))
                 still = image.number_of_frames == 1
-                look = dc.look_of(header.data_set, image, frames, 16 if still else 8)
-                pictures = [dc.render(look, index, *frame) for index, frame in enumerate(frames)]
+                look = dc.look_of(header, image, frames, dc.Options())
+                pictures = [
+                    dc.render(look, index, *frame, 16 if still else 8)
+                    for index, frame in enumerate(frames)
+                ]
                 if not still:
                     timing = dc.clip_timing(header.data_set, len(pictures), dc.DEFAULT_FRAME_RATE)
                     print(clip_row(source.name, pictures, timing, folder))

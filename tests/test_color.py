@@ -7,6 +7,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 from conftest import (
     PYDICOM_FILES,
@@ -15,9 +16,12 @@ from conftest import (
     assert_decoders_agree,
     convert,
     psnr,
+    read_png,
     still,
 )
+from PIL import Image, ImageCms
 from pydicom.dataelem import DataElement
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
 
 import dicom_converter as dc
@@ -158,10 +162,10 @@ def test_jpeg_color_follows_the_label_where_the_stream_is_silent(
         assert header.pixels
         image = dc.image_pixel(header.data_set, header.pixels)
         stored = list(dc.stored_frames(header, header.pixels, image))
-        look = dc.look_of(header.data_set, image, stored, 8)
+        look = dc.look_of(header, image, stored, dc.Options())
     assert len(stored) == frames
     for index, frame in enumerate(stored):
-        assert psnr(picture, dc.render(look, index, *frame)) > 38
+        assert psnr(picture, dc.render(look, index, *frame, 8)) > 38
 
 
 def without_segments(code: bytes, markers: tuple[int, ...]) -> bytes:
@@ -197,3 +201,174 @@ def test_lossless_jpeg_color_is_exact(dicom_file: Factory, tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_fast_decoder_gives_what_pylibjpeg_gives(path: Path) -> None:
     assert_decoders_agree(path, lossy_difference=2)
+
+
+def segment_words(*values: int) -> Array:
+    return np.array(values, np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("data", "entries", "expanded"),
+    [
+        pytest.param(segment_words(0, 3, 7, 8, 9), 3, [7, 8, 9], id="discrete"),
+        pytest.param(
+            segment_words(0, 1, 0, 1, 5, 50),
+            6,
+            [0, 10, 20, 30, 40, 50],
+            id="linear, exclusive start",
+        ),
+        pytest.param(segment_words(0, 1, 9, 1, 2, 9), 3, [9, 9, 9], id="linear, level"),
+        pytest.param(segment_words(0, 1, 9, 1, 3, 0), 4, [9, 6, 3, 0], id="linear, falling"),
+        pytest.param(
+            # two segments again, from the byte offset 6 (the fourth word)
+            segment_words(0, 1, 0, 1, 2, 20, 0, 1, 5, 2, 2, 6, 0),
+            7,
+            [0, 10, 20, 5, 12, 20, 5],
+            id="indirect, by byte offset",
+        ),
+        pytest.param(segment_words(0, 4, 1, 2, 3, 4), 2, [1, 2], id="no more than declared"),
+        pytest.param(
+            np.array([0, 1, 0, 1, 2, 20, 2, 1, 3, 0, 0, 0], np.uint8),
+            5,
+            [0, 10, 20, 20, 20],
+            id="8 bits: offset in 4 bytes, least significant first",
+        ),
+    ],
+)
+def test_segmented_palette(data: Array, entries: int, expanded: list[int]) -> None:
+    assert dc.expanded_segments(data, entries).tolist() == expanded
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(segment_words(1, 2, 3), id="linear first"),
+        pytest.param(segment_words(2, 1, 0, 0), id="indirect first"),
+        pytest.param(segment_words(0, 1, 5, 2, 1, 6, 0), id="indirect to itself"),
+        pytest.param(segment_words(0, 1, 5, 3, 1, 6), id="unknown opcode"),
+        pytest.param(segment_words(), id="empty"),
+    ],
+)
+def test_a_broken_segmented_palette_is_refused(data: Array) -> None:
+    with pytest.raises(dc.ConversionError, match="segmented palette"):
+        dc.expanded_segments(data, 100)
+
+
+@pytest.mark.parametrize("name", ["spring", "summer", "fall", "winter"])
+def test_segmented_palettes_of_the_standard(name: str) -> None:
+    ds = pydicom.dcmread(PYDICOM_FILES.parent / "palettes" / f"{name}.dcm")
+    channels = [dc.palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
+    expected = apply_color_lut(np.arange(256, dtype=np.uint8), ds)
+    assert np.array_equal(np.stack(channels, axis=-1), expected)
+
+
+def test_a_segmented_palette_is_shown(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = palette_elements(ENTRIES, first=0)
+    for color in ("Red", "Green", "Blue"):
+        del elements[f"{color}PaletteColorLookupTableData"]
+        segments = segment_words(0, 1, 0, 1, 3, 30).astype("<u2").tobytes()
+        elements[f"Segmented{color}PaletteColorLookupTableData"] = segments
+    picture = still(dicom_file(INDICES, **elements), tmp_path)
+    assert picture[..., 0].ravel().tolist() == [0, 10, 20, 30, 30, 30]
+
+
+def test_supplemental_palette(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = palette_elements(ENTRIES, first=3) | {"PhotometricInterpretation": "MONOCHROME2"}
+    window = {"WindowCenter": 2, "WindowWidth": 4, "PixelPresentation": "MIXED"}
+    picture = still(dicom_file(INDICES, **elements, **window), tmp_path, png_bits=8)
+    assert picture.reshape(-1, 3).tolist() == [
+        [0, 0, 0],
+        [85, 85, 85],
+        [170, 170, 170],
+        [10, 50, 90],
+        [20, 60, 100],
+        [30, 70, 110],
+    ]
+    plain = still(dicom_file(INDICES, **elements), tmp_path / "plain")
+    assert plain.ndim == 2
+
+
+def adobe(transform: int) -> bytes:
+    """Return Adobe's APP14 segment."""
+    return b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+
+
+@pytest.mark.parametrize(
+    ("label", "space", "subsampling", "segment"),
+    [
+        pytest.param("RGB", "YCBCR", "420", b"", id="labelled RGB, halved chroma"),
+        pytest.param("RGB", "YCBCR", "444", adobe(1), id="labelled RGB, Adobe says YCbCr"),
+        pytest.param("YBR_FULL", "RGB", "444", adobe(0), id="labelled YBR, Adobe says RGB"),
+    ],
+)
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.filterwarnings("ignore:the code stream holds")
+@pytest.mark.filterwarnings("ignore:The .0028,0004. 'Photometric Interpretation'")
+def test_jpeg_labels_that_lie(
+    dicom_file: Factory, label: str, space: str, subsampling: str, segment: bytes, frames: int
+) -> None:
+    picture = smooth_color()
+    code = bytes(
+        imagecodecs.jpeg8_encode(
+            picture, 95, colorspace="RGB", outcolorspace=space, subsampling=subsampling
+        )
+    )
+    silent = without_segments(code, (0xE0, 0xEE))
+    codes = [silent[:2] + segment + silent[2:]] * frames
+    path = dicom_file(
+        np.stack([picture] * frames), codes, JPEGBaseline8Bit, PhotometricInterpretation=label
+    )
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.image_pixel(header.data_set, header.pixels)
+        stored = list(dc.stored_frames(header, header.pixels, image))
+        look = dc.look_of(header, image, stored, dc.Options())
+    for index, frame in enumerate(stored):
+        assert psnr(picture, dc.render(look, index, *frame, 8)) > 36
+
+
+@pytest.mark.parametrize("photometric", ["YBR_PARTIAL_422", "YBR_FULL_422"])
+def test_native_422_with_color(dicom_file: Factory, tmp_path: Path, photometric: str) -> None:
+    # two pixels of studio or full-range red, Y1 Y2 Cb Cr
+    stored = bytes((81, 81, 90, 240) if "PARTIAL" in photometric else (76, 76, 85, 255))
+    path = dicom_file(
+        np.zeros((1, 2, 3), np.uint8), PhotometricInterpretation=photometric, PixelData=stored
+    )
+    picture = still(path, tmp_path)
+    assert np.abs(picture.astype(int) - (255, 0, 0)).max() <= 2
+
+
+def icc_profile(*, swapped: bool) -> bytes:
+    """Return an sRGB profile, or one in which red and green change places."""
+    raw = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    if swapped:
+        raw = raw.replace(b"rXYZ", b"tmp!", 1).replace(b"gXYZ", b"rXYZ", 1)
+        raw = raw.replace(b"tmp!", b"gXYZ", 1).replace(b"s\0R\0G\0B", b"o\0d\0d\0 ")
+    return bytes(raw)
+
+
+def test_icc_profile_goes_into_the_png(dicom_file: Factory, tmp_path: Path) -> None:
+    profile = icc_profile(swapped=True)
+    outcome = convert(dicom_file(RGB, ICCProfile=profile), tmp_path)
+    assert np.array_equal(read_png(outcome.outputs[0]), RGB)
+    with Image.open(outcome.outputs[0]) as image:
+        assert image.info["icc_profile"] == profile
+
+
+def test_clips_are_converted_to_srgb(dicom_file: Factory, tmp_path: Path) -> None:
+    scene = np.full((3, 16, 16, 3), (200, 30, 30), np.uint8)
+    for swapped, shown in ((True, (30, 200, 30)), (False, (200, 30, 30))):
+        path = dicom_file(scene, ICCProfile=icc_profile(swapped=swapped))
+        gif = convert(path, tmp_path / str(swapped), mp4=False).outputs[0]
+        with Image.open(gif) as image:
+            found = np.asarray(image.convert("RGB"))[8, 8].astype(int)
+        assert np.abs(found - shown).max() <= 3
+
+
+@pytest.mark.parametrize("profile", [b"", b"no profile", icc_profile(swapped=False)[:200]])
+def test_a_broken_icc_profile_is_left_out(
+    dicom_file: Factory, tmp_path: Path, profile: bytes
+) -> None:
+    path = dicom_file(RGB, ICCProfile=profile)
+    assert b"iCCP" not in convert(path, tmp_path).outputs[0].read_bytes()

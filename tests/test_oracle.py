@@ -26,8 +26,7 @@ DCMTK_EXCEPTIONS = {
     "rtdose_expb_1frame.dcm": "DCMTK swaps 32-bit big endian wrongly: rtdose_1frame.dcm is equal",
     "17166": "the stored window lies wholly beside the data: DCMTK shows plain black",
     "17196": "the stored window lies wholly beside the data: DCMTK shows plain black",
-    "examples_overlay.dcm": "DCMTK draws the overlay",
-    "MR-SIEMENS-DICOM-WithOverlays.dcm": "DCMTK draws the overlay",
+    "TOSHIBA_J2K_SIZ1_PixRep0.dcm": "the stream is signed, the header and so DCMTK take it as not",
 }
 # What DCMTK cannot decode is handed to it decoded by pylibjpeg.
 NOT_OF_DCMTK = (
@@ -80,7 +79,7 @@ def still_sources() -> list[Path]:
 def test_gray_stills_agree_with_dcmtk(tmp_path: Path) -> None:
     agreed, differing = 0, []
     for path in still_sources():
-        outcome = convert(path, tmp_path / "out")
+        outcome = convert(path, tmp_path / "out", native_pixels=True)
         pngs = [output for output in outcome.outputs if output.suffix == ".png"]
         ours = read_png(pngs[0]) if pngs else np.empty((0, 0, 3))
         if ours.ndim == 3:

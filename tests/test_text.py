@@ -43,7 +43,7 @@ def test_summary_of_the_angiography_sample(tmp_path: Path) -> None:
         "  Frames         28",
         "  Bit depth      8 bits stored in 8",
         "  Photometric    MONOCHROME2",
-        "  Window         center 128, width 256, LINEAR (first of 1 stored)",
+        "  Window         center 128, width 256, LINEAR (as stored)",
         "  Frame rate     10 fps; recorded at 14.99 (Frame Time), `--fps auto` keeps it",
         "  Written        DCM00001.gif, DCM00001.mp4",
     ):

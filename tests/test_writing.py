@@ -70,7 +70,7 @@ def test_png_accepts_a_picture_that_is_not_contiguous(tmp_path: Path) -> None:
     [
         ({"PixelSpacing": [0.5, 0.5]}, 2000),
         ({"ImagerPixelSpacing": [0.2, 0.2]}, 5000),
-        ({"PixelSpacing": [0.5, 0.7]}, 0),
+        ({"PixelSpacing": [0.5, 0.7]}, 2000),  # resampled to the finer one
         ({}, 0),
     ],
     ids=str,
@@ -162,8 +162,8 @@ def rendered(path: Path) -> list[Array]:
         assert header.pixels
         image = dc.image_pixel(header.data_set, header.pixels)
         frames = dc.stored_frames(header, header.pixels, image)
-        look = dc.look_of(header.data_set, image, frames, 8)
-        return [dc.render(look, index, *frame) for index, frame in enumerate(frames)]
+        look = dc.look_of(header, image, frames, dc.Options())
+        return [dc.render(look, index, *frame, 8) for index, frame in enumerate(frames)]
 
 
 def read_mp4(path: Path, form: str = "gray") -> tuple[list[Array], list[Fraction]]:

@@ -1,0 +1,444 @@
+"""What is chosen and drawn: windows by name, overlays, shutters, square pixels, single frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import (
+    CORPUS,
+    SAMPLES,
+    Array,
+    Factory,
+    convert,
+    data_set,
+    needs_corpus,
+    read_png,
+    still,
+)
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+import dicom_converter as dc
+
+RAMP = np.arange(8, dtype=np.uint16).reshape(2, 4)
+DARK = np.zeros((4, 6), np.uint8)
+STORED = [dc.Window(40, 400, explanation="SOFT"), dc.Window(-600, 1500, explanation="My Lung")]
+TABLE = dc.LookupTable(0, 8, b"\0\0\xff\0", "CURVE")
+
+
+@pytest.mark.parametrize(
+    ("choice", "stored", "modality", "voi"),
+    [
+        pytest.param("auto", STORED, "CT", STORED[0], id="auto: the first"),
+        pytest.param("auto", [TABLE, *STORED], "CT", TABLE, id="auto: a table goes first"),
+        pytest.param("auto", [], "CT", None, id="auto: none stored"),
+        pytest.param("full", STORED, "CT", None, id="full"),
+        pytest.param(2, STORED, "MR", STORED[1], id="second"),
+        pytest.param(1, [TABLE, *STORED], "MR", STORED[0], id="numbers count windows"),
+        pytest.param(
+            1, [TABLE], "MR", TABLE, id="numbers count tables where there is nothing else"
+        ),
+        pytest.param(dc.Window(7, 9), STORED, "MR", dc.Window(7, 9), id="center and width"),
+        pytest.param("my lung", STORED, "MR", STORED[1], id="the name of a stored one"),
+        pytest.param("curve", [TABLE], "MR", TABLE, id="the name of a table"),
+        pytest.param("lung", STORED, "CT", dc.Window(-600, 1500, explanation="lung"), id="of CT"),
+        pytest.param(
+            "Brain", [], "CT", dc.Window(40, 80, explanation="Brain"), id="of CT, any case"
+        ),
+    ],
+)
+def test_choice_of_the_window(
+    choice: Any, stored: list[Any], modality: str, voi: dc.Window | None
+) -> None:
+    assert dc.chosen_voi(stored, choice, modality)[0] == voi
+
+
+@pytest.mark.parametrize(
+    ("choice", "modality", "reason"),
+    [
+        (3, "CT", "stores 2 windows, so there is no number 3"),
+        ("lung", "MR", "the window lung is one of CT, this is MR"),
+        ("retina", "CT", "stores no window called retina, but My Lung, SOFT"),
+    ],
+)
+def test_a_window_that_cannot_be_had(choice: Any, modality: str, reason: str) -> None:
+    with pytest.raises(dc.ConversionError, match=reason):
+        dc.chosen_voi(STORED, choice, modality)
+
+
+@pytest.mark.parametrize(
+    ("argument", "choice"),
+    [
+        ("auto", "auto"),
+        ("FULL", "full"),
+        ("2", 2),
+        ("40,400", dc.Window(40, 400)),
+        ("-600,1500.5", dc.Window(-600, 1500.5)),
+        ("lung", "lung"),
+        ("Soft Tissue", "Soft Tissue"),
+    ],
+)
+def test_the_window_option(argument: str, choice: Any) -> None:
+    assert dc.parse_args([f"--window={argument}"])[1].window == choice
+
+
+@pytest.mark.parametrize("argument", ["", "0", "40,", "40,0", "1,2,3", "-5", "40,-3"])
+def test_an_absurd_window_is_a_usage_error(argument: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        dc.parse_args([f"--window={argument}"])
+    assert stopped.value.code == 2
+
+
+def test_windows_of_the_ct_sample_differ(tmp_path: Path) -> None:
+    pictures = {
+        name: still(SAMPLES / "DCM00000", tmp_path / str(number), window=choice)
+        for number, (name, choice) in enumerate(
+            {"auto": "auto", "first": 1, "lung": "LUNG", "second": 2, "bone": "bone"}.items()
+        )
+    }
+    assert np.array_equal(pictures["auto"], pictures["first"])
+    assert np.array_equal(pictures["lung"], pictures["second"])
+    lung = pictures["lung"][252, 168], pictures["auto"][252, 168], pictures["bone"][252, 168]
+    assert lung[0] > 10_000 > lung[1] == lung[2] == 0
+
+
+def test_an_explicit_window_is_kept_though_it_shows_nothing(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    path = dicom_file(RAMP)
+    assert not still(path, tmp_path / "out", window=dc.Window(5000, 10)).any()
+
+
+def test_the_text_says_which_window(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(RAMP, WindowCenter=[4, 2], WindowWidth=[8, 2])
+    for choice, said in (
+        ("auto", "center 4, width 8, LINEAR (first of 2 stored windows)"),
+        (2, "center 2, width 2, LINEAR (number 2 of 2 stored)"),
+        (dc.Window(1, 5), "center 1, width 5, LINEAR (as asked for)"),
+        ("full", "(min-max of all pixels without padding, as asked for)"),
+    ):
+        outcome = convert(path, tmp_path / "out", window=choice)
+        assert said in outcome.outputs[1].read_text(encoding="utf-8")
+
+
+# --- Overlays -------------------------------------------------------------------------------------
+
+
+def overlay_elements(
+    plane: Array,
+    origin: tuple[int, int] = (1, 1),
+    group: int = 0x6000,
+    more: dict[str, int] | None = None,
+) -> dict[str, Any]:
+    """Return the elements of an overlay; *plane* is ([frames,] rows, columns) of 0 and 1."""
+    bits = np.packbits(plane.ravel(), bitorder="little").tobytes()
+    values: dict[int, tuple[str, Any]] = {
+        0x10: ("US", plane.shape[-2]),
+        0x11: ("US", plane.shape[-1]),
+        0x40: ("CS", "G"),
+        0x50: ("SS", list(origin)),
+        0x100: ("US", 1),
+        0x102: ("US", 0),
+        0x3000: ("OW", bits + b"\0" * (len(bits) % 2)),
+    }
+    for keyword, tag, vr in (("start", 0x51, "US"), ("frames", 0x15, "IS")):
+        if more and keyword in more:
+            values[tag] = (vr, more[keyword])
+    return {
+        f"{group:x}{element:x}": DataElement(group << 16 | element, vr, value)
+        for element, (vr, value) in values.items()
+    }
+
+
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("origin", "rows", "columns"),
+    [
+        pytest.param((1, 1), slice(0, 3), slice(0, 3), id="top left"),
+        pytest.param((2, 4), slice(1, 4), slice(3, 6), id="row and column"),
+        pytest.param((0, -1), slice(-1, 2), slice(-2, 1), id="partly above and left"),
+        pytest.param((3, 5), slice(2, 5), slice(4, 7), id="partly below and right"),
+        pytest.param((90, 90), slice(89, 92), slice(89, 92), id="outside"),
+    ],
+)
+def test_overlay_at_any_origin(
+    dicom_file: Factory, tmp_path: Path, origin: tuple[int, int], rows: slice, columns: slice
+) -> None:
+    canvas = np.zeros((200, 200), np.uint8)
+    canvas[rows.start + 50 : rows.stop + 50, columns.start + 50 : columns.stop + 50] = CROSS * 255
+    path = dicom_file(DARK, **overlay_elements(CROSS, origin))
+    assert np.array_equal(still(path, tmp_path / "a", png_bits=8), canvas[50:54, 50:56])
+    assert not still(path, tmp_path / "b", overlays=False).any()
+
+
+def test_two_overlays_on_color(dicom_file: Factory, tmp_path: Path) -> None:
+    color = np.full((4, 6, 3), 7, np.uint8)
+    elements = overlay_elements(CROSS) | overlay_elements(CROSS, (2, 4), 0x6002)
+    picture = still(dicom_file(color, **elements), tmp_path)
+    assert (picture == 255).all(axis=2).sum() == 10
+    assert (picture == 7).all(axis=2).sum() == 14
+
+
+def test_an_embedded_overlay(dicom_file: Factory, tmp_path: Path) -> None:
+    pixels = RAMP.copy()
+    pixels[1, 2] |= 1 << 13
+    pixels[0, 0] |= 1 << 15  # a bit that no group describes is never shown
+    elements = overlay_elements(np.zeros((2, 4), np.uint8))
+    del elements["60003000"]
+    elements["6000102"] = DataElement(0x60000102, "US", 13)
+    elements["6000100"] = DataElement(0x60000100, "US", 16)
+    path = dicom_file(pixels, BitsStored=12, HighBit=11, **elements)
+    expected = np.rint(RAMP / 7 * 255)
+    expected[1, 2] = 255
+    assert np.array_equal(still(path, tmp_path, png_bits=8), expected)
+
+
+@pytest.mark.parametrize(
+    ("more", "drawn"),
+    [
+        pytest.param({}, [1, 1, 1], id="on all frames"),
+        pytest.param({"start": 2}, [0, 1, 0], id="on the second"),
+        pytest.param({"frames": 2, "start": 2}, [0, 1, 2], id="two planes from the second on"),
+        pytest.param({"frames": 3}, [1, 2, 3], id="a plane for each"),
+    ],
+)
+def test_overlays_of_clips(more: dict[str, int], drawn: list[int]) -> None:
+    planes = np.zeros((3, 3, 5), np.uint8)
+    for number in range(3):
+        planes[number, 0, : number + 1] = 1
+    elements = overlay_elements(planes, more=more)
+    ds = data_set(np.zeros((3, 3, 5), np.uint8), **elements)
+    image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 45, None))
+    overlays = dc.overlays_of(ds, image, ExplicitVRLittleEndian)
+    empty = np.zeros((3, 5), np.uint8)
+    found = [int((dc.overlaid(empty, overlays, index, empty) > 0).sum()) for index in range(3)]
+    assert found == drawn
+
+
+@pytest.mark.filterwarnings("ignore:the overlay data are shorter")
+def test_short_overlay_data(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = overlay_elements(np.ones((4, 6), np.uint8))
+    elements["60003000"] = DataElement(0x60003000, "OW", b"\xff\x03")
+    outcome = convert(dicom_file(DARK, **elements), tmp_path)
+    assert outcome.warnings == ("the overlay data are shorter than their plane: the rest is empty",)
+    assert (read_png(outcome.outputs[0]) > 0).sum() == 10
+
+
+def test_overlay_of_a_big_endian_file(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = overlay_elements(np.eye(4, 6, dtype=np.uint8))
+    data = elements["60003000"].value
+    swapped = np.frombuffer(data, "<u2").astype(">u2").tobytes()
+    elements["60003000"] = DataElement(0x60003000, "OW", swapped)
+    path = dicom_file(DARK, syntax=ExplicitVRBigEndian, **elements)
+    assert np.array_equal(still(path, tmp_path, png_bits=8), np.eye(4, 6) * 255)
+
+
+# --- Shutters -------------------------------------------------------------------------------------
+
+RECTANGLE = {
+    "ShutterLeftVerticalEdge": 2,
+    "ShutterRightVerticalEdge": 5,
+    "ShutterUpperHorizontalEdge": 2,
+    "ShutterLowerHorizontalEdge": 3,
+}
+CIRCLE = {"CenterOfCircularShutter": [3, 4], "RadiusOfCircularShutter": 1}
+POLYGON = {"VerticesOfThePolygonalShutter": [1, 1, 1, 6, 4, 6]}
+
+
+def shutter_rows(*rows: str) -> Array:
+    return np.array([[char == "x" for char in row] for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("shape", "elements", "visible"),
+    [
+        ("RECTANGULAR", RECTANGLE, shutter_rows("......", ".xxxx.", ".xxxx.", "......")),
+        ("CIRCULAR", CIRCLE, shutter_rows("......", "...x..", "..xxx.", "...x..")),
+        ("POLYGONAL", POLYGON, shutter_rows("xxxxxx", ".xxxxx", "...xxx", ".....x")),
+        (
+            ["RECTANGULAR", "CIRCULAR"],
+            RECTANGLE | CIRCLE,
+            shutter_rows("......", "...x..", "..xxx.", "......"),
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("value", [None, 65535], ids=["black", "white"])
+def test_shutter(
+    dicom_file: Factory,
+    tmp_path: Path,
+    shape: Any,
+    elements: dict[str, Any],
+    visible: Array,
+    value: int | None,
+) -> None:
+    if value:
+        elements = elements | {"ShutterPresentationValue": value}
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 6) + 100
+    path = dicom_file(pixels, ShutterShape=shape, WindowCenter=128, WindowWidth=256, **elements)
+    picture = still(path, tmp_path / "a", png_bits=8)
+    assert np.array_equal(picture, np.where(visible, pixels, 255 if value else 0))
+    assert np.array_equal(still(path, tmp_path / "b", png_bits=8, shutter=False), pixels)
+
+
+@pytest.mark.parametrize(
+    ("elements", "warning"),
+    [
+        ({"ShutterShape": "CIRCULAR"}, "a CIRCULAR shutter is not whole and was left out"),
+        ({"ShutterShape": "OVAL"}, "a OVAL shutter is not whole and was left out"),
+        (
+            {"ShutterShape": "RECTANGULAR", **RECTANGLE, "ShutterLeftVerticalEdge": 99},
+            "the display shutter would hide everything and was left out",
+        ),
+    ],
+    ids=str,
+)
+def test_a_broken_shutter_hides_nothing(
+    dicom_file: Factory, tmp_path: Path, elements: dict[str, Any], warning: str
+) -> None:
+    dc.shutter_mask.cache_clear()
+    outcome = convert(dicom_file(DARK + 9, WindowCenter=8, WindowWidth=16, **elements), tmp_path)
+    assert outcome.warnings == (warning,)
+    assert read_png(outcome.outputs[0]).all()
+
+
+def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: Path) -> None:
+    lab = [int(53.24 * 655.35), int((80.1 + 128) * 257), int((67.2 + 128) * 257)]  # red of sRGB
+    color = np.full((4, 6, 3), 50, np.uint8)
+    elements = {"ShutterShape": "RECTANGULAR", **RECTANGLE}
+    path = dicom_file(color, ShutterPresentationColorCIELabValue=lab, **elements)
+    picture = still(path, tmp_path)
+    assert np.abs(picture[0, 0].astype(int) - (255, 0, 0)).max() <= 4
+    assert picture[1, 1].tolist() == [50, 50, 50]
+
+
+def test_each_frame_has_the_shutter_of_its_functional_group() -> None:
+    groups = []
+    for left in (1, 4):
+        group, shutter = Dataset(), Dataset()
+        shutter.ShutterShape = "RECTANGULAR"
+        for keyword, value in (RECTANGLE | {"ShutterLeftVerticalEdge": left}).items():
+            setattr(shutter, keyword, value)
+        group.FrameDisplayShutterSequence = [shutter]
+        groups.append(group)
+    ds = data_set(np.zeros((2, 4, 6), np.uint8), PerFrameFunctionalGroupsSequence=groups)
+    edges = [shutter.edges for shutter in dc.shutters_of(ds, 2)]
+    assert edges == [(0, 4, 1, 2), (3, 4, 1, 2)]
+
+
+# --- Geometry -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("elements", "shape"),
+    [
+        pytest.param({"PixelSpacing": [0.4, 0.2]}, (80, 60), id="high pixels: rows are stretched"),
+        pytest.param({"PixelSpacing": [0.2, 0.3]}, (40, 90), id="wide pixels: columns are"),
+        pytest.param({"ImagerPixelSpacing": [0.3, 0.2]}, (60, 60), id="imager spacing"),
+        pytest.param({"PixelAspectRatio": [4, 3]}, (53, 60), id="ratio is vertical by horizontal"),
+        pytest.param(
+            {"PixelAspectRatio": [2, 1], "PixelSpacing": [0.2, 0.2]}, (40, 60), id="spacing first"
+        ),
+        pytest.param({"PixelSpacing": [0.2, 0.2005]}, (40, 60), id="square to the eye"),
+        pytest.param({"PixelSpacing": [0, 0.2]}, (40, 60), id="zero"),
+        pytest.param({}, (40, 60), id="nothing said"),
+    ],
+)
+@pytest.mark.parametrize("color", [False, True], ids=["gray", "color"])
+def test_pixels_come_out_square(
+    dicom_file: Factory,
+    tmp_path: Path,
+    elements: dict[str, Any],
+    shape: tuple[int, ...],
+    color: bool,
+) -> None:
+    pixels = np.zeros((40, 60, 3) if color else (40, 60), np.uint8)
+    path = dicom_file(pixels, **elements)
+    assert still(path, tmp_path / "a").shape[:2] == shape
+    assert still(path, tmp_path / "b", native_pixels=True).shape[:2] == (40, 60)
+
+
+def test_a_circle_of_non_square_pixels_is_round_again(dicom_file: Factory, tmp_path: Path) -> None:
+    pixels = np.zeros((50, 100), np.uint8)
+    cv2.ellipse(pixels, (50, 25), (40, 20), 0, 0, 360, 255, -1)
+    picture = still(dicom_file(pixels, PixelSpacing=[2, 1]), tmp_path, png_bits=8)
+    rows, columns = np.nonzero(picture > 127)
+    assert picture.shape == (100, 100)
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 2
+
+
+def test_ultrasound_regions_tell_the_spacing() -> None:
+    region, doppler = Dataset(), Dataset()
+    region.RegionSpatialFormat, region.PhysicalDeltaX, region.PhysicalDeltaY = 1, 0.02, 0.03
+    doppler.RegionSpatialFormat, doppler.PhysicalDeltaX, doppler.PhysicalDeltaY = 3, 0.001, 2.5
+    ds = data_set(SequenceOfUltrasoundRegions=[doppler, region])
+    assert dc.pixel_aspect(ds) == pytest.approx(1.5)
+
+
+def test_an_absurd_spacing_is_left_out() -> None:
+    with pytest.warns(UserWarning, match="taken as square"):
+        assert dc.pixel_aspect(data_set(PixelSpacing=[1000, 0.001])) == 1
+
+
+# --- Frames ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("selection", "count", "frames"),
+    [
+        ("", 5, []),
+        ("all", 3, [0, 1, 2]),
+        ("1", 5, [0]),
+        ("2-4", 5, [1, 2, 3]),
+        ("middle", 5, [2]),
+        ("middle", 4, [1]),
+        ("5,1,2-2,middle", 5, [0, 1, 2, 4]),
+    ],
+)
+def test_chosen_frames(selection: str, count: int, frames: list[int]) -> None:
+    assert dc.chosen_frames(selection, count) == frames
+
+
+def test_a_frame_that_is_not_there_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="there is no frame 9: the last is 5"):
+        assert dc.chosen_frames("4-9", 5) == [3, 4]
+
+
+@pytest.mark.parametrize("argument", ["", "0", "x", "3-2", "1,,2", "-1", "1-", "all,0"])
+def test_an_absurd_selection_is_a_usage_error(argument: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        dc.parse_args([f"--frames={argument}"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("clips", [True, False], ids=["with clips", "alone"])
+def test_frames_of_a_clip_as_stills(dicom_file: Factory, tmp_path: Path, clips: bool) -> None:
+    frames = np.stack([RAMP + 1000 * number for number in range(12)])
+    path = dicom_file(frames, name="run.dcm")
+    outcome = convert(path, tmp_path / "out", frames="2,11-12", gif=clips, mp4=clips)
+    stills = [output for output in outcome.outputs if output.suffix == ".png"]
+    assert [still.name for still in stills] == ["run-0002.png", "run-0011.png", "run-0012.png"]
+    for still_path, number in zip(stills, (1, 10, 11), strict=True):
+        picture = read_png(still_path)
+        assert picture.dtype == np.uint16
+        assert np.array_equal(picture, np.rint(frames[number] / frames.max() * 65535))
+    assert len(outcome.outputs) == (6 if clips else 4)
+
+
+# --- The corpus -----------------------------------------------------------------------------------
+
+
+@needs_corpus
+def test_supplemental_palette_of_the_corpus(tmp_path: Path) -> None:
+    path = CORPUS / "pypi_pydicom-data/data_store/data/eCT_Supplemental.dcm"
+    outcome = convert(path, tmp_path, frames="1")
+    picture = read_png(next(output for output in outcome.outputs if output.suffix == ".png"))
+    colored = np.ptp(picture.astype(int), axis=2) > 1000
+    assert 0.001 < colored.mean() < 0.5
