@@ -12,7 +12,6 @@
 #     "pylibjpeg>=2.1",
 #     "pylibjpeg-libjpeg>=2.3",
 #     "pylibjpeg-openjpeg>=2.5",
-#     "pylibjpeg-rle>=2.2",
 # ]
 # ///
 """Convert DICOM medical images to files that open anywhere.
@@ -36,9 +35,12 @@ import argparse
 import math
 import os
 import re
+import secrets
 import socket
+import stat
 import struct
 import sys
+import time
 import traceback
 import warnings
 import zlib
@@ -47,6 +49,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableSequence, Seque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache, lru_cache, partial
@@ -54,7 +57,7 @@ from io import BytesIO
 from itertools import accumulate, chain, count, islice, pairwise
 from pathlib import Path, PurePath
 from queue import Full, Queue
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TextIO, TypeVar, cast
 
 import cv2
 import imagecodecs
@@ -85,6 +88,7 @@ DEFAULT_FRAME_RATE = Fraction(10)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
+TEXT_BEGINS = "DICOM file "
 
 PIXEL_DATA_TAGS = {
     0x7FE00008: "FloatPixelData",
@@ -98,11 +102,13 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
+STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
 MAX_FRAME_RATE = 1000
-MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(3600)  # s
+MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
+MAX_MP4_SIDE = 16384  # pixels, of libx264
 
 # The Modality LUT of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
 XRAY_INTENSITY_SOP_CLASSES = frozenset(
@@ -193,6 +199,7 @@ CT_WINDOWS = {
     "subdural": (75, 215),
     "temporal bone": (600, 2800),
 }
+MIN_MAX = "min-max of all pixels without padding"
 MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 
@@ -207,6 +214,8 @@ BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
+Folder = tuple[Path, tuple[Path, ...]]  # path, resolved folders from which links led here
+NamedFile = tuple[Path, bool]  # path, whether it stands on the command line
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 Result = TypeVar("Result")
 
@@ -309,6 +318,7 @@ class PixelLocation:
     offset: int
     length: int
     fragments: int | None  # None where the value is not encapsulated
+    stream_starts: int = 0  # fragments that begin with a JPEG or JPEG 2000 signature
     whole: bool = True
 
 
@@ -455,15 +465,14 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     Equal relative folders of several inputs are taken together, so names settle the same way
     whatever the order of the inputs, and a folder's files come out before the next one is read.
     """
-    folders = sorted({path for path in inputs if path.is_dir()})
-    named = sorted({path for path in inputs if not path.is_dir()})
-    pending: list[tuple[PurePath, list[Path], list[Path]]] = [(PurePath(), folders, named)]
+    folders: list[Folder] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
+    named = [(path, True) for path in inputs if not is_folder(path)]
+    pending: list[tuple[PurePath, list[Folder], list[NamedFile]]] = [(PurePath(), folders, named)]
     resolved_output = output.resolve()
     while pending:
-        relative, folders, named = pending.pop()
-        files = [(path, True) for path in named]
-        subfolders: dict[str, list[Path]] = {}
-        for folder in folders:
+        relative, folders, files = pending.pop()
+        subfolders: dict[str, list[Folder]] = {}
+        for folder, linked_from in folders:
             try:
                 entries = list(os.scandir(folder))
             except OSError as error:
@@ -472,20 +481,31 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
                 continue
             for entry in entries:
                 path = folder / entry.name
-                if not entry.is_dir():
+                if not is_folder(path):
                     files.append((path, False))
-                elif is_new_folder(entry, folder) and path.resolve() != resolved_output:
-                    subfolders.setdefault(entry.name, []).append(path)
+                    continue
+                above = (*linked_from, folder.resolve()) if path.is_symlink() else linked_from
+                if leads_back(path, above) or path.resolve() == resolved_output:
+                    continue
+                subfolders.setdefault(entry.name, []).append((path, above))
         yield from settle_names(files, output / relative)
         pending += [(relative / name, subfolders[name], []) for name in sorted(subfolders)[::-1]]
 
 
-def is_new_folder(entry: os.DirEntry[str], parent: Path) -> bool:
-    """Tell whether walking *entry* leads anywhere new: a link to a folder above it does not."""
-    return not (entry.is_symlink() and parent.resolve().is_relative_to(Path(entry.path).resolve()))
+def is_folder(path: Path) -> bool:
+    """Tell whether *path* is a folder; where that cannot be asked, opening it will say why."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
-def settle_names(files: Sequence[tuple[Path, bool]], folder: Path) -> Iterator[Source]:
+def leads_back(path: Path, above: tuple[Path, ...]) -> bool:
+    """Tell whether *path* leads to or above a folder that links led from, without end."""
+    return bool(above) and any(folder.is_relative_to(path.resolve()) for folder in above)
+
+
+def settle_names(files: Sequence[NamedFile], folder: Path) -> Iterator[Source]:
     """Give each of *files* (path, named) a name of its own in *folder*, whatever their order.
 
     The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
@@ -500,22 +520,31 @@ def settle_names(files: Sequence[tuple[Path, bool]], folder: Path) -> Iterator[S
         name = next(
             name
             for name in candidates
-            if name.casefold() not in taken
-            and not (in_place and would_overwrite_dicom(folder, name))
+            if name.casefold() not in taken and not (in_place and would_overwrite(folder, name))
         )
         taken.add(name.casefold())
         yield Source(given[path][0], folder, name, given[path][1])
 
 
-def would_overwrite_dicom(folder: Path, name: str) -> bool:
-    """Tell whether an output called *name* would replace a DICOM file (output beside the input)."""
-    for suffix in OUTPUT_SUFFIXES:
-        path = folder / (name + suffix)
-        if path.is_file():
-            with path.open("rb") as file:
-                if is_dicom(file):
-                    return True
-    return False
+def would_overwrite(folder: Path, name: str) -> bool:
+    """Tell whether outputs called *name* beside their input would replace what is not our own.
+
+    Ours are those with a TXT that begins as ours do, unless a DICOM file goes by such a name.
+    """
+    existing = [path for suffix in OUTPUT_SUFFIXES if (path := folder / (name + suffix)).exists()]
+    heads = {path.suffix: head_of(path) for path in existing}
+    if any(head[128:132] == b"DICM" or begins_data_set(head) for head in heads.values()):
+        return True
+    return bool(existing) and not heads.get(".txt", b"").startswith(TEXT_BEGINS.encode())
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, b"" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""
 
 
 @contextmanager
@@ -523,7 +552,8 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
     """Open *source* for reading; only a regular file is opened, for a pipe would never end."""
     if source.problem:
         raise ConversionError(source.problem)
-    if source.path.exists() and not source.path.is_file():
+    mode = source.path.stat().st_mode
+    if not stat.S_ISREG(mode):
         raise NotDicomError("not a regular file")
     with source.path.open("rb") as file:
         yield file
@@ -561,25 +591,40 @@ def read_header(file: BinaryIO) -> Header:
     if not is_dicom(file):
         raise NotDicomError("not a DICOM file")
     file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
+    meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
     if transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
         file = inflated(file)
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
     little = transfer_syntax != uid.ExplicitVRBigEndian
-    data_set = read_dataset(
-        file, implicit, little, stop_when=lambda tag, _vr, _length: tag in PIXEL_DATA_TAGS
-    )
+    data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little)
     if pixels and pixels.whole:
-        charset = data_set.original_character_set
-        after = partial(read_dataset, file, implicit, little, parent_encoding=charset)
-        rest = after(stop_when=lambda tag, _vr, _length: tag <= max(PIXEL_DATA_TAGS))
-        data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+        try:
+            rest = read_dataset(
+                file,
+                implicit,
+                little,
+                stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
+                parent_encoding=data_set.original_character_set,
+            )
+            data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+        except (*UNREADABLE, EOFError, OSError):
+            warn("what follows the pixel data cannot be read")
     return Header(file, meta, data_set, pixels, transfer_syntax)
+
+
+def elements_until(
+    file: BinaryIO, implicit: bool, little: bool, ends: Callable[[int], bool]
+) -> Dataset:
+    """Read the elements up to the tag that *ends* the part of the file that *file* stands at."""
+    try:
+        return read_dataset(file, implicit, little, stop_when=lambda tag, _vr, _length: ends(tag))
+    except struct.error as error:
+        raise ConversionError("the file ends inside its header: it is truncated") from error
 
 
 def truncated_element(data_set: Dataset) -> str:
@@ -637,39 +682,47 @@ def locate_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelLocation
     end = file.seek(0, os.SEEK_END)
     if length == UNDEFINED_LENGTH:
         file.seek(offset)
-        fragments, whole = step_over_items(file, order, end)
-        return PixelLocation(keyword, vr, offset, file.tell() - offset, fragments, whole)
-    whole = offset + length <= end
+        fragments, starts, whole = step_over_items(file, order, end)
+        length = file.tell() - offset
+        return PixelLocation(keyword, vr, offset, length, fragments, starts, whole)
     file.seek(min(offset + length, end))
-    return PixelLocation(keyword, vr, offset, file.tell() - offset, None, whole)
+    return PixelLocation(keyword, vr, offset, file.tell() - offset, None, 0, offset + length <= end)
 
 
-def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, bool]:
-    """Step over encapsulated items (PS3.5 A.4); return how many fragments, and if all is there."""
-    items = 0
+def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, int, bool]:
+    """Step over encapsulated items (PS3.5 A.4).
+
+    Return the number of fragments, how many begin a code stream, and whether all is there.
+    """
+    items = starts = 0
+    whole = False
     while len(head := file.read(8)) == 8:
         group, element, length = struct.unpack(f"{order}HHL", head)
-        tag = group << 16 | element
-        if tag == SEQUENCE_DELIMITER_TAG:
-            return max(items - 1, 0), True
-        if tag != ITEM_TAG or length > end - file.tell():
+        tag, value_start = group << 16 | element, file.tell()
+        whole = tag == SEQUENCE_DELIMITER_TAG
+        if tag != ITEM_TAG or length > end - value_start:
             break
-        file.seek(length, os.SEEK_CUR)
+        starts += items > 0 and file.read(3) in (b"\xff\xd8\xff", b"\xff\x4f\xff")
+        file.seek(value_start + length)
         items += 1
-    return max(items - 1, 0), False
+    return max(items - 1, 0), starts, whole
 
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
-    element = data_set.get_item(tag) if tag in data_set else None
+    try:
+        element = data_set.get_item(tag) if tag in data_set else None
+    except UNREADABLE:
+        return None
     value = element.value if element is not None else None
     return value if isinstance(value, bytes) else None
 
 
-def numbers(data_set: Dataset, keyword: str | int) -> tuple[float, ...]:
+def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -> tuple[float, ...]:
     """Return the numeric values of an element; () where it is absent, empty or not numbers.
 
-    Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of.
+    Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of. An
+    empty value among others is left out, or stands as *blank*.
     """
     tag = Tag(keyword)
     if tag not in data_set:
@@ -678,13 +731,14 @@ def numbers(data_set: Dataset, keyword: str | int) -> tuple[float, ...]:
         raw = raw_bytes(data_set, tag)
         if raw is not None and dictionary_VR(tag) in ("DS", "IS"):
             values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
-            found = tuple(float(value) for value in values if value.strip())
+            kept = (value if value.strip() else blank for value in values if any(values))
+            found = tuple(float(value) for value in kept if value is not None)
         else:
             found = tuple(float(value) for value in listed(data_set[tag].value))
     except UNREADABLE as error:
         warn(f"{tag_text(tag)} is not a number and was left out ({type(error).__name__})")
         return ()
-    return found if all(map(math.isfinite, found)) else ()
+    return found if all(map(math.isfinite, found)) or blank is not None else ()
 
 
 def number(data_set: Dataset, keyword: str) -> float | None:
@@ -745,29 +799,49 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if rows <= 0 or columns <= 0:
         raise ConversionError(f"{'Columns' if rows > 0 else 'Rows'} is missing or 0")
     float_bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(pixels.keyword)
-    samples = integer(ds, "SamplesPerPixel", 1)
+    photometric = text(ds, "PhotometricInterpretation").upper()
+    samples = integer(ds, "SamplesPerPixel", 3 if photometric in COLOR_INTERPRETATIONS else 1)
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
-    allocated = float_bits or integer(ds, "BitsAllocated", 8)
+    allocated = float_bits or integer(ds, "BitsAllocated")
     if allocated not in (1, 8, 16, 32, 64):
-        raise ConversionError(f"Bits Allocated is {allocated}: only 1, 8, 16, 32, 64 can be read")
+        shown = allocated or "missing"
+        raise ConversionError(f"Bits Allocated is {shown}: only 1, 8, 16, 32, 64 can be read")
     stored = float_bits or bounded(ds, "BitsStored", 1, allocated, default=allocated)
     high_bit = stored - 1 if float_bits else bounded(ds, "HighBit", stored - 1, allocated - 1)
     image = ImagePixel(
         rows=rows,
         columns=columns,
-        number_of_frames=max(integer(ds, "NumberOfFrames"), 1),
+        number_of_frames=integer(ds, "NumberOfFrames"),
         samples_per_pixel=samples,
-        photometric_interpretation=photometric_interpretation(ds, samples),
+        photometric_interpretation=photometric_interpretation(photometric, samples),
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=high_bit,
         pixel_representation=integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
     )
+    if "PixelRepresentation" not in ds and not float_bits:
+        warn("Pixel Representation is missing, taken as unsigned")
+    if image.number_of_frames < 1:
+        image = replace(image, number_of_frames=frames_held(image, pixels))
     if image.frame_bits > MAX_FRAME_BYTES * 8:
         raise ConversionError(f"declares {columns} x {rows} pixels: too many for memory")
     return image
+
+
+def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
+    """Return how many frames the pixel data hold where the header does not say; at least 1."""
+    native = pixels.fragments is None
+    held = native_frames(image, pixels) if native else pixels.stream_starts
+    if held > 1:
+        warn(f"Number of Frames is missing: the pixel data hold {held}")
+    return max(held, 1)
+
+
+def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
+    """Return how many frames uncompressed pixel data hold, less the byte that makes them even."""
+    return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
 
 
 def integer(ds: Dataset, keyword: str, default: int = 0) -> int:
@@ -788,18 +862,19 @@ def bounded(ds: Dataset, keyword: str, low: int, high: int, *, default: int | No
     return fallback
 
 
-def photometric_interpretation(data_set: Dataset, samples_per_pixel: int) -> str:
-    """Return (0028,0004), or what fits *samples_per_pixel* where it is missing or unknown."""
-    declared = text(data_set, "PhotometricInterpretation").upper()
+def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
+    """Return what *declared* (0028,0004) is, or for one sample MONOCHROME2 where that is nothing.
+
+    Raises `ConversionError` for color that cannot be shown.
+    """
     monochrome = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
     if declared in (monochrome if samples_per_pixel == 1 else COLOR_INTERPRETATIONS):
         return declared
-    assumed = "MONOCHROME2" if samples_per_pixel == 1 else "RGB"
     shown = printable(declared[:16]) or "missing"
-    warn(
-        f"Photometric Interpretation is {shown} with {samples_per_pixel} samples a pixel, "
-        f"taken as {assumed}"
-    )
+    if samples_per_pixel > 1 and declared:
+        raise ConversionError(f"color of Photometric Interpretation {shown} cannot be shown")
+    assumed = "MONOCHROME2" if samples_per_pixel == 1 else "RGB"
+    warn(f"Photometric Interpretation is {shown}, taken as {assumed}")
     return assumed
 
 
@@ -860,6 +935,9 @@ class StoredFrames:
         if self.pixels.fragments is not None:
             yield from decoder.iter_array(file, **options)
             return
+        if self.image.bits_allocated == 1:
+            yield from self._one_bit(options)
+            return
         declared = self.image.photometric_interpretation
         if partial := declared == "YBR_PARTIAL_422":  # laid out alike, and pydicom knows only that
             options["photometric_interpretation"] = "YBR_FULL_422"
@@ -868,6 +946,22 @@ class StoredFrames:
             # that YBR_FULL_422 is stored in two thirds of the bytes.
             stored, properties = decoder.as_array(file, index=index, validate=False, **options)
             yield stored, properties | ({"photometric_interpretation": declared} if partial else {})
+
+    def _one_bit(self, properties: dict[str, Any]) -> Iterator[tuple[Array, dict[str, Any]]]:
+        """Yield native frames of one bit a pixel; pydicom loses those that end inside a byte."""
+        shape = self.image.rows, self.image.columns
+        size = math.prod(shape)
+        for index in range(self.image.number_of_frames):
+            start = index * size
+            self.header.file.seek(self.pixels.offset + start // 8)
+            raw = self.header.file.read((start % 8 + size + 7) // 8)
+            yield unpacked_bits(raw, start % 8, size).reshape(shape), properties
+
+
+def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
+    """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
+    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[start : start + size]
+    return np.pad(bits, (0, size - len(bits)))
 
 
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
@@ -883,6 +977,11 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
         raise ConversionError(
             f"the pixels are not stored as the transfer syntax says: {syntax.name}"
         )
+    if native and halved_in_vain(image, pixels):
+        raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
+    held = native_frames(image, pixels) if native else pixels.stream_starts
+    if held > frames:
+        warn(f"holds {held} frames, but declares {frames}: the rest was left out")
     if native and pixels.length * 8 < image.frame_bits * frames:
         times = f"{frames} frames of " if frames > 1 else ""
         size = f"{times}{image.columns} x {image.rows} pixels"
@@ -894,6 +993,12 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
     return StoredFrames(header, pixels, image)
 
 
+def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
+    """Tell whether native pixels labelled as 4:2:2 have no halved chroma, by their length."""
+    whole = image.rows * image.columns * 3 * image.bits_allocated * image.number_of_frames
+    return image.photometric_interpretation.endswith("_422") and pixels.length * 8 >= whole
+
+
 @cache
 def frame_decoder(transfer_syntax: UID) -> Decoder:
     """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it."""
@@ -902,8 +1007,8 @@ def frame_decoder(transfer_syntax: UID) -> Decoder:
         decoder.add_plugin("imagecodecs", (__name__, "decode_with_imagecodecs"))
         decoder.add_plugin("pylibjpeg", (__name__, "decode_with_pylibjpeg"))
     elif transfer_syntax == uid.RLELossless:
-        for plugin, module in (("pylibjpeg", "pylibjpeg"), ("pydicom", "rle")):
-            decoder.add_plugin(plugin, (f"pydicom.pixels.decoders.{module}", "_decode_frame"))
+        # In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
+        decoder.add_plugin("pydicom", ("pydicom.pixels.decoders.rle", "_decode_frame"))
     return decoder
 
 
@@ -929,8 +1034,8 @@ def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
     else:
         # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
         stored = imagecodecs.jpeg2k_decode(src)
-        if runner.photometric_interpretation in ("YBR_ICT", "YBR_RCT"):
-            runner.set_option("photometric_interpretation", "RGB")
+        if runner.bits_allocated > 8 * stored.dtype.itemsize:  # else the sign would be lost
+            stored = stored.astype(f"{stored.dtype.kind}{runner.bits_allocated // 8}")
     samples = (runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ()
     if stored.shape != (runner.rows, runner.columns, *samples):
         raise ConversionError(f"the code stream decodes to an array of {stored.shape}")
@@ -966,18 +1071,35 @@ def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
         if src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
             raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
-        # ITU-T T.800 A.5.1: the reference grid and the image's offset on it.
-        x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
-        stream = CodeStream("JPEG 2000", y1 - y0, x1 - x0)
+        stream = jpeg_2000_head(src, at)
     else:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS nor JPEG 2000")
     if (stream.rows, stream.columns) != (runner.rows, runner.columns):
         found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
         raise ConversionError(f"the code stream is {found}, the header says {declared}")
-    if stream.color and stream.color[:3] != runner.photometric_interpretation[:3]:
-        warn(f"the code stream holds {stream.color}, though its label says otherwise")
+    label = runner.photometric_interpretation
+    if label in ("YBR_ICT", "YBR_RCT"):  # the decoder undoes them
+        runner.set_option("photometric_interpretation", "RGB")
+    elif stream.color and stream.color[:3] != label[:3] and runner.samples_per_pixel == 3:
+        warn(f"the code stream decodes to {stream.color}, though its label says otherwise")
         runner.set_option("photometric_interpretation", stream.color)
     return stream
+
+
+def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
+    """Read the main header of a JPEG 2000 code stream at *at* (ITU-T T.800 A.5.1, A.6.1).
+
+    The size is that of the reference grid less the image's offset on it. With the multiple
+    component transform its color decodes to RGB.
+    """
+    x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
+    color = ""
+    at += 2
+    while src[at : at + 1] == b"\xff" and (marker := src[at : at + 2]) != b"\xff\x90":
+        if marker == b"\xff\x52" and src[at + 8 : at + 9] == b"\1":
+            color = "RGB"
+        at += 2 + max(int.from_bytes(src[at + 2 : at + 4], "big"), 2)
+    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color)
 
 
 def jpeg_head(src: bytes) -> CodeStream:
@@ -1014,36 +1136,43 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
     # as the one before.
     vector = numbers(ds, "FrameTimeVector")
     if len(vector) >= frames and "0018,1063" not in text(ds, "FrameIncrementPointer"):
-        gaps = [exact(value) / 1000 for value in vector[1:frames]]
+        gaps = [seconds(exact(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
             return (*gaps, gaps[-1]), "Frame Time Vector"
-    for keyword, seconds in RECORDED_RATES.items():
+    for keyword, duration in RECORDED_RATES.items():
         value = number(ds, keyword)
         if value and value > 0:
-            return (seconds(exact(value), frames),) * frames, dictionary_description(keyword)
+            recorded = seconds(duration(exact(value), frames))
+            return (recorded,) * frames, dictionary_description(keyword)
     times = frame_times(ds, frames)
-    gaps = [exact((end - start).total_seconds()) for start, end in pairwise(times)]
+    gaps = [seconds(exact((end - start).total_seconds())) for start, end in pairwise(times)]
     if gaps and all(gap > 0 for gap in gaps):
         return (*gaps, gaps[-1]), "Frame Reference DateTime"
     return (), ""
 
 
-def frame_times(ds: Dataset, frames: int) -> list[DT]:
+def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     """Return when each frame was taken (PS3.3 C.7.6.16.2.2), [] unless all frames say so."""
-    times: list[DT] = []
+    times: list[datetime] = []
     for group in sequence(ds, "PerFrameFunctionalGroupsSequence")[:frames]:
         for content in sequence(group, "FrameContentSequence")[:1]:
             moment = text(content, "FrameReferenceDateTime") or text(
                 content, "FrameAcquisitionDateTime"
             )
-            with suppress(ValueError):
-                times += [DT(moment)] if moment else []
+            with suppress(ValueError, AttributeError):
+                found = DT(moment)  # a time zone is left aside: some frames lack it
+                times.append(datetime.combine(found.date(), found.time()))
     return times if len(times) == frames else []
 
 
 def exact(value: float) -> Fraction:
     """Return the fraction that the decimal digits of *value* spell: 66.7 is 667/10."""
     return Fraction(repr(value))
+
+
+def seconds(value: Fraction) -> Fraction:
+    """Return *value* to the microsecond or nearer, as the clocks of MP4 can count it (32 bits)."""
+    return value.limit_denominator(1_000_000)
 
 
 def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
@@ -1054,7 +1183,8 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
         recorded = ()
     steady = (1 / (rate or DEFAULT_FRAME_RATE),) * frames
     if not recorded:
-        return Timing(steady, f"{shown_rate(steady)} fps; the file records no rate")
+        usable = "usable rate" if origin else "rate"
+        return Timing(steady, f"{shown_rate(steady)} fps; the file records no {usable}")
     if rate is None or recorded == steady:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
     return Timing(
@@ -1065,8 +1195,8 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
 
 
 def shown_rate(durations: Sequence[Fraction]) -> str:
-    """Return the mean frame rate in 1/s, to two decimals."""
-    mean = f"{float(len(durations) / sum(durations)):.2f}".rstrip("0").rstrip(".")
+    """Return the mean frame rate in 1/s, to four digits."""
+    mean = f"{float(len(durations) / sum(durations)):.4g}"
     return mean if len(set(durations)) == 1 else f"{mean} (varying)"
 
 
@@ -1086,10 +1216,19 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
             for name in ("PixelPaddingRangeLimit", "FloatPixelPaddingRangeLimit")
         ]
         limit = next((found for found in limits if found is not None), value)
-        if signed:  # the elements are often written with the wrong one of SS and US
-            value, limit = (as_signed(end, image.bits_stored) for end in (value, limit))
+        if "PixelPaddingValue" in data_set:
+            value, limit = (as_stored(int(end), image) for end in (value, limit))
         padding = min(value, limit), max(value, limit)
     return SampleFormat(image.bits_stored, image.high_bit, signed, padding)
+
+
+def as_stored(value: int, image: ImagePixel) -> int:
+    """Return *value* as pixels hold it: its element is often the wrong one of SS and US."""
+    word = value % (1 << image.bits_allocated)
+    if image.pixel_representation:
+        word = int(as_signed(word, image.bits_allocated))
+        return int(as_signed(word, image.bits_stored)) if word > 0 else word
+    return word % (1 << image.bits_stored)
 
 
 def as_signed(value: float, bits: int) -> float:
@@ -1156,7 +1295,7 @@ def chosen_voi(
         return choice, "as asked for"
     if choice == "full" or (choice == "auto" and not stored):
         origin = "as asked for" if choice == "full" else "for the file stores no window"
-        return None, f"min-max of all pixels without padding, {origin}"
+        return None, f"{MIN_MAX}, {origin}"
     if choice == "auto":
         tables = [voi for voi in stored if isinstance(voi, LookupTable)]
         kind, group = ("tables", tables) if tables else ("windows", stored)
@@ -1187,7 +1326,7 @@ def named_voi(
 
 def stored_windows(group: Dataset) -> list[Window]:
     """Return the usable windows of *group*; a width that the function forbids is warned of."""
-    centers, widths = numbers(group, "WindowCenter"), numbers(group, "WindowWidth")
+    centers, widths = (numbers(group, name, math.nan) for name in ("WindowCenter", "WindowWidth"))
     names = text(group, "WindowCenterWidthExplanation").split("\\")
     declared = text(group, "VOILUTFunction") or VoiFunction.LINEAR
     if declared not in list(VoiFunction):
@@ -1196,7 +1335,9 @@ def stored_windows(group: Dataset) -> list[Window]:
     function = VoiFunction(declared)
     windows = []
     for position, (center, width) in enumerate(zip(centers, widths, strict=False)):
-        if width >= 1 or (width > 0 and function != VoiFunction.LINEAR):
+        if not (math.isfinite(center) and math.isfinite(width)):
+            warn("a window without center or width was left out")
+        elif width >= 1 or (width > 0 and function != VoiFunction.LINEAR):
             name = names[position] if position < len(names) else ""
             windows.append(Window(center, width, function, name))
         else:
@@ -1210,9 +1351,7 @@ def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
     if len(descriptor) < 3 or not len(table):
         raise ConversionError(f"the {name} is incomplete")
     entry_count, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
-    if bits <= 8 and len(table) < entry_count <= 2 * len(table):
-        table = table.astype("<u2").view(np.uint8).astype(np.uint16)
-    table = table[:entry_count]
+    table = unpacked(table, entry_count, bits)[:entry_count]
     if len(table) < entry_count:
         warn(f"the {name} holds {len(table)} of {entry_count} entries")
     deepest = max(int(table.max()).bit_length(), 1)
@@ -1221,6 +1360,17 @@ def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
         bits = deepest
     first = int(as_signed(first, 16)) if signed else first
     return LookupTable(first, bits, table.astype("<u2").tobytes(), text(item, "LUTExplanation"))
+
+
+def unpacked(table: Array, entries: int, bits: int) -> Array:
+    """Return the entries of *table*; of 8 bits they often sit two to a word, despite *bits*."""
+    packed = 2 * len(table) in (entries, entries + 1) or (bits <= 8 and len(table) < entries)
+    return bytes_of(table).astype(np.uint16) if packed and len(table) < entries else table
+
+
+def bytes_of(table: Array) -> Array:
+    """Return the bytes of little-endian words as uint8."""
+    return table.astype("<u2").view(np.uint8)
 
 
 def words(data_set: Dataset, keyword: str) -> Array:
@@ -1392,23 +1542,27 @@ def settled_transforms(
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
     under which the whole clip would be one uniform black or white is replaced too, with a warning.
     """
-    windowed = all(transform.voi for transform in transforms)
-    if windowed and choice != "auto":
+    if choice not in ("auto", "full"):
         return transforms
-    if windowed and not all(
+    still_open = [transform for transform in transforms if transform.voi is None]
+    if not still_open and not all(
         is_blank(stored, transforms[index % len(transforms)])
         for index, (stored, _) in enumerate(frames)
     ):
         return transforms
     low, high = modality_range(frames, transforms) or (0, 0)
-    origin = transforms[0].voi_origin
-    if windowed and low == high:
+    if not still_open and low == high:
         return transforms
-    if windowed:
+    origin = f"{MIN_MAX}, for the stored window shows nothing"
+    if not still_open:
         warn("the stored window shows nothing of the picture: min-max was used")
-        origin = "min-max of all pixels without padding, for the stored window shows nothing"
     voi = full_window(low, high)
-    return tuple(replace(transform, voi=voi, voi_origin=origin) for transform in transforms)
+    return tuple(
+        replace(transform, voi=voi, voi_origin=transform.voi_origin if still_open else origin)
+        if transform.voi is None or not still_open
+        else transform
+        for transform in transforms
+    )
 
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
@@ -1451,14 +1605,10 @@ def palette_channel(ds: Dataset, color: str) -> Array:
     entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
     if not len(table):
         return expanded_segments(bytes_of(segments) if bits == 8 else segments, entries)
-    if len(table) < entries <= 2 * len(table):  # 8-bit entries, two to a word
-        table = bytes_of(table)
+    table = unpacked(table, entries, bits)
+    if len(table) < entries:
+        warn(f"the {color} palette holds {len(table)} of {entries} entries")
     return table[:entries].astype(np.uint16)
-
-
-def bytes_of(table: Array) -> Array:
-    """Return the bytes of little-endian words as uint8."""
-    return table.astype("<u2").view(np.uint8)
 
 
 def expanded_segments(data: Array, entries: int) -> Array:
@@ -1709,9 +1859,8 @@ def overlay_plane(overlay: Overlay, index: int, stored: Array) -> Array:
         words = stored.view(f"u{stored.dtype.itemsize}").astype(np.uint64)
         return (words >> np.uint64(overlay.bit_position)) & np.uint64(1) > 0
     start = (index - overlay.frames[0]) * size if overlay.frames else 0
-    raw = np.frombuffer(overlay.data[start // 8 : (start + size + 7) // 8], np.uint8)
-    bits = np.unpackbits(raw, bitorder="little")[start % 8 :][:size]
-    return np.pad(bits, (0, size - len(bits))).reshape(overlay.rows, overlay.columns) > 0
+    raw = overlay.data[start // 8 : (start + size + 7) // 8]
+    return unpacked_bits(raw, start % 8, size).reshape(overlay.rows, overlay.columns) > 0
 
 
 def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
@@ -1849,6 +1998,7 @@ def described_window(look: Look) -> str:
 
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
+MAX_NESTING_SHOWN = 32
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -1874,7 +2024,7 @@ def metadata_text(
     *facts* say how the picture was shown, *notes* are the warnings.
     """
     ds = header.data_set
-    yield f"DICOM file {printable(name)}, described by dicom_converter {__version__}"
+    yield f"{TEXT_BEGINS}{printable(name)}, described by dicom_converter {__version__}"
     for title, rows in SUMMARY:
         yield from ("", title)
         for label, keyword in rows:
@@ -1916,17 +2066,19 @@ def element_lines(
         try:
             element = data_set[tag]
             value = element.value
-        except UNREADABLE:
-            raw = data_set.get_item(tag)
-            content = raw.value if isinstance(raw.value, bytes) else b""
-            yield f"{indent}{tag_text(tag)} ?? = {shown_bytes(content)} (not of its type)"
+        except (*UNREADABLE, RecursionError):
+            content = shown_bytes(raw_bytes(data_set, tag) or b"")
+            yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
         start = f"{indent}{tag_text(tag)} {element.VR} {element_name(element)} ="
         if element.VR == "SQ":
             yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
             for position, item in enumerate(value, 1):
                 yield f"{indent}  item {position}"
-                yield from element_lines(item, indent + "    ")
+                if len(indent) < 4 * MAX_NESTING_SHOWN:
+                    yield from element_lines(item, indent + "    ")
+                else:
+                    yield f"{indent}    ... nested too deeply to be shown"
         else:
             yield f"{start} {element_text(element)}".rstrip()
 
@@ -1978,14 +2130,19 @@ def shown_bytes(value: bytes) -> str:
 
 # --- Writing --------------------------------------------------------------------------------------
 
+_run = secrets.token_hex(4)
 _part_numbers = count()
+
+
+def part_prefix() -> str:
+    """Return how temporary files of this machine begin; the process and the run follow."""
+    return f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of *path*: moved into place if the block ends well, or removed."""
-    host = re.sub(r"\W", "", socket.gethostname())[:32]
-    part = path.with_name(f"{TEMPORARY_PREFIX}{host}-{os.getpid()}-{next(_part_numbers)}.part")
+    part = path.with_name(f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield part
@@ -1995,18 +2152,20 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_parts(folder: Path) -> None:
-    """Remove what runs of this machine left in *folder* when they were killed."""
-    host = re.sub(r"\W", "", socket.gethostname())[:32]
-    for part in folder.glob(f"{TEMPORARY_PREFIX}{host}-*.part"):
-        owner = part.name.removeprefix(f"{TEMPORARY_PREFIX}{host}-").partition("-")[0]
-        if owner.isdecimal() and not is_running(int(owner)):
-            part.unlink(missing_ok=True)
+    """Remove what killed runs left in *folder*: of dead processes of this machine, or a day old."""
+    for part in folder.glob(f"{TEMPORARY_PREFIX}*.part"):
+        with suppress(OSError):
+            owner, _, rest = part.name.removeprefix(part_prefix()).partition("-")
+            ours = owner == str(os.getpid()) and rest.startswith(_run)
+            dead = owner.isdecimal() and (not is_running(int(owner)) or int(owner) == os.getpid())
+            if not ours and (dead or time.time() - part.stat().st_mtime > STALE_AFTER):
+                part.unlink()
 
 
 def is_running(process: int) -> bool:
-    """Tell whether *process* runs; on Windows, where asking would interrupt it, only we do."""
-    if process == os.getpid() or os.name == "nt":
-        return process == os.getpid()
+    """Tell whether *process* runs; on Windows, where asking would interrupt it, assume so."""
+    if os.name == "nt":
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -2165,6 +2324,9 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
             mux(container, stream.encode(None), length_of)
 
 
+ClipWriter = Callable[..., None]  # of path, pictures and timing
+
+
 def distribute(
     pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], None]]
 ) -> None:
@@ -2212,31 +2374,37 @@ def put(queue: Queue[Array | None], picture: Array | None, future: Future[None])
 
 def convert(source: Source, options: Options) -> Outcome:
     """Convert one source and say how it ended. Never raises; takes and returns what pickles."""
-    with warnings.catch_warnings(record=True) as caught, disable_value_validation():
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        disable_value_validation(),
+        ExitStack() as stack,
+    ):
         warnings.simplefilter("always")
-        with ExitStack() as stack:
-            header, error = attempt(
-                lambda: read_header(stack.enter_context(open_source(source))), options
-            )
-            if header is None:
-                skipped = isinstance(error, NotDicomError) and not source.named
-                status = Status.SKIPPED if skipped else Status.FAILED
-                return Outcome(source, status, reason=reason_of(error))
-            shown, error = attempt(lambda: write_pictures(header, source, options), options)
-            notes = tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
-            status = Status.CONVERTED
-            if shown is None:
-                status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
-                shown = Shown(facts=(("Picture", reason_of(error)),))
-            text_path, text_error = attempt(
-                lambda: write_text(header, source, shown, notes), options
-            )
-            if text_path is None:
-                return Outcome(
-                    source, Status.FAILED, shown.outputs, notes, reason_of(error or text_error)
-                )
-            reason = "" if error is None else reason_of(error)
-            return Outcome(source, status, (*shown.outputs, text_path), notes, reason, shown.remark)
+        header, error = attempt(
+            lambda: read_header(stack.enter_context(open_source(source))), options
+        )
+        if header is None:
+            skipped = isinstance(error, NotDicomError) and not source.named
+            status = Status.SKIPPED if skipped else Status.FAILED
+            return Outcome(source, status, reason=reason_of(error))
+        shown, error = attempt(lambda: write_pictures(header, source, options), options)
+        notes = tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+        written = shown or Shown(facts=(("Picture", reason_of(error)),))
+        text_path, text_error = attempt(lambda: write_text(header, source, written, notes), options)
+        if text_path is None:
+            attempt(lambda: remove(written.outputs), options)
+            return Outcome(source, Status.FAILED, (), notes, reason_of(error or text_error))
+        status = Status.CONVERTED
+        if shown is None:
+            status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+        reason = "" if error is None else reason_of(error)
+        return Outcome(source, status, (*written.outputs, text_path), notes, reason, written.remark)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Take back outputs of a source that failed after all."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None, Exception | None]:
@@ -2275,13 +2443,14 @@ def one_line(message: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A file ready to be written: its frames, how they look, and pixels in a meter (0: unknown)."""
+    """A file ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown."""
 
     frames: Iterable[StoredFrame]
     number_of_frames: int
     look: Look
     timing: Timing
     pixels_per_meter: int
+    largest_side: int
 
 
 def write_pictures(header: Header, source: Source, options: Options) -> Shown:
@@ -2297,7 +2466,9 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
         frames = list(frames)  # they are needed twice
     look = look_of(header, image, frames, options)
     timing = clip_timing(header.data_set, count, options.frame_rate)
-    scene = Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look))
+    largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
+    resolution = pixels_per_meter(header.data_set, look)
+    scene = Scene(frames, count, look, timing, resolution, largest)
     facts = image_facts(image, look)
     if count == 1:
         return Shown(write_still(scene, source, options), facts)
@@ -2328,12 +2499,22 @@ def write_frame(path: Path, scene: Scene, index: int, frame: StoredFrame, option
     write_png(path, picture, scene.pixels_per_meter, icc_profile)
 
 
+def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
+    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
+    writers: dict[str, ClipWriter] = {".gif": write_gif} if options.gif else {}
+    if options.gif and min(scene.timing.durations) < MIN_GIF_DURATION:
+        instead = ": the MP4 has the right speed" if options.mp4 else ""
+        warn(f"browsers play no GIF faster than 50 fps{instead}")
+    if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
+        warn(f"larger than the {MAX_MP4_SIDE} pixels that H.264 can be: no MP4")
+    elif options.mp4:
+        writers[".mp4"] = write_mp4
+    return writers
+
+
 def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
     """Write GIF, MP4 and the frames asked for in one pass, or none of them."""
-    writers = {".gif": write_gif} if options.gif else {}
-    writers |= {".mp4": write_mp4} if options.mp4 else {}
-    if options.gif and min(scene.timing.durations) < MIN_GIF_DURATION:
-        warn("browsers play no GIF faster than 50 fps: the MP4 has the right speed")
+    writers = clip_writers(scene, options)
     chosen = chosen_frames(options.frames, scene.number_of_frames)
     stills = {index: output_path(source, f"-{index + 1:04}.png") for index in chosen}
     clips = [output_path(source, suffix) for suffix in writers]
@@ -2381,11 +2562,10 @@ def reason_for_no_picture(header: Header) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
     if cut := truncated_element(header.data_set):
         return ConversionError(f"the file ends inside {cut}: it is truncated")
-    if "Rows" in header.data_set:
-        return ConversionError("describes an image but holds no pixel data: truncated or stripped")
     kind = sop_class_name(header) or "a file without a SOP class"
-    its_own = "without its pixels" if kind.endswith("Image Storage") else "no picture of its own"
-    return NotAnImageError(f"{kind}: {its_own}")
+    if "Rows" in header.data_set or kind.endswith("Image Storage"):
+        return ConversionError("an image without its pixels: the file is truncated or stripped")
+    return NotAnImageError(f"{kind}: no picture of its own")
 
 
 def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
@@ -2530,7 +2710,7 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
     add("--version", action="version", version=f"%(prog)s {__version__}")
-    found = parser.parse_args(arguments)
+    found = parser.parse_intermixed_args(arguments)
     options = Options(
         output=found.output,
         png_bits=8 if found.eight_bit else 16,
@@ -2549,19 +2729,28 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
 
 
 def report(outcome: Outcome, options: Options) -> None:
-    """Print one line on how a source ended, errors and warnings to standard error."""
+    """Print one line on how a source ended, with its warnings; of a failure just the reason."""
     path = printable(str(outcome.source.path))
     if outcome.status == Status.FAILED:
-        print(f"dicom_converter: {path}: {outcome.reason}", file=sys.stderr)
-    if options.quiet:
-        return
-    for warning in outcome.warnings:
-        print(f"dicom_converter: {path}: warning: {warning}", file=sys.stderr)
-    if outcome.outputs and outcome.status != Status.FAILED:
-        first, *rest = outcome.outputs
-        written = ", ".join([str(first), *(other.suffix for other in rest)])
-        remark = outcome.remark or outcome.reason
-        print(f"{path} -> {printable(written)}{f' ({remark})' if remark else ''}", flush=True)
+        say(f"dicom_converter: {path}: {outcome.reason}", sys.stderr)
+    elif not options.quiet:
+        for warning in outcome.warnings:
+            say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
+        if outcome.outputs:
+            first, *rest = outcome.outputs
+            written = printable(", ".join([str(first), *(other.suffix for other in rest)]))
+            remark = outcome.remark or outcome.reason
+            say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
+
+
+def say(line: str, stream: TextIO) -> None:
+    """Print *line*; that nobody reads it (a closed pipe, a full disk) stops no conversion."""
+    try:
+        print(line, file=stream, flush=True)
+    except UnicodeEncodeError:
+        say(line.encode("ascii", "backslashreplace").decode(), stream)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -2573,14 +2762,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             counts[outcome.status] += 1
             report(outcome, options)
     except KeyboardInterrupt:
-        print("dicom_converter: interrupted", file=sys.stderr)
+        say("dicom_converter: interrupted", sys.stderr)
         return 130
     if not counts.keys() - {Status.SKIPPED}:
         where = ", ".join(printable(str(path)) for path in inputs)
-        print(f"dicom_converter: {where}: no DICOM files found", file=sys.stderr)
+        say(f"dicom_converter: {where}: no DICOM files found", sys.stderr)
         return 1
     if not options.quiet:
-        print(", ".join(f"{counts[status]} {status}" for status in Status if counts[status]))
+        say(", ".join(f"{counts[end]} {end}" for end in Status if counts[end]), sys.stdout)
     return 1 if counts[Status.FAILED] else 0
 
 

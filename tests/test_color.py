@@ -22,7 +22,7 @@ from conftest import (
 from PIL import Image, ImageCms
 from pydicom.dataelem import DataElement
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
 
 import dicom_converter as dc
 
@@ -302,7 +302,7 @@ def adobe(transform: int) -> bytes:
     ],
 )
 @pytest.mark.parametrize("frames", [1, 2])
-@pytest.mark.filterwarnings("ignore:the code stream holds")
+@pytest.mark.filterwarnings("ignore:the code stream decodes to")
 @pytest.mark.filterwarnings("ignore:The .0028,0004. 'Photometric Interpretation'")
 def test_jpeg_labels_that_lie(
     dicom_file: Factory, label: str, space: str, subsampling: str, segment: bytes, frames: int
@@ -372,3 +372,35 @@ def test_a_broken_icc_profile_is_left_out(
 ) -> None:
     path = dicom_file(RGB, ICCProfile=profile)
     assert b"iCCP" not in convert(path, tmp_path).outputs[0].read_bytes()
+
+
+@pytest.mark.parametrize("label", ["RGB", "YBR_RCT", "YBR_FULL", "YBR_FULL_422"])
+@pytest.mark.filterwarnings("ignore:the code stream decodes to RGB")
+def test_jpeg_2000_with_its_own_transform_is_not_converted_again(
+    dicom_file: Factory, tmp_path: Path, label: str
+) -> None:
+    code = bytes(
+        imagecodecs.jpeg2k_encode(RGB, codecformat="j2k", reversible=True, level=0, mct=True)
+    )
+    path = dicom_file(RGB, [code], JPEG2000Lossless, PhotometricInterpretation=label)
+    assert np.array_equal(still(path, tmp_path), RGB)
+
+
+def test_jpeg_2000_without_transform_follows_its_label(dicom_file: Factory, tmp_path: Path) -> None:
+    ybr = np.array([[[76, 85, 255], [255, 128, 128]]], np.uint8).repeat(2, axis=0)
+    code = bytes(
+        imagecodecs.jpeg2k_encode(ybr, codecformat="j2k", reversible=True, level=0, mct=False)
+    )
+    path = dicom_file(ybr, [code], JPEG2000Lossless, PhotometricInterpretation="YBR_FULL")
+    assert np.abs(still(path, tmp_path)[0].astype(int) - [(254, 0, 0), (255, 255, 255)]).max() <= 2
+
+
+@pytest.mark.filterwarnings("ignore:the Red palette holds")
+def test_a_palette_of_fewer_words_than_declared(dicom_file: Factory, tmp_path: Path) -> None:
+    entries = np.arange(200, dtype=np.uint16)[None].repeat(3, axis=0) * 300
+    elements = palette_elements(entries)
+    for color in ("Red", "Green", "Blue"):
+        name = f"{color}PaletteColorLookupTableDescriptor"
+        elements[name] = DataElement(name, "US", [256, 0, 16])
+    picture = still(dicom_file(INDICES, **elements), tmp_path)
+    assert picture[..., 0].ravel().tolist() == [0, 300, 600, 900, 1200, 1500]

@@ -296,3 +296,78 @@ def test_the_script_runs_as_a_program(tmp_path: Path) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path)  # noqa: S603 - our own code
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "DCM00000.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["{ct}", "-o", "{out}", "{us}"], ["{ct}", "--8bit", "{us}", "-o", "{out}"]],
+    ids=["after -o", "after a flag"],
+)
+def test_inputs_may_follow_options(tmp_path: Path, arguments: list[str]) -> None:
+    names = {"ct": CT, "us": PYDICOM_FILES / "MR_small.dcm", "out": tmp_path / "out"}
+    assert dc.main([argument.format(**names) for argument in arguments]) == 0
+    assert (tmp_path / "out" / "MR_small.png").is_file()
+
+
+def test_links_that_lead_in_circles(run: Runner, tmp_path: Path) -> None:
+    cd = tmp_path / "cd"
+    for name, target in (("a", "c"), ("c", "a")):
+        (cd / name).mkdir(parents=True)
+        shutil.copy(CT, cd / name / "IM1")
+        (cd / name / "other").symlink_to(cd / target, target_is_directory=True)
+    (cd / "self").symlink_to(cd / "self")
+    result = run(cd)
+    assert [path for path in result.files() if path.endswith(".png")] == [
+        "a/IM1.png",
+        "a/other/IM1.png",
+        "c/IM1.png",
+        "c/other/IM1.png",
+    ]
+    assert "symbolic links" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_output_beside_the_input_spares_what_is_not_ours(run: Runner, tmp_path: Path) -> None:
+    shutil.copy(CT, tmp_path / "scan.dcm")
+    (tmp_path / "scan.txt").write_text("my own notes")
+    for _ in range(2):
+        assert run(tmp_path / "scan.dcm", output=tmp_path).code == 0
+    assert (tmp_path / "scan.txt").read_text() == "my own notes"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["scan.dcm", "scan.dcm.png", "scan.dcm.txt", "scan.txt"]
+
+
+def program(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the script as a program."""
+    command = [sys.executable, dc.__file__, *map(str, arguments)]
+    return subprocess.run(command, check=False, **options)  # noqa: S603 - our own code
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a matter of Linux")
+def test_a_full_or_closed_output_stops_no_conversion(tmp_path: Path) -> None:
+    shutil.copytree(SAMPLES, tmp_path / "cd")
+    with Path("/dev/full").open("w") as full:
+        done = program(tmp_path / "cd", "-o", tmp_path / "a", stdout=full, stderr=full)
+    assert done.returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = program(tmp_path / "cd", "-o", tmp_path / "b", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    for folder in ("a", "b"):
+        assert len(list((tmp_path / folder).iterdir())) == 8
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    path = tmp_path / "影像"
+    shutil.copy(CT, path)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = program(path, "-o", tmp_path / "out", env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u5f71\u50cf" in done.stdout
+    assert (tmp_path / "out" / "影像.png").is_file()
+
+
+def test_a_failed_file_costs_one_line(run: Runner, dicom_file: Factory) -> None:
+    result = run(dicom_file(PIXELS, HighBit=99, BitsStored=99, PixelData=b"\0\0"))
+    assert len(result.err.splitlines()) == 1

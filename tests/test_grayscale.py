@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Array, Factory, convert, data_set, still
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 import dicom_converter as dc
 
@@ -290,3 +291,95 @@ def test_8_bit_option_gives_the_same_picture_in_256_levels(
     picture = still(dicom_file(RAMP), tmp_path / "out", png_bits=8)
     assert picture.dtype == np.uint8
     assert picture.tolist() == np.rint(RAMP / 7 * 255).tolist()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "bits", "padding"),
+    [
+        pytest.param([-2000, 10, 20, 30], 12, ("US", 63536), id="12 bits signed, as US"),
+        pytest.param([-2000, 10, 20, 30], 12, ("US", 2096), id="12 bits signed, as 12 bits"),
+        pytest.param([-2000, 10, 20, 30], 16, ("SS", -2000), id="16 bits signed"),
+        pytest.param([65535, 10, 20, 30], 16, ("SS", -1), id="16 bits unsigned, as SS"),
+        pytest.param([63536, 10, 20, 30], 16, ("SS", -2000), id="unsigned beyond SS"),
+    ],
+)
+def test_padding_of_the_wrong_type(
+    dicom_file: Factory, tmp_path: Path, pixels: list[int], bits: int, padding: tuple[str, int]
+) -> None:
+    words = np.array([pixels], np.int16 if min(pixels) < 0 else np.uint16)
+    element = DataElement("PixelPaddingValue", *padding)
+    path = dicom_file(words, BitsStored=bits, HighBit=bits - 1, PixelPaddingValue=element)
+    assert still(path, tmp_path / "out").tolist() == [[0, 0, 32768, 65535]]
+
+
+def test_padding_range(dicom_file: Factory, tmp_path: Path) -> None:
+    pixels = np.array([[5, 6, 7, 10, 20, 30]], np.uint16)
+    path = dicom_file(pixels, PixelPaddingValue=7, PixelPaddingRangeLimit=5)
+    assert still(path, tmp_path / "out").tolist() == [[0, 0, 0, 0, 32768, 65535]]
+
+
+def test_blank_windows_keep_their_place() -> None:
+    ds = data_set()
+    for tag, text in ((0x00281050, b"\\40"), (0x00281051, b"100\\200")):
+        ds[tag] = RawDataElement(Tag(tag), "DS", len(text), text, 0, False, True)
+    with pytest.warns(UserWarning, match="without center or width"):
+        assert dc.stored_windows(ds) == [dc.Window(40, 200)]
+
+
+def test_frames_without_a_window_leave_those_of_the_others() -> None:
+    windowed, still_open = transform_with(dc.Window(100, 200)), transform_with(None)
+    frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (50, 0, 300)]
+    settled = dc.settled_transforms((windowed, still_open, windowed), frames)
+    assert settled[0] == settled[2] == windowed
+    assert settled[1].voi == dc.full_window(0, 300)
+
+
+@pytest.mark.parametrize(
+    ("modality", "signed", "first"),
+    [
+        pytest.param(dc.Rescale(1, -1024), False, -1024, id="negative intercept"),
+        pytest.param(dc.Rescale(), True, -1024, id="signed pixels"),
+        pytest.param(dc.Rescale(), False, 64512, id="unsigned"),
+        pytest.param(dc.LookupTable(0, 16, b"\0\0"), True, 64512, id="behind a table"),
+    ],
+)
+def test_sign_of_the_first_value_of_a_voi_lut(
+    modality: dc.Rescale | dc.LookupTable, signed: bool, first: int
+) -> None:
+    group = Dataset()
+    group.VOILUTSequence = [lut_item(LUTDescriptor=[2, 64512, 8], LUTData=b"\0\xff")]
+    (found,) = dc.stored_vois(group, modality, dc.SampleFormat(16, 15, signed))
+    assert isinstance(found, dc.LookupTable)
+    assert found.first_value == first
+
+
+@pytest.mark.parametrize(
+    ("elements", "warning"),
+    [
+        ({"RescaleSlope": 0, "RescaleIntercept": 0}, "Rescale Slope is 0, taken as 1"),
+        (
+            {"PresentationLUTShape": "INVERSE"},
+            "Presentation LUT Shape INVERSE contradicts MONOCHROME2: the shape was followed",
+        ),
+        (
+            {"VOILUTFunction": "CUBIC", "WindowCenter": 4, "WindowWidth": 8},
+            "VOI LUT Function is CUBIC, taken as LINEAR",
+        ),
+    ],
+    ids=str,
+)
+def test_repairs_are_warned_of(
+    dicom_file: Factory, tmp_path: Path, elements: dict[str, Any], warning: str
+) -> None:
+    assert convert(dicom_file(RAMP, **elements), tmp_path / "out").warnings == (warning,)
+
+
+@pytest.mark.filterwarnings("ignore:the LUT holds")
+def test_a_short_lut_is_used_as_far_as_it_goes() -> None:
+    item = lut_item(LUTDescriptor=[9, 0, 16], LUTData=np.array([1, 2, 3], "<u2").tobytes())
+    assert len(dc.lookup_table(item, "LUT", False).entries) == 6
+
+
+def test_an_incomplete_lut_is_refused() -> None:
+    with pytest.raises(dc.ConversionError, match="the LUT is incomplete"):
+        dc.lookup_table(lut_item(LUTDescriptor=[9, 0, 16]), "LUT", False)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import accumulate
@@ -295,7 +296,9 @@ def test_a_clip_faster_than_gif_can_be_is_warned_of(dicom_file: Factory, tmp_pat
     outcome = convert(
         dicom_file(np.stack(moving_gray(3))), tmp_path / "out", frame_rate=Fraction(100)
     )
-    assert any("50 fps" in warning for warning in outcome.warnings)
+    assert outcome.warnings == (
+        "browsers play no GIF faster than 50 fps: the MP4 has the right speed",
+    )
     assert read_gif(outcome.outputs[0])[1] == [20, 20, 20]
 
 
@@ -354,10 +357,37 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
         assert not left.exists()
 
 
-def test_a_process_that_is_another_users_counts_as_running() -> None:
-    assert dc.is_running(os.getpid())
+def test_which_processes_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dc.is_running(os.getppid())
     assert not dc.is_running(2**22 + 1)
+
+    def of_another_user(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", of_another_user)
+    assert dc.is_running(4711)
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "kept"),
+    [
+        pytest.param("{host}{pid}-{run}-0.part", 10, True, id="ours"),
+        pytest.param(
+            "{host}{pid}-deadbeef-0.part", 10, False, id="our process number, another run"
+        ),
+        pytest.param(
+            ".dicom_converter-elsewhere-1-deadbeef-0.part", 10, True, id="another machine"
+        ),
+        pytest.param(".dicom_converter-elsewhere-1-deadbeef-0.part", 90_000, False, id="a day old"),
+        pytest.param("notes.part", 90_000, True, id="not of this program"),
+    ],
+)
+def test_which_leavings_are_removed(tmp_path: Path, name: str, age: int, kept: bool) -> None:
+    part = tmp_path / name.format(host=dc.part_prefix(), pid=os.getpid(), run=dc._run)
+    part.touch()
+    os.utime(part, (time.time() - age,) * 2)
+    dc.remove_stale_parts(tmp_path)
+    assert part.exists() == kept
 
 
 def test_a_failing_writer_stops_the_others_and_is_raised() -> None:
@@ -386,3 +416,20 @@ def test_a_failing_source_ends_the_writers() -> None:
     with pytest.raises(ValueError, match="broken frame"):
         dc.distribute(pictures(), [lambda found: finished.append(len(list(found)))])
     assert finished == [1]
+
+
+def test_a_picture_too_large_for_h264_still_becomes_a_gif(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    outcome = convert(dicom_file(np.zeros((2, 1, 17000), np.uint8)), tmp_path / "out")
+    assert [output.suffix for output in outcome.outputs] == [".gif", ".txt"]
+    assert outcome.warnings == ("larger than the 16384 pixels that H.264 can be: no MP4",)
+
+
+def test_a_text_that_cannot_be_written_takes_its_picture_back(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "image.txt").mkdir(parents=True)
+    outcome = convert(dicom_file(np.eye(4, dtype=np.uint8)), tmp_path / "out")
+    assert (outcome.status, outcome.outputs) == (dc.Status.FAILED, ())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["image.txt"]
