@@ -145,6 +145,22 @@ def still(path: Path, output: Path, **options: Any) -> Array:
     return read_png(outcome.outputs[0])
 
 
+def decoded(path: Path) -> tuple[dc.Header, dc.ImagePixel, list[dc.StoredFrame]]:
+    """Return the header of *path*, its image pixel module and all its frames as stored."""
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.image_pixel(header.data_set, header.pixels)
+        return header, image, list(dc.stored_frames(header, header.pixels, image))
+
+
+def rendered(path: Path) -> list[Array]:
+    """Return the pictures of *path* in 8 bits, as the encoders of clips get them."""
+    header, image, frames = decoded(path)
+    look = dc.look_of(header, image, frames, dc.Options())
+    return [dc.render(look, index, *frame, 8) for index, frame in enumerate(frames)]
+
+
 def psnr(reference: Array, other: Array) -> float:
     """Return the peak signal to noise ratio of 8-bit pictures in dB."""
     error = np.mean((reference.astype(float) - other.astype(float)) ** 2)

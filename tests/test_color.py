@@ -15,8 +15,10 @@ from conftest import (
     Factory,
     assert_decoders_agree,
     convert,
+    decoded,
     psnr,
     read_png,
+    rendered,
     still,
 )
 from PIL import Image, ImageCms
@@ -82,12 +84,7 @@ def test_native_ybr_full_422(dicom_file: Factory, tmp_path: Path, frames: int) -
     if frames == 1:
         assert np.array_equal(still(path, tmp_path / "out"), np.repeat(luma[0][..., None], 3, 2))
         return
-    with path.open("rb") as file:
-        header = dc.read_header(file)
-        assert header.pixels
-        image = dc.image_pixel(header.data_set, header.pixels)
-        decoded = list(dc.stored_frames(header, header.pixels, image))
-    assert np.array_equal([stored[..., 0] for stored, _ in decoded], luma)
+    assert np.array_equal([stored[..., 0] for stored, _ in decoded(path)[2]], luma)
 
 
 INDICES = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -157,15 +154,9 @@ def test_jpeg_color_follows_the_label_where_the_stream_is_silent(
         JPEGBaseline8Bit,
         PhotometricInterpretation=photometric,
     )
-    with path.open("rb") as file:
-        header = dc.read_header(file)
-        assert header.pixels
-        image = dc.image_pixel(header.data_set, header.pixels)
-        stored = list(dc.stored_frames(header, header.pixels, image))
-        look = dc.look_of(header, image, stored, dc.Options())
-    assert len(stored) == frames
-    for index, frame in enumerate(stored):
-        assert psnr(picture, dc.render(look, index, *frame, 8)) > 38
+    pictures = rendered(path)
+    assert len(pictures) == frames
+    assert all(psnr(picture, shown) > 38 for shown in pictures)
 
 
 def without_segments(code: bytes, markers: tuple[int, ...]) -> bytes:
@@ -318,14 +309,7 @@ def test_jpeg_labels_that_lie(
     path = dicom_file(
         np.stack([picture] * frames), codes, JPEGBaseline8Bit, PhotometricInterpretation=label
     )
-    with path.open("rb") as file:
-        header = dc.read_header(file)
-        assert header.pixels
-        image = dc.image_pixel(header.data_set, header.pixels)
-        stored = list(dc.stored_frames(header, header.pixels, image))
-        look = dc.look_of(header, image, stored, dc.Options())
-    for index, frame in enumerate(stored):
-        assert psnr(picture, dc.render(look, index, *frame, 8)) > 36
+    assert all(psnr(picture, shown) > 36 for shown in rendered(path))
 
 
 @pytest.mark.parametrize("photometric", ["YBR_PARTIAL_422", "YBR_FULL_422"])

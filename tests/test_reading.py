@@ -23,6 +23,7 @@ from conftest import (
     Run,
     convert,
     data_set,
+    decoded,
     needs_corpus,
     read_png,
     still,
@@ -255,13 +256,10 @@ def test_frames_split_over_fragments(dicom_file: Factory) -> None:
         ds = pydicom.dcmread(path)
         ds.PixelData = encapsulate(codes, fragments_per_frame=2, has_bot=table)
         ds.save_as(path)
-        with path.open("rb") as file:
-            header = dc.read_header(file)
-            assert header.pixels
-            assert header.pixels.fragments == 6
-            image = dc.image_pixel(header.data_set, header.pixels)
-            decoded = [stored for stored, _ in dc.stored_frames(header, header.pixels, image)]
-        assert np.array_equal(decoded, frames)
+        header, _, found = decoded(path)
+        assert header.pixels
+        assert header.pixels.fragments == 6
+        assert np.array_equal([stored for stored, _ in found], frames)
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["native", "compressed"])
@@ -513,12 +511,7 @@ def test_frames_of_one_bit_that_end_inside_a_byte(
     packed = np.packbits(frames.ravel(), bitorder="little").tobytes()
     bits = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}
     path = dicom_file(frames, PixelData=packed + b"\0" * (len(packed) % 2), **bits)
-    with path.open("rb") as file:
-        header = dc.read_header(file)
-        assert header.pixels
-        image = dc.image_pixel(header.data_set, header.pixels)
-        decoded = [stored for stored, _ in dc.stored_frames(header, header.pixels, image)]
-    assert np.array_equal(decoded, frames)
+    assert np.array_equal([stored for stored, _ in decoded(path)[2]], frames)
 
 
 @pytest.mark.parametrize(

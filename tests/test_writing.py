@@ -19,7 +19,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLES, Array, Factory, convert, needs_program, psnr, read_png
+from conftest import SAMPLES, Array, Factory, convert, needs_program, psnr, read_png, rendered
 from PIL import Image
 
 import dicom_converter as dc
@@ -154,17 +154,6 @@ def test_gif_palette_follows_the_colors_of_the_clip(tmp_path: Path) -> None:
     frames, _ = read_gif(tmp_path / "c.gif")
     for frame, scene in zip(frames, scenes, strict=True):
         assert np.array_equal(frame, scene)
-
-
-def rendered(path: Path) -> list[Array]:
-    """Return the pictures of a clip as the encoders get them."""
-    with path.open("rb") as file:
-        header = dc.read_header(file)
-        assert header.pixels
-        image = dc.image_pixel(header.data_set, header.pixels)
-        frames = dc.stored_frames(header, header.pixels, image)
-        look = dc.look_of(header, image, frames, dc.Options())
-        return [dc.render(look, index, *frame, 8) for index, frame in enumerate(frames)]
 
 
 def read_mp4(path: Path, form: str = "gray") -> tuple[list[Array], list[Fraction]]:
