@@ -71,7 +71,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
-from pydicom.pixels.decoders import pylibjpeg
+from pydicom.pixels.decoders import pylibjpeg, rle
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
 from pydicom.tag import BaseTag, Tag
@@ -103,6 +103,7 @@ MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
+STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
@@ -130,7 +131,33 @@ JPEG_2000_SYNTAXES = (
     uid.HTJ2KLosslessRPCL,
     uid.HTJ2K,
 )
-IMAGECODECS_SYNTAXES = JPEG_SYNTAXES + JPEG_LS_SYNTAXES + JPEG_2000_SYNTAXES
+JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
+ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
+DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
+# What a code stream may be, by the syntaxes that declare it, the general one first.
+SYNTAXES_OF_STREAMS = {
+    "JPEG": (uid.JPEGExtended12Bit, *JPEG_SYNTAXES),
+    "JPEG-LS": JPEG_LS_SYNTAXES,
+    "JPEG 2000": (uid.JPEG2000, *JPEG_2000_SYNTAXES),
+    "JPEG XL": (JPEG_XL_SYNTAXES[2], *JPEG_XL_SYNTAXES),
+}
+DECODED_SYNTAXES = (
+    *JPEG_SYNTAXES,
+    *JPEG_LS_SYNTAXES,
+    *JPEG_2000_SYNTAXES,
+    *JPEG_XL_SYNTAXES,
+    uid.RLELossless,
+    ENCAPSULATED_UNCOMPRESSED,
+    DEFLATED_IMAGE_FRAME,
+)
+# Names of what the dictionary of pydicom does not know.
+SYNTAX_NAMES = dict(
+    zip(
+        (*JPEG_XL_SYNTAXES, DEFLATED_IMAGE_FRAME),
+        ("JPEG XL Lossless", "JPEG XL JPEG Recompression", "JPEG XL", "Deflated Image Frame"),
+        strict=True,
+    )
+)
 OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
 SHUTTER_SHAPES = {
@@ -150,7 +177,7 @@ NATIVE_SYNTAXES = (
     uid.DeflatedExplicitVRLittleEndian,
 )
 # What pydicom asks of the module of a decoding plugin.
-DECODER_DEPENDENCIES = dict.fromkeys(IMAGECODECS_SYNTAXES, ("imagecodecs",))
+DECODER_DEPENDENCIES = dict.fromkeys(DECODED_SYNTAXES, ("imagecodecs",))
 
 COLOR_INTERPRETATIONS = (
     "RGB",
@@ -868,6 +895,8 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
     Raises `ConversionError` for color that cannot be shown.
     """
     monochrome = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    if declared == "XYB" and samples_per_pixel == 3:  # JPEG XL, whose decoder hands out RGB
+        return "RGB"
     if declared in (monochrome if samples_per_pixel == 1 else COLOR_INTERPRETATIONS):
         return declared
     shown = printable(declared[:16]) or "missing"
@@ -878,19 +907,63 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
     return assumed
 
 
+def syntax_name(syntax: UID) -> str:
+    """Return the name of a transfer syntax."""
+    return SYNTAX_NAMES.get(syntax) or syntax.name
+
+
+def first_fragment(header: Header, pixels: PixelLocation) -> bytes:
+    """Return the beginning of the first fragment of encapsulated pixel data (PS3.5 A.4)."""
+    header.file.seek(pixels.offset + 4)
+    table_length = int.from_bytes(header.file.read(4), "little")
+    header.file.seek(table_length + 4, os.SEEK_CUR)
+    length = int.from_bytes(header.file.read(4), "little")
+    return header.file.read(min(length, STREAM_HEAD_BYTES))
+
+
+def stream_family(head: bytes) -> str:
+    """Return which family of code streams *head* begins, "" where its signature is of none."""
+    if head.startswith(b"\xff\xd8\xff"):
+        with suppress(ConversionError):
+            return jpeg_head(head).family
+    if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
+        return "JPEG 2000"
+    return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
+
+
+def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
+    """Return the syntax that the pixels are in, by their code stream: headers lie (fo-dicom #645).
+
+    Raises `ConversionError` where neither header nor stream tells.
+    """
+    declared = header.transfer_syntax
+    name = syntax_name(declared)
+    if pixels.fragments is None:
+        if declared not in NATIVE_SYNTAXES:
+            warn(f"the pixels are not compressed, though declared as {name}")
+            return uid.ExplicitVRLittleEndian
+        return declared
+    family = stream_family(first_fragment(header, pixels))
+    if family and declared not in SYNTAXES_OF_STREAMS[family]:
+        warn(f"the pixels are {family}, though declared as {name}")
+        return SYNTAXES_OF_STREAMS[family][0]
+    if declared in NATIVE_SYNTAXES:
+        raise ConversionError("the pixels are compressed, but nothing tells how")
+    if declared not in DECODED_SYNTAXES:
+        raise ConversionError(f"the transfer syntax is not decoded: {name}")
+    return declared
+
+
 def as_signed_as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
     """Return *image* as signed where its JPEG 2000 stream is: some writers forget to say so.
 
     ITU-T T.800 A.5.1: the first bit of Ssiz. The other way round, signed data in an unsigned
     stream, Pixel Representation is right.
     """
-    if header.transfer_syntax not in JPEG_2000_SYNTAXES or image.pixel_representation:
+    if pixels.fragments is None or image.pixel_representation:
         return image
-    header.file.seek(pixels.offset + 4)
-    table_length = int.from_bytes(header.file.read(4), "little")
-    header.file.seek(table_length, os.SEEK_CUR)
-    head = header.file.read(1 << 10)
-    start = head.find(b"\xff\x4f\xff\x51")
+    head = first_fragment(header, pixels)
+    start = head.find(b"\xff\x4f\xff\x51") if stream_family(head) == "JPEG 2000" else -1
     if start < 0 or not head[start + 42 : start + 43] >= b"\x80":
         return image
     warn("the code stream is signed though the header says it is not: the stream was followed")
@@ -908,6 +981,7 @@ class StoredFrames:
     header: Header
     pixels: PixelLocation
     image: ImagePixel
+    syntax: UID
 
     def __iter__(self) -> Iterator[StoredFrame]:
         """Yield as many frames as declared; raise `ConversionError` where there are fewer."""
@@ -922,7 +996,7 @@ class StoredFrames:
     def _decoded(self) -> Iterator[tuple[Array, dict[str, str | int]]]:
         file = self.header.file
         file.seek(self.pixels.offset)
-        decoder = frame_decoder(self.header.transfer_syntax)
+        decoder = frame_decoder(self.syntax)
         tables = [raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES]
         options: dict[str, Any] = asdict(self.image) | {
             "pixel_keyword": self.pixels.keyword,
@@ -969,14 +1043,8 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
 
     Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
     """
-    syntax, frames = header.transfer_syntax, image.number_of_frames
+    syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
     native = syntax in NATIVE_SYNTAXES
-    if not native and syntax not in (*IMAGECODECS_SYNTAXES, uid.RLELossless):
-        raise ConversionError(f"the transfer syntax is not decoded: {syntax.name}")
-    if native != (pixels.fragments is None):
-        raise ConversionError(
-            f"the pixels are not stored as the transfer syntax says: {syntax.name}"
-        )
     if native and halved_in_vain(image, pixels):
         raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
     held = native_frames(image, pixels) if native else pixels.stream_starts
@@ -990,7 +1058,7 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
         raise ConversionError("the file ends inside its pixel data: it is truncated")
     if pixels.fragments is not None and pixels.fragments < frames:
         raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
-    return StoredFrames(header, pixels, image)
+    return StoredFrames(header, pixels, image, syntax)
 
 
 def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
@@ -1001,14 +1069,24 @@ def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
 
 @cache
 def frame_decoder(transfer_syntax: UID) -> Decoder:
-    """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it."""
-    decoder = Decoder(transfer_syntax)
-    if transfer_syntax in IMAGECODECS_SYNTAXES:
-        decoder.add_plugin("imagecodecs", (__name__, "decode_with_imagecodecs"))
-        decoder.add_plugin("pylibjpeg", (__name__, "decode_with_pylibjpeg"))
-    elif transfer_syntax == uid.RLELossless:
-        # In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
-        decoder.add_plugin("pydicom", ("pydicom.pixels.decoders.rle", "_decode_frame"))
+    """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it.
+
+    What pydicom knows no decoder for rides on that of another syntax: the plugins look at the code
+    stream and not at its label.
+    """
+    decoder = Decoder(uid.JPEGExtended12Bit if transfer_syntax in SYNTAX_NAMES else transfer_syntax)
+    if transfer_syntax == uid.RLELossless:
+        plugins = ["decode_rle"]
+    elif transfer_syntax == DEFLATED_IMAGE_FRAME:
+        plugins = ["decode_deflated"]
+    elif transfer_syntax == ENCAPSULATED_UNCOMPRESSED:
+        plugins = ["decode_uncompressed"]
+    elif transfer_syntax in JPEG_XL_SYNTAXES:
+        plugins = ["decode_with_imagecodecs"]
+    else:
+        plugins = ["decode_with_imagecodecs", "decode_with_pylibjpeg"]
+    if transfer_syntax not in NATIVE_SYNTAXES:
+        decoder.add_plugins([(plugin, (__name__, plugin)) for plugin in plugins])
     return decoder
 
 
@@ -1031,6 +1109,8 @@ def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
         stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
     elif stream.family == "JPEG-LS":
         stored = imagecodecs.jpegls_decode(src)
+    elif stream.family == "JPEG XL":
+        stored = imagecodecs.jpegxl_decode(src)
     else:
         # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
         stored = imagecodecs.jpeg2k_decode(src)
@@ -1042,6 +1122,40 @@ def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
     runner.set_option("planar_configuration", 0)
     runner.set_option("bits_allocated", 8 * stored.dtype.itemsize)
     return cast(bytearray, np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
+
+
+def decode_rle(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Decode one RLE frame with pydicom (a plugin), of one bit too, which pydicom refuses.
+
+    In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
+    """
+    if runner.bits_allocated > 1:
+        return rle._decode_frame(src, runner)
+    packed = math.ceil(runner.rows * runner.columns / 8)
+    return one_bit_frame(bytes(rle._rle_decode_frame(src, 1, packed, 1, 8)), runner)
+
+
+def decode_deflated(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Inflate one frame of Deflated Image Frame Compression (PS3.5 A.4.13; a plugin)."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    return decode_uncompressed(inflate.decompress(src, MAX_FRAME_BYTES), runner)
+
+
+def decode_uncompressed(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Take one encapsulated frame as it is (PS3.5 A.4.11; a plugin).
+
+    Raises `ConversionError` where it is too short.
+    """
+    length = math.ceil(runner.frame_length())
+    if len(src) < length:
+        raise ConversionError(f"a frame holds {len(src)} of {length} bytes")
+    return one_bit_frame(src, runner) if runner.bits_allocated == 1 else src[:length]
+
+
+def one_bit_frame(packed: bytes, runner: DecodeRunner) -> bytes:
+    """Return the pixels of one frame as bytes of 0 and 1."""
+    runner.set_option("pixel_representation", 0)
+    return unpacked_bits(packed, 0, runner.rows * runner.columns).tobytes()
 
 
 def decode_with_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
@@ -1072,8 +1186,10 @@ def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
             raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
         stream = jpeg_2000_head(src, at)
+    elif stream_family(src) == "JPEG XL":
+        stream = jpeg_xl_head(src)
     else:
-        raise ConversionError("the code stream is neither JPEG, JPEG-LS nor JPEG 2000")
+        raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
     if (stream.rows, stream.columns) != (runner.rows, runner.columns):
         found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
         raise ConversionError(f"the code stream is {found}, the header says {declared}")
@@ -1124,6 +1240,29 @@ def jpeg_head(src: bytes) -> CodeStream:
             return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color)
         at += 1 if marker == 0xFFFF else 2 + length
     raise ConversionError("the JPEG code stream has no frame header")
+
+
+def jpeg_xl_head(src: bytes) -> CodeStream:
+    """Read the size of a JPEG XL code stream, bare or in its container (ISO/IEC 18181-1 D.2).
+
+    Its decoder hands out RGB.
+    """
+    at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
+    bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    rows, ratio = side(), take(3)
+    across, down = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return CodeStream("JPEG XL", rows, rows * across // down if ratio else side(), "RGB")
 
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
@@ -2031,7 +2170,7 @@ def metadata_text(
             yield f"  {label:<14} {readable(keyword, text(ds, keyword)) or '-'}"
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
-    encoding = printable(header.transfer_syntax.name)
+    encoding = printable(syntax_name(header.transfer_syntax))
     for label, value in (("Kind", kind), *facts, ("Encoding", encoding)):
         yield f"  {label:<14} {value}"
     for note in notes:

@@ -95,9 +95,6 @@ CORPUS_REASONS = (
     "the transfer syntax is not decoded: MPEG",
     "the transfer syntax is not decoded: Fragmentable MPEG",
     "the transfer syntax is not decoded: HEVC",
-    "the transfer syntax is not decoded: 1.2.840.10008.1.2.8.1",
-    "unable to decode RLE encoded pixel data with 1 bits",
-    "the Red Palette Color Lookup Table is missing",  # segmented
     "Bits Allocated is 12",
     "an image without its pixels",  # stripped on purpose: 51 of the DICOMDIR samples and 3 others
     "the file ends inside its pixel data",
@@ -119,7 +116,7 @@ def test_the_corpus_comes_out_whole(tmp_path: Path) -> None:
         reason for reason in reasons if not reason[1].lower().startswith(lowered(CORPUS_REASONS))
     ]
     assert not unknown
-    assert sum(not reason[1].startswith("an image without") for reason in reasons) <= 16
+    assert sum(not reason[1].startswith("an image without") for reason in reasons) <= 12
 
 
 def lowered(reasons: tuple[str, ...]) -> tuple[str, ...]:
@@ -343,7 +340,7 @@ CODE = lossless_code(RAMP, predictor=1)
     [
         pytest.param(CODE[:-40], "truncated: its end marker is missing", id="cut"),
         pytest.param(CODE[:12], "no frame header", id="header alone"),
-        pytest.param(b"\0" * 64, "neither JPEG, JPEG-LS nor JPEG 2000", id="zeros"),
+        pytest.param(b"\0" * 64, "neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL", id="zeros"),
         pytest.param(lossless_code(RAMP[:4]), "the code stream is 8 x 4, the header", id="size"),
         pytest.param(bytes(imagecodecs.htj2k_encode(RAMP))[:-20], "decode", id="HTJ2K cut"),
         pytest.param(bytes(imagecodecs.jpegls_encode(RAMP))[:-20], "end marker", id="LS cut"),
