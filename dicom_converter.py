@@ -109,9 +109,10 @@ MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
-MAX_MP4_SIDE = 16384  # pixels, of libx264
+MAX_OVERLAY_PIXELS = 1 << 28
+MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
 
-# The Modality LUT of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
+# The modality step of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
 XRAY_INTENSITY_SOP_CLASSES = frozenset(
     {uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage}
 )
@@ -226,6 +227,7 @@ CT_WINDOWS = {
     "subdural": (75, 215),
     "temporal bone": (600, 2800),
 }
+MAX_WINDOW = 1e12  # of a center or width that somebody asks for
 MIN_MAX = "min-max of all pixels without padding"
 MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
@@ -289,6 +291,7 @@ class Window:
     width: float
     function: VoiFunction = VoiFunction.LINEAR
     explanation: str = ""
+    number: int = 0  # among the stored ones, from 1
 
 
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name.
@@ -540,17 +543,31 @@ def settle_names(files: Sequence[NamedFile], folder: Path) -> Iterator[Source]:
     """
     given = {path.absolute(): (path, named) for path, named in sorted(files)}
     in_place = folder.resolve() in {parent.resolve() for parent in {path.parent for path in given}}
+    stems = {path: stem_of(path) for path in given}
+    clips = {stem.casefold() for stem in stems.values()}
     taken: set[str] = set()
     for path in sorted(given, key=lambda path: (path.name, path)):
-        stem = path.stem if path.suffix.lower() in DICOM_SUFFIXES else path.name
-        candidates = chain((stem, path.name), (f"{path.name}-{number}" for number in count(2)))
+        candidates = chain((stems[path], path.name), (f"{path.name}-{n}" for n in count(2)))
         name = next(
             name
             for name in candidates
-            if name.casefold() not in taken and not (in_place and would_overwrite(folder, name))
+            if name.casefold() not in taken
+            and not is_frame_name(name, clips)
+            and not (in_place and would_overwrite(folder, name))
         )
         taken.add(name.casefold())
         yield Source(given[path][0], folder, name, given[path][1])
+
+
+def stem_of(path: Path) -> str:
+    """Return the name of *path* without a DICOM suffix; nothing else is cut, for UIDs have dots."""
+    return path.stem if path.suffix.lower() in DICOM_SUFFIXES else path.name
+
+
+def is_frame_name(name: str, clips: set[str]) -> bool:
+    """Tell whether *name* is what --frames would call a frame of one of *clips*."""
+    found = re.fullmatch(r"(.+)-\d{4,}", name.casefold())
+    return found is not None and found[1] in clips
 
 
 def would_overwrite(folder: Path, name: str) -> bool:
@@ -831,9 +848,9 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
     allocated = float_bits or integer(ds, "BitsAllocated")
-    if allocated not in (1, 8, 16, 32, 64):
+    if allocated not in (1, 8, 16, 32) and not float_bits:
         shown = allocated or "missing"
-        raise ConversionError(f"Bits Allocated is {shown}: only 1, 8, 16, 32, 64 can be read")
+        raise ConversionError(f"Bits Allocated is {shown}: only 1, 8, 16 and 32 can be read")
     stored = float_bits or bounded(ds, "BitsStored", 1, allocated, default=allocated)
     high_bit = stored - 1 if float_bits else bounded(ds, "HighBit", stored - 1, allocated - 1)
     image = ImagePixel(
@@ -1045,6 +1062,8 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
     """
     syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
     native = syntax in NATIVE_SYNTAXES
+    if native and image.photometric_interpretation == "YBR_PARTIAL_420":
+        raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
     if native and halved_in_vain(image, pixels):
         raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
     held = native_frames(image, pixels) if native else pixels.stream_starts
@@ -1345,19 +1364,15 @@ def shown_rate(durations: Sequence[Fraction]) -> str:
 def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
     signed = bool(image.pixel_representation)
-    value = number(data_set, "PixelPaddingValue")
-    if value is None:
-        value = number(data_set, "FloatPixelPaddingValue")
     padding = None
-    if value is not None:
-        limits = [
-            number(data_set, name)
-            for name in ("PixelPaddingRangeLimit", "FloatPixelPaddingRangeLimit")
-        ]
-        limit = next((found for found in limits if found is not None), value)
-        if "PixelPaddingValue" in data_set:
-            value, limit = (as_stored(int(end), image) for end in (value, limit))
-        padding = min(value, limit), max(value, limit)
+    for prefix in ("", "Float", "DoubleFloat"):
+        value = number(data_set, f"{prefix}PixelPaddingValue")
+        limit = number(data_set, f"{prefix}PixelPaddingRangeLimit")
+        if value is not None:
+            ends = [value, value if limit is None else limit]
+            if not prefix:
+                ends = [as_stored(int(end), image) for end in ends]
+            padding = min(ends), max(ends)
     return SampleFormat(image.bits_stored, image.high_bit, signed, padding)
 
 
@@ -1367,7 +1382,7 @@ def as_stored(value: int, image: ImagePixel) -> int:
     if image.pixel_representation:
         word = int(as_signed(word, image.bits_allocated))
         return int(as_signed(word, image.bits_stored)) if word > 0 else word
-    return word % (1 << image.bits_stored)
+    return word
 
 
 def as_signed(value: float, bits: int) -> float:
@@ -1390,22 +1405,28 @@ def grayscale_transforms(
         )
         invert = shape == "INVERSE"
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
+    of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
     transforms = []
     for frame in range(frames):
-        group = functional_group(ds, "PixelValueTransformationSequence", frame)
-        modality = modality_of(group, ds, samples)
-        group = functional_group(ds, "FrameVOILUTSequence", frame)
-        voi, origin = chosen_voi(
-            stored_vois(group, modality, samples), choice, text(ds, "Modality")
-        )
-        transforms.append(GrayscaleTransform(samples, modality, voi, origin, invert))
-    return tuple(transforms) if len(set(transforms)) > 1 else (transforms[0],)
+        pixel_values = functional_group(ds, "PixelValueTransformationSequence", frame)
+        frame_voi = functional_group(ds, "FrameVOILUTSequence", frame)
+        key = id(pixel_values), id(frame_voi)
+        if key not in of_groups:
+            modality = modality_of(pixel_values, ds, samples)
+            vois = stored_vois(frame_voi, modality, samples)
+            voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
+            of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
+        transforms.append(of_groups[key])
+    return (
+        tuple(transforms) if len(of_groups) > 1 and len(set(transforms)) > 1 else (transforms[0],)
+    )
 
 
 def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Rescale | LookupTable:
     """Return the modality step that *group* asks for (PS3.3 C.11.1), identity where it has none."""
-    tables = sequence(group, "ModalityLUTSequence")
-    if tables and text(data_set, "SOPClassUID") not in XRAY_INTENSITY_SOP_CLASSES:
+    if text(data_set, "SOPClassUID") in XRAY_INTENSITY_SOP_CLASSES:
+        return Rescale()
+    if tables := sequence(group, "ModalityLUTSequence"):
         return lookup_table(tables[0], "Modality LUT", samples.signed)
     slope, intercept = number(group, "RescaleSlope"), number(group, "RescaleIntercept")
     if slope == 0:
@@ -1418,9 +1439,23 @@ def stored_vois(
     group: Dataset, modality: Rescale | LookupTable, samples: SampleFormat
 ) -> list[Window | LookupTable]:
     """Return the VOI steps that *group* stores (PS3.3 C.11.2), the preferred tables first."""
-    signed = isinstance(modality, Rescale) and (samples.signed or modality.intercept < 0)
-    tables = [lookup_table(item, "VOI LUT", signed) for item in sequence(group, "VOILUTSequence")]
+    tables = []
+    for item in sequence(group, "VOILUTSequence"):
+        try:
+            tables.append(lookup_table(item, "VOI LUT", modality_ends(modality, samples)[0] < 0))
+        except ConversionError as error:
+            warn(f"{error} and was left out")
     return [*tables, *stored_windows(group)]
+
+
+def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tuple[float, float]:
+    """Return the least and the greatest value that the modality step can put out."""
+    if isinstance(modality, LookupTable):
+        return 0, (1 << modality.bits) - 1
+    low = -(1 << (samples.bits_stored - 1)) if samples.signed else 0
+    stored = low, low + (1 << samples.bits_stored) - 1
+    ends = sorted(value * modality.slope + modality.intercept for value in stored)
+    return ends[0], ends[1]
 
 
 def chosen_voi(
@@ -1440,10 +1475,13 @@ def chosen_voi(
         kind, group = ("tables", tables) if tables else ("windows", stored)
         return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        windows = [voi for voi in stored if isinstance(voi, Window)] or stored
-        if choice > len(windows):
-            raise ConversionError(f"stores {len(windows)} windows, so there is no number {choice}")
-        return windows[choice - 1], f"number {choice} of {len(windows)} stored"
+        numbered: dict[int, Window | LookupTable] = {
+            voi.number: voi for voi in stored if isinstance(voi, Window)
+        }
+        numbered = numbered or dict(enumerate(stored, 1))
+        if choice not in numbered:
+            raise ConversionError(f"stores no usable window number {choice}, but {len(numbered)}")
+        return numbered[choice], f"number {choice} of those stored"
     return named_voi(stored, choice, modality)
 
 
@@ -1478,7 +1516,7 @@ def stored_windows(group: Dataset) -> list[Window]:
             warn("a window without center or width was left out")
         elif width >= 1 or (width > 0 and function != VoiFunction.LINEAR):
             name = names[position] if position < len(names) else ""
-            windows.append(Window(center, width, function, name))
+            windows.append(Window(center, width, function, name.strip(), position + 1))
         else:
             warn(f"a window of width {width:g} was left out")
     return windows
@@ -1665,10 +1703,14 @@ def ends_without_padding(codes: Array, transform: GrayscaleTransform) -> list[fl
 
 
 def full_window(low: float, high: float) -> Window:
-    """Return the window that spreads *low*..*high* over all levels; a single value is black."""
-    if low == high:
-        return Window(low + 1, 1, VoiFunction.LINEAR)
+    """Return the window that spreads *low*..*high* over all levels."""
     return Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
+
+
+def widest_window(transform: GrayscaleTransform) -> Window:
+    """Return the window over all values that can be stored, under which a uniform picture shows."""
+    low, high = modality_ends(transform.modality, transform.samples)
+    return full_window(low, high) if low < high else Window(low + 1, 1)
 
 
 def settled_transforms(
@@ -1695,7 +1737,7 @@ def settled_transforms(
     origin = f"{MIN_MAX}, for the stored window shows nothing"
     if not still_open:
         warn("the stored window shows nothing of the picture: min-max was used")
-    voi = full_window(low, high)
+    voi = full_window(low, high) if low < high else widest_window(transforms[0])
     return tuple(
         replace(transform, voi=voi, voi_origin=transform.voi_origin if still_open else origin)
         if transform.voi is None or not still_open
@@ -1706,7 +1748,12 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white."""
-    low, high, _, _ = cv2.minMaxLoc(gray_picture(stored, transform, 8))
+    picture = gray_picture(stored, transform, 8)
+    if transform.samples.padding is not None:
+        picture = picture[
+            ~padding_mask(stored_values(stored, transform.samples), transform.samples)
+        ]
+    low, high = (int(picture.min()), int(picture.max())) if picture.size else (0, 0)
     return low == high and low in (0, 255)
 
 
@@ -1729,7 +1776,10 @@ def palette_of(ds: Dataset, image: ImagePixel) -> Palette:
         [palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
     )
     red, green, blue = (channel.astype("<u2").tobytes() for channel in channels)
-    first = int(words(ds, "RedPaletteColorLookupTableDescriptor")[1])
+    names = (f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue"))
+    first, *others = (int(words(ds, name)[1]) for name in names)
+    if any(other != first for other in others):
+        warn("the palettes begin at different values: that of red was used for all")
     first = int(as_signed(first, 16)) if samples.signed else first
     return Palette(samples, first, bits, red, green, blue)
 
@@ -1757,9 +1807,14 @@ def expanded_segments(data: Array, entries: int) -> Array:
     point to its like. Raises `ConversionError` where the data break these rules.
     """
     expanded: list[int] = []
+    steps = 0
 
     def run(at: int, segments: int, *, nested: bool) -> None:
+        nonlocal steps
         while segments and at + 1 < len(data) and len(expanded) < entries:
+            steps += 1
+            if steps > len(data) + entries:  # segments that expand to nothing, over and over
+                raise ConversionError("a segmented palette is broken")
             opcode, length = int(data[at]), int(data[at + 1])
             rest = data[at + 2 : at + 2 + max(length, 4)]
             if opcode == 0:
@@ -1835,10 +1890,11 @@ def palette_picture(
 
 def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: int) -> Array:
     """Render *stored* (rows, columns, 3) of RGB or a YBR space as RGB of uint8 or uint16."""
-    if stored.dtype.itemsize == 1 and samples.bits_stored == 8 and bits == 8:
+    stored_bits = min(samples.bits_stored, 8 * stored.dtype.itemsize)
+    if stored_bits == bits == 8 and stored.dtype.itemsize == 1:
         picture = stored.view(np.uint8)
     else:
-        levels = stored_values(stored, samples) / ((1 << samples.bits_stored) - 1)
+        levels = stored_values(stored, samples) / ((1 << stored_bits) - 1)
         picture = quantized(np.clip(levels, 0, 1), bits)
     if photometric == "RGB":
         return picture
@@ -1860,15 +1916,20 @@ def icc_profile_of(ds: Dataset) -> bytes:
         profile = raw_bytes(group, Tag("ICCProfile")) or b""
         if profile[16:20] == b"RGB " and profile[36:40] == b"acsp":
             size = int.from_bytes(profile[:4], "big")
-            if 128 < size <= len(profile):
-                return profile[:size]
-            warn("the ICC profile is not whole and was left out")
+            with suppress(ConversionError):
+                if 128 < size <= len(profile):
+                    srgb_transform(profile[:size])
+                    return profile[:size]
+            warn("the ICC profile is broken and was left out")
     return b""
 
 
 @lru_cache(maxsize=4)
 def srgb_transform(icc_profile: bytes) -> Any:
-    """Return Pillow's transform from *icc_profile* to sRGB, None if not needed or broken."""
+    """Return Pillow's transform from *icc_profile* to sRGB, None where it is sRGB.
+
+    Raises `ConversionError` where the profile is broken.
+    """
     from PIL import ImageCms
 
     try:
@@ -1877,37 +1938,44 @@ def srgb_transform(icc_profile: bytes) -> Any:
             return None
         return create_icc_transform(icc_profile=icc_profile, color_space="sRGB")
     except (ImageCms.PyCMSError, OSError) as error:
-        warn(f"the ICC profile cannot be used: {one_line(str(error))}")
-        return None
+        raise ConversionError("the ICC profile is broken") from error
 
 
 def srgb_picture(picture: Array, icc_profile: bytes) -> Array:
     """Convert an RGB *picture* (uint8) from the space of *icc_profile* to sRGB."""
     transform = srgb_transform(icc_profile) if icc_profile else None
-    return picture if transform is None else apply_icc_profile(picture, transform=transform)
+    return picture if transform is None else apply_icc_profile(picture.copy(), transform=transform)
 
 
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
 
-def shutters_of(ds: Dataset, frames: int) -> tuple[Shutter, ...]:
+def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
     own = "PerFrameFunctionalGroupsSequence" in ds
     groups = [
         functional_group(ds, "FrameDisplayShutterSequence", frame)
-        for frame in range(frames if own else 1)
+        for frame in range(image.number_of_frames if own else 1)
     ]
-    shutters = [shutter_of(group) for group in groups]
-    if not any(shutters):
+    shutters = [visible_shutter(shutter_of(group), image) for group in groups]
+    if not any(shutter.edges or shutter.circle or shutter.vertices for shutter in shutters):
         return ()
     return tuple(shutters) if len(set(shutters)) > 1 else (shutters[0],)
+
+
+def visible_shutter(shutter: Shutter, image: ImagePixel) -> Shutter:
+    """Return *shutter*, or one that hides nothing where it would hide everything."""
+    if not shutter_mask(shutter, image.rows, image.columns).all():
+        return shutter
+    warn("the display shutter would hide everything and was left out")
+    return Shutter()
 
 
 def shutter_of(group: Dataset) -> Shutter:
     """Read a Display Shutter module (PS3.3 C.7.6.11); a shape that is not whole is left out."""
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
-    for shape in filter(None, text(group, "ShutterShape").split("\\")):
+    for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
         found = [
             int(value) for name in SHUTTER_SHAPES.get(shape, ()) for value in numbers(group, name)
         ]
@@ -1919,7 +1987,8 @@ def shutter_of(group: Dataset) -> Shutter:
             points = [value - 1 for value in found]
             vertices = tuple(zip(points[::2], points[1::2], strict=False))
         else:
-            warn(f"a {printable(shape[:16])} shutter is not whole and was left out")
+            fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
+            warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
     return Shutter(edges, circle, vertices, shutter_color(group))
 
 
@@ -1936,23 +2005,43 @@ def shutter_color(group: Dataset) -> tuple[float, float, float]:
 
 @lru_cache(maxsize=16)
 def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
-    """Return which pixels *shutter* hides, (rows, columns) bool; none where it would hide all."""
+    """Return which pixels *shutter* hides, (rows, columns) bool."""
     y, x = np.ogrid[:rows, :columns]
     visible = np.ones((rows, columns), bool)
     if shutter.edges:
         left, right, upper, lower = shutter.edges
         visible &= (x >= left) & (x <= right) & (y >= upper) & (y <= lower)
     if shutter.circle:
-        row, column, radius = shutter.circle
+        row, column, radius = map(float, shutter.circle)
         visible &= (y - row) ** 2 + (x - column) ** 2 <= radius**2
     if shutter.vertices:
-        outline = np.clip([(column, row) for row, column in shutter.vertices], -1, 1 << 16)
-        visible &= (
-            cv2.fillPoly(np.zeros((rows, columns), np.uint8), [outline.astype(np.int32)], 1) > 0
-        )
-    if not visible.any():
-        warn("the display shutter would hide everything and was left out")
-    return ~visible if visible.any() else visible
+        visible &= inside_polygon(shutter.vertices, rows, columns)
+    return ~visible
+
+
+def inside_polygon(vertices: Sequence[tuple[int, int]], rows: int, columns: int) -> Array:
+    """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool.
+
+    It is cut to just beyond the picture first (Sutherland-Hodgman): vertices may lie anywhere.
+    """
+    points = [(float(row), float(column)) for row, column in vertices]
+    for axis, bound, sign in ((0, -2, 1), (0, rows + 1, -1), (1, -2, 1), (1, columns + 1, -1)):
+        kept: list[tuple[float, float]] = []
+        for start, end in zip(points, [*points[1:], *points[:1]], strict=True):
+            from_bound, to_bound = (sign * (point[axis] - bound) for point in (start, end))
+            if from_bound >= 0:
+                kept.append(start)
+            if (from_bound < 0) != (to_bound < 0):
+                part = from_bound / (from_bound - to_bound)
+                kept.append(
+                    (start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1]))
+                )
+        points = kept
+    mask = np.zeros((rows, columns), np.uint8)
+    if points:
+        outline = np.rint([(column, row) for row, column in points]).astype(np.int32)
+        cv2.fillPoly(mask, [outline], 1)
+    return mask > 0
 
 
 def shuttered(picture: Array, shutter: Shutter) -> Array:
@@ -1970,7 +2059,9 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
     for group in range(0x60000000, 0x60200000, 0x20000):
         shape = [next(iter(numbers(ds, group | element)), 0) for element in (0x10, 0x11)]
         rows, columns = (int(side) for side in shape)
-        if not (0 < rows < 1 << 16 and 0 < columns < 1 << 16):
+        if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
+            if rows * columns > MAX_OVERLAY_PIXELS:
+                warn(f"an overlay of {columns} x {rows} pixels was left out")
             continue
         data = raw_bytes(ds, Tag(group | 0x3000)) or b""
         if syntax == uid.ExplicitVRBigEndian:  # words of 16 bits
@@ -1981,7 +2072,8 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
             continue  # neither data of its own nor bits beside the pixel's
         top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
         origin, count = numbers(ds, group | 0x51), numbers(ds, group | 0x15)
-        start, planes = int((*origin, 1)[0]) - 1, int((*count, 1)[0])
+        start = max(int((*origin, 1)[0]), 1) - 1
+        planes = max(int((*count, 1)[0]), 1)
         if data and len(data) * 8 < rows * columns * planes:
             warn("the overlay data are shorter than their plane: the rest is empty")
         frames = (start, start + planes) if origin or count else None
@@ -2021,18 +2113,17 @@ def pixel_aspect(ds: Dataset) -> float:
     measures = functional_group(ds, "PixelMeasuresSequence", 0)
     pairs = [numbers(group, name) for group in (measures, ds) for name in SPACINGS]
     for region in sequence(ds, "SequenceOfUltrasoundRegions"):
-        if number(region, "RegionSpatialFormat") == 1:  # 2D, both directions in cm
+        units = [number(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
+        if number(region, "RegionSpatialFormat") == 1 and units == [3, 3]:  # 2D, in cm
             deltas = number(region, "PhysicalDeltaY") or 0, number(region, "PhysicalDeltaX") or 0
             pairs.append(tuple(abs(delta) for delta in deltas))
     pairs.append(numbers(ds, "PixelAspectRatio"))
-    vertical, horizontal = next(
-        (pair for pair in pairs if len(pair) == 2 and min(pair) > 0), (1, 1)
-    )
-    aspect = vertical / horizontal
-    if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
-        warn(f"pixels {aspect:.3g} times as high as wide were taken as square")
-        return 1.0
-    return aspect
+    for vertical, horizontal in (pair for pair in pairs if len(pair) == 2 and min(pair) > 0):
+        aspect = vertical / horizontal
+        if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+            return aspect
+        warn(f"a spacing of pixels {aspect:.3g} times as high as wide was left out")
+    return 1.0
 
 
 def squared(picture: Array, aspect: float) -> Array:
@@ -2073,10 +2164,13 @@ def look_of(
     look = Look(
         depth=16,
         samples=sample_format(ds, image),
-        shutters=shutters_of(ds, image.number_of_frames) if options.shutter else (),
+        shutters=shutters_of(ds, image) if options.shutter else (),
         overlays=overlays_of(ds, image, header.transfer_syntax) if options.overlays else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
+    color = image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2")
+    if color and options.window not in ("auto", "full"):
+        warn("windows are for gray images: this one is in color and shown as it is")
     if image.photometric_interpretation == "PALETTE COLOR":
         palette = palette_of(ds, image)
         return replace(look, depth=palette.bits, palette=palette, icc_profile=icc_profile_of(ds))
@@ -2640,8 +2734,12 @@ def write_frame(path: Path, scene: Scene, index: int, frame: StoredFrame, option
 
 def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
     """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
-    writers: dict[str, ClipWriter] = {".gif": write_gif} if options.gif else {}
-    if options.gif and min(scene.timing.durations) < MIN_GIF_DURATION:
+    writers: dict[str, ClipWriter] = {}
+    if options.gif and scene.largest_side > MAX_GIF_SIDE:
+        warn(f"larger than the {MAX_GIF_SIDE} pixels that a GIF can be: no GIF")
+    elif options.gif:
+        writers[".gif"] = write_gif
+    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
         instead = ": the MP4 has the right speed" if options.mp4 else ""
         warn(f"browsers play no GIF faster than 50 fps{instead}")
     if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
@@ -2711,7 +2809,10 @@ def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     sign = ", signed" if image.pixel_representation else ""
     window = described_window(look)
-    shown = f", shown {look.pixel_aspect:.4g} times as high" if look.pixel_aspect != 1 else ""
+    aspect = look.pixel_aspect
+    side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
+    stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
+    shown = f", shown {factor:.4g} times as {side}" if stretched else ""
     return (
         ("Size", f"{image.columns} x {image.rows} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
@@ -2785,16 +2886,17 @@ def frame_rate(value: str) -> Fraction | None:
 
 def window_choice(value: str) -> WindowChoice:
     """Read the argument of --window: auto, full, a number, center and width, or a name."""
+    value = value.strip()
     if re.fullmatch(r"[1-9]\d{0,3}", value):
         return int(value)
-    if pair := re.fullmatch(r"(-?\d+\.?\d*),(\d+\.?\d*)", value):
-        center, width = map(float, pair.groups())
-        if width < 1:
-            raise argparse.ArgumentTypeError(f"a window of width {width:g}: it is at least 1")
-        return Window(center, width)
-    if not value.strip() or re.fullmatch(r"[-\d.,\s]+", value):
+    if "," in value:
+        with suppress(ValueError):
+            center, width = map(float, value.split(","))
+            if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
+                return Window(center, width)
+    if not re.search(r"[^\W\d]", value) or "," in value:
         raise argparse.ArgumentTypeError(
-            f"{value!r} is none of auto, full, a number, CENTER,WIDTH and a name"
+            f"{value!r} is none of auto, full, a number, CENTER,WIDTH (at least 1) and a name"
         )
     return value.casefold() if value.casefold() in ("auto", "full") else value
 
@@ -2833,8 +2935,8 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         "--window",
         type=window_choice,
         default="auto",
-        help="gray levels: auto (default: the first window stored, else full), full (min-max), "
-        "2 (the second stored), 40,400 (center, width), the name of a stored one, or of CT: "
+        help="gray levels: auto (default: the first table or window stored, else full), full "
+        "(min-max), 2 (the second stored), 40,400 (center, width), the name of a stored one, or of CT: "
         f"{', '.join(CT_WINDOWS)}",
     )
     add(
@@ -2877,7 +2979,8 @@ def report(outcome: Outcome, options: Options) -> None:
             say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
         if outcome.outputs:
             first, *rest = outcome.outputs
-            written = printable(", ".join([str(first), *(other.suffix for other in rest)]))
+            shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
+            written = printable(", ".join([str(first), *shorter]))
             remark = outcome.remark or outcome.reason
             say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
 

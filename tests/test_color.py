@@ -388,3 +388,20 @@ def test_a_palette_of_fewer_words_than_declared(dicom_file: Factory, tmp_path: P
         elements[name] = DataElement(name, "US", [256, 0, 16])
     picture = still(dicom_file(INDICES, **elements), tmp_path)
     assert picture[..., 0].ravel().tolist() == [0, 300, 600, 900, 1200, 1500]
+
+
+def test_a_segmented_palette_that_expands_to_nothing_ends() -> None:
+    empty = [0, 0] * 2000
+    replays = [2, 2000, 0, 0] * 2000
+    data = segment_words(0, 1, 5, *empty, *replays)
+    with pytest.raises(dc.ConversionError, match="segmented palette"):
+        dc.expanded_segments(data, 65536)
+
+
+def test_color_of_8_bits_under_a_header_of_16(dicom_file: Factory, tmp_path: Path) -> None:
+    picture = smooth_color()
+    code = bytes(imagecodecs.jpeg8_encode(picture, 95))
+    path = dicom_file(
+        picture.astype(np.uint16), [code], JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL"
+    )
+    assert psnr(picture, still(path, tmp_path, png_bits=8)) > 36

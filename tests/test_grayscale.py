@@ -164,7 +164,7 @@ def test_voi_lut_is_preferred_to_a_window(dicom_file: Factory, tmp_path: Path) -
     [("1.2.840.10008.5.1.4.1.1.7", True), ("1.2.840.10008.5.1.4.1.1.12.1", False)],
     ids=["secondary capture", "x-ray angiography"],
 )
-def test_modality_lut_is_not_for_display_of_angiography(
+def test_modality_step_is_not_for_display_of_angiography(
     dicom_file: Factory, tmp_path: Path, sop_class: str, applied: bool
 ) -> None:
     entries = np.array([0, 1, 4, 9, 16, 25, 36, 49], "<u2")
@@ -172,6 +172,9 @@ def test_modality_lut_is_not_for_display_of_angiography(
     picture = picture_of(
         dicom_file, tmp_path, RAMP, ModalityLUTSequence=[item], SOPClassUID=sop_class
     )
+    inverted = {"RescaleSlope": -1, "RescaleIntercept": 7, "SOPClassUID": sop_class}
+    rescaled = still(dicom_file(RAMP, **inverted), tmp_path / "rescaled")
+    assert (rescaled[0, 0] == 0) == (not applied)
     levels = entries / 49 if applied else RAMP.ravel() / 7
     assert picture.ravel().tolist() == np.rint(levels * 65535).tolist()
 
@@ -208,8 +211,14 @@ def test_one_bit(dicom_file: Factory, tmp_path: Path) -> None:
     assert picture.tolist() == [[0, 65535, 0, 65535], [65535, 0, 65535, 0]]
 
 
-def test_a_uniform_picture_is_black(dicom_file: Factory, tmp_path: Path) -> None:
-    assert not picture_of(dicom_file, tmp_path, np.full((2, 2), 7, np.uint8)).any()
+def test_a_uniform_picture_shows_its_level(dicom_file: Factory, tmp_path: Path) -> None:
+    picture = picture_of(dicom_file, tmp_path, np.full((2, 2), 200, np.uint8))
+    assert (picture == 200 * 257).all()
+
+
+def test_a_full_mask_of_one_bit_is_white(dicom_file: Factory, tmp_path: Path) -> None:
+    bits = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": b"\xff\x00"}
+    assert picture_of(dicom_file, tmp_path, np.zeros((2, 4), np.uint8), **bits).all()
 
 
 @pytest.mark.parametrize(
@@ -266,8 +275,8 @@ def test_each_frame_gets_the_rescale_and_window_of_its_functional_group() -> Non
     ds = data_set(np.stack([RAMP, RAMP]), PerFrameFunctionalGroupsSequence=groups)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 32, None))
     first, second = dc.grayscale_transforms(ds, image)
-    assert (first.modality, first.voi) == (dc.Rescale(1), dc.Window(4, 8))
-    assert (second.modality, second.voi) == (dc.Rescale(10), dc.Window(40, 8))
+    assert (first.modality, first.voi) == (dc.Rescale(1), dc.Window(4, 8, number=1))
+    assert (second.modality, second.voi) == (dc.Rescale(10), dc.Window(40, 8, number=1))
 
 
 def test_shared_functional_group_is_overridden_by_the_frame() -> None:
@@ -323,7 +332,7 @@ def test_blank_windows_keep_their_place() -> None:
     for tag, text in ((0x00281050, b"\\40"), (0x00281051, b"100\\200")):
         ds[tag] = RawDataElement(Tag(tag), "DS", len(text), text, 0, False, True)
     with pytest.warns(UserWarning, match="without center or width"):
-        assert dc.stored_windows(ds) == [dc.Window(40, 200)]
+        assert dc.stored_windows(ds) == [dc.Window(40, 200, number=2)]
 
 
 def test_frames_without_a_window_leave_those_of_the_others() -> None:

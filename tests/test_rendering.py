@@ -27,7 +27,10 @@ import dicom_converter as dc
 
 RAMP = np.arange(8, dtype=np.uint16).reshape(2, 4)
 DARK = np.zeros((4, 6), np.uint8)
-STORED = [dc.Window(40, 400, explanation="SOFT"), dc.Window(-600, 1500, explanation="My Lung")]
+STORED = [
+    dc.Window(40, 400, explanation="SOFT", number=1),
+    dc.Window(-600, 1500, explanation="My Lung", number=2),
+]
 TABLE = dc.LookupTable(0, 8, b"\0\0\xff\0", "CURVE")
 
 
@@ -61,7 +64,7 @@ def test_choice_of_the_window(
 @pytest.mark.parametrize(
     ("choice", "modality", "reason"),
     [
-        (3, "CT", "stores 2 windows, so there is no number 3"),
+        (3, "CT", "stores no usable window number 3, but 2"),
         ("lung", "MR", "the window lung is one of CT, this is MR"),
         ("retina", "CT", "stores no window called retina, but My Lung, SOFT"),
     ],
@@ -80,6 +83,8 @@ def test_a_window_that_cannot_be_had(choice: Any, modality: str, reason: str) ->
         ("40,400", dc.Window(40, 400)),
         ("-600,1500.5", dc.Window(-600, 1500.5)),
         ("lung", "lung"),
+        (" full ", "full"),
+        ("+1e2,4e2", dc.Window(100, 400)),
         ("Soft Tissue", "Soft Tissue"),
     ],
 )
@@ -87,7 +92,9 @@ def test_the_window_option(argument: str, choice: Any) -> None:
     assert dc.parse_args([f"--window={argument}"])[1].window == choice
 
 
-@pytest.mark.parametrize("argument", ["", "0", "40,", "40,0", "1,2,3", "-5", "40,-3"])
+@pytest.mark.parametrize(
+    "argument", ["", " ", "0", "40,", "40,0", "1,2,3", "-5", "40,-3", "nan,nan", "lung,bone"]
+)
 def test_an_absurd_window_is_a_usage_error(argument: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         dc.parse_args([f"--window={argument}"])
@@ -118,7 +125,7 @@ def test_the_text_says_which_window(dicom_file: Factory, tmp_path: Path) -> None
     path = dicom_file(RAMP, WindowCenter=[4, 2], WindowWidth=[8, 2])
     for choice, said in (
         ("auto", "center 4, width 8, LINEAR (first of 2 stored windows)"),
-        (2, "center 2, width 2, LINEAR (number 2 of 2 stored)"),
+        (2, "center 2, width 2, LINEAR (number 2 of those stored)"),
         (dc.Window(1, 5), "center 1, width 5, LINEAR (as asked for)"),
         ("full", "(min-max of all pixels without padding, as asked for)"),
     ):
@@ -292,7 +299,7 @@ def test_shutter(
     ("elements", "warning"),
     [
         ({"ShutterShape": "CIRCULAR"}, "a CIRCULAR shutter is not whole and was left out"),
-        ({"ShutterShape": "OVAL"}, "a OVAL shutter is not whole and was left out"),
+        ({"ShutterShape": "OVAL"}, "a OVAL shutter is of no known shape and was left out"),
         (
             {"ShutterShape": "RECTANGULAR", **RECTANGLE, "ShutterLeftVerticalEdge": 99},
             "the display shutter would hide everything and was left out",
@@ -303,10 +310,11 @@ def test_shutter(
 def test_a_broken_shutter_hides_nothing(
     dicom_file: Factory, tmp_path: Path, elements: dict[str, Any], warning: str
 ) -> None:
-    dc.shutter_mask.cache_clear()
-    outcome = convert(dicom_file(DARK + 9, WindowCenter=8, WindowWidth=16, **elements), tmp_path)
-    assert outcome.warnings == (warning,)
-    assert read_png(outcome.outputs[0]).all()
+    path = dicom_file(DARK + 9, WindowCenter=8, WindowWidth=16, **elements)
+    for _ in range(2):  # the second file of a run is warned of too
+        outcome = convert(path, tmp_path)
+        assert outcome.warnings == (warning,)
+        assert read_png(outcome.outputs[0]).all()
 
 
 def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: Path) -> None:
@@ -329,7 +337,8 @@ def test_each_frame_has_the_shutter_of_its_functional_group() -> None:
         group.FrameDisplayShutterSequence = [shutter]
         groups.append(group)
     ds = data_set(np.zeros((2, 4, 6), np.uint8), PerFrameFunctionalGroupsSequence=groups)
-    edges = [shutter.edges for shutter in dc.shutters_of(ds, 2)]
+    image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 48, None))
+    edges = [shutter.edges for shutter in dc.shutters_of(ds, image)]
     assert edges == [(0, 4, 1, 2), (3, 4, 1, 2)]
 
 
@@ -377,14 +386,26 @@ def test_a_circle_of_non_square_pixels_is_round_again(dicom_file: Factory, tmp_p
 def test_ultrasound_regions_tell_the_spacing() -> None:
     region, doppler = Dataset(), Dataset()
     region.RegionSpatialFormat, region.PhysicalDeltaX, region.PhysicalDeltaY = 1, 0.02, 0.03
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
     doppler.RegionSpatialFormat, doppler.PhysicalDeltaX, doppler.PhysicalDeltaY = 3, 0.001, 2.5
     ds = data_set(SequenceOfUltrasoundRegions=[doppler, region])
     assert dc.pixel_aspect(ds) == pytest.approx(1.5)
 
 
 def test_an_absurd_spacing_is_left_out() -> None:
-    with pytest.warns(UserWarning, match="taken as square"):
-        assert dc.pixel_aspect(data_set(PixelSpacing=[1000, 0.001])) == 1
+    for ratio, aspect in ((None, 1), ([2, 1], 2)):
+        ds = data_set(PixelSpacing=[1000, 0.001])
+        if ratio:
+            ds.PixelAspectRatio = ratio
+        with pytest.warns(UserWarning, match="was left out"):
+            assert dc.pixel_aspect(ds) == aspect
+
+
+def test_ultrasound_regions_that_are_not_in_cm_say_nothing() -> None:
+    region = Dataset()
+    region.RegionSpatialFormat, region.PhysicalDeltaX, region.PhysicalDeltaY = 1, 0.02, 0.04
+    region.PhysicalUnitsXDirection, region.PhysicalUnitsYDirection = 4, 3  # seconds
+    assert dc.pixel_aspect(data_set(SequenceOfUltrasoundRegions=[region])) == 1
 
 
 # --- Frames ---------------------------------------------------------------------------------------
@@ -442,3 +463,141 @@ def test_supplemental_palette_of_the_corpus(tmp_path: Path) -> None:
     picture = read_png(next(output for output in outcome.outputs if output.suffix == ".png"))
     colored = np.ptp(picture.astype(int), axis=2) > 1000
     assert 0.001 < colored.mean() < 0.5
+
+
+# --- What went wrong once -------------------------------------------------------------------------
+
+
+def test_a_still_named_like_a_frame_of_a_clip_keeps_its_picture(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    dicom_file(np.stack([RAMP] * 12), name="RUN.dcm")
+    path = dicom_file(RAMP[::-1], name="RUN-0010.dcm")
+    names = {source.path.name: source.name for source in dc.find_sources([path.parent], tmp_path)}
+    assert names == {"RUN.dcm": "RUN", "RUN-0010.dcm": "RUN-0010.dcm"}
+
+
+def test_a_dropped_window_keeps_the_numbers_of_the_rest(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    path = dicom_file(RAMP, WindowCenter=[40, 4, 1000], WindowWidth=[0, 8, 100])
+    picture = still(path, tmp_path / "out", window=2)
+    assert np.array_equal(picture, np.rint(np.clip((RAMP - 3.5) / 7 + 0.5, 0, 1) * 65535))
+    assert "number 1" in convert(path, tmp_path / "out", window=1).reason
+
+
+@pytest.mark.parametrize("item", [Dataset(), None], ids=["empty", "no data"])
+def test_a_broken_voi_lut_gives_way_to_the_window(
+    dicom_file: Factory, tmp_path: Path, item: Dataset | None
+) -> None:
+    if item is None:
+        item = Dataset()
+        item.LUTDescriptor = [8, 0, 16]
+    path = dicom_file(RAMP, VOILUTSequence=[item], WindowCenter=4, WindowWidth=8)
+    outcome = convert(path, tmp_path)
+    assert outcome.warnings == ("the VOI LUT is incomplete and was left out",)
+    assert np.array_equal(read_png(outcome.outputs[0]), np.rint(RAMP / 7 * 65535))
+
+
+@pytest.mark.parametrize(
+    ("modality", "samples", "negative"),
+    [
+        (dc.Rescale(-1, 0), dc.SampleFormat(4, 3, False), True),
+        (dc.Rescale(1, 32768), dc.SampleFormat(16, 15, True), False),
+        (dc.Rescale(1, -1024), dc.SampleFormat(12, 11, False), True),
+        (dc.Rescale(), dc.SampleFormat(16, 15, True), True),
+        (dc.LookupTable(0, 16, b"\0\0"), dc.SampleFormat(16, 15, True), False),
+    ],
+)
+def test_which_modality_steps_reach_below_zero(
+    modality: Any, samples: dc.SampleFormat, negative: bool
+) -> None:
+    assert (dc.modality_ends(modality, samples)[0] < 0) == negative
+
+
+def test_padding_beyond_the_stored_bits_spares_saturated_pixels(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    pixels = np.array([[0, 100, 2000, 4095]], np.uint16)
+    window = {"WindowCenter": 2048, "WindowWidth": 4096, "PixelPaddingValue": 65535}
+    picture = still(dicom_file(pixels, BitsStored=12, HighBit=11, **window), tmp_path)
+    assert np.array_equal(picture, np.rint(pixels / 4095 * 65535))
+
+
+def test_padding_of_double_float(dicom_file: Factory, tmp_path: Path) -> None:
+    pixels = np.array([[-9999, 0, 0.5, 1]], np.float64)
+    elements = {"DoubleFloatPixelData": pixels.tobytes(), "DoubleFloatPixelPaddingValue": -9999.0}
+    path = dicom_file(pixels, PixelData=None, BitsStored=None, HighBit=None, **elements)
+    assert still(path, tmp_path).tolist() == [[0, 0, 32768, 65535]]
+
+
+def test_padding_does_not_hide_that_a_window_shows_nothing(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    pixels = np.array([[0, 40000, 50000, 60000]], np.uint16)
+    path = dicom_file(pixels, PixelPaddingValue=0, WindowCenter=2725, WindowWidth=5310)
+    assert still(path, tmp_path).tolist() == [[0, 0, 32768, 65535]]
+
+
+@pytest.mark.parametrize("far", [60, 10_000, 10**9], ids=str)
+def test_polygons_that_reach_beyond_the_picture(far: int) -> None:
+    middle = 50
+    vertices = (
+        (middle, -far),
+        (-far, middle),
+        (middle, 100 + far),
+        (100 + far, middle),
+    )
+    hidden = dc.shutter_mask(dc.Shutter(vertices=vertices), 100, 100)
+    corners = far == 60
+    assert hidden.mean() < (0.02 if corners else 0.0001)
+
+
+def test_a_polygon_beside_the_picture_hides_all_and_is_left_out(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    vertices = {"VerticesOfThePolygonalShutter": [900, 900, 900, 950, 950, 950]}
+    path = dicom_file(DARK + 9, ShutterShape="POLYGONAL", **vertices)
+    assert "hide everything" in convert(path, tmp_path).warnings[0]
+
+
+def test_hostile_numbers_in_a_circle(dicom_file: Factory, tmp_path: Path) -> None:
+    center = DataElement("CenterOfCircularShutter", "DS", ["1e30", "1e30"])
+    elements = {"ShutterShape": "CIRCULAR", "RadiusOfCircularShutter": 5}
+    path = dicom_file(DARK + 9, CenterOfCircularShutter=center, **elements)
+    assert convert(path, tmp_path).status == dc.Status.CONVERTED
+
+
+def test_a_huge_overlay_is_left_out(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = overlay_elements(CROSS)
+    for tag in (0x60000010, 0x60000011):
+        elements[f"{tag:x}"] = DataElement(tag, "US", 65535)
+    del elements["600010"], elements["600011"]
+    outcome = convert(dicom_file(DARK, **elements), tmp_path)
+    assert outcome.warnings == ("an overlay of 65535 x 65535 pixels was left out",)
+
+
+def test_overlays_counted_from_0_are_drawn(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(DARK, **overlay_elements(CROSS, more={"start": 0, "frames": 0}))
+    assert (still(path, tmp_path) > 0).sum() == 5
+
+
+def test_stretched_facts(dicom_file: Factory, tmp_path: Path) -> None:
+    for spacing, said in (([1, 2], "shown 2 times as wide"), ([2, 1], "shown 2 times as high")):
+        text = convert(dicom_file(RAMP, PixelSpacing=spacing), tmp_path).outputs[1].read_text()
+        assert said in text
+    text = convert(dicom_file(RAMP, PixelSpacing=[1.005, 1]), tmp_path).outputs[1].read_text()
+    assert "times as" not in text
+
+
+def test_a_window_for_color_is_warned_of(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(np.zeros((2, 2, 3), np.uint8))
+    (warning,) = convert(path, tmp_path, window="lung").warnings
+    assert warning.startswith("windows are for gray images")
+
+
+def test_a_clip_too_large_for_a_gif_is_warned_of(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(np.zeros((2, 4000, 8), np.uint8), PixelSpacing=[20, 1])
+    outcome = convert(path, tmp_path / "out")
+    assert [output.suffix for output in outcome.outputs] == [".txt"]
+    assert len(outcome.warnings) == 2
