@@ -2936,7 +2936,7 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         type=window_choice,
         default="auto",
         help="gray levels: auto (default: the first table or window stored, else full), full "
-        "(min-max), 2 (the second stored), 40,400 (center, width), the name of a stored one, or of CT: "
+        "(min-max), 2 (the second stored), 40,400 (center, width), a stored name, or one of CT: "
         f"{', '.join(CT_WINDOWS)}",
     )
     add(
