@@ -32,6 +32,7 @@ Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing wa
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import re
@@ -44,6 +45,7 @@ import time
 import traceback
 import warnings
 import zlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,7 +55,6 @@ from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache, lru_cache, partial
-from io import BytesIO
 from itertools import accumulate, chain, count, islice, pairwise
 from pathlib import Path, PurePath
 from queue import Full, Queue
@@ -86,7 +87,16 @@ DEFAULT_INPUT = Path("dicom_data")
 DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", ".txt")
+DOCUMENT_SUFFIXES = {
+    "application/pdf": ".pdf",
+    "text/xml": ".xml",  # CDA
+    "application/hl7-cda+xml": ".xml",
+    "model/stl": ".stl",
+    "application/sla": ".stl",
+    "model/obj": ".obj",
+    "model/mtl": ".mtl",
+}
+OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(), ".bin"}), ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
 TEXT_BEGINS = "DICOM file "
 
@@ -135,6 +145,12 @@ JPEG_2000_SYNTAXES = (
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
+VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
+    UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
+    for number in range(100, 109)
+    for fragmentable in ("", ".1")
+)
+COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
 # What a code stream may be, by the syntaxes that declare it, the general one first.
 SYNTAXES_OF_STREAMS = {
     "JPEG": (uid.JPEGExtended12Bit, *JPEG_SYNTAXES),
@@ -702,7 +718,7 @@ def inflated(file: BinaryIO) -> BinaryIO:
             continue
         if inflate.unconsumed_tail:
             raise ConversionError(f"the data set inflates to more than {MAX_INFLATED_BYTES} bytes")
-        return BytesIO(data)
+        return io.BytesIO(data)
     raise ConversionError("the deflated data set is damaged")
 
 
@@ -946,6 +962,50 @@ def stream_family(head: bytes) -> str:
     if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
         return "JPEG 2000"
     return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
+
+
+class FragmentReader(io.RawIOBase):
+    """The fragments of encapsulated pixel data as one seekable file, with nothing read ahead."""
+
+    def __init__(self, header: Header, pixels: PixelLocation) -> None:
+        self._file = header.file
+        self._parts: list[tuple[int, int, int]] = []  # start in this file, offset there, length
+        self._position = 0
+        self._size = 0
+        header.file.seek(pixels.offset)
+        for item in range((pixels.fragments or 0) + 1):
+            length = int.from_bytes(header.file.read(8)[4:], "little")
+            if item:  # the first is the offset table
+                self._parts.append((self._size, header.file.tell(), length))
+                self._size += length
+            header.file.seek(length, os.SEEK_CUR)
+
+    def readable(self) -> bool:
+        """Tell that this file can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that this file can be searched."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to *offset* bytes from the start, from here or from the end."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(start + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill *buffer* from the fragment at the position; return how many bytes it got."""
+        at = bisect_right(self._parts, self._position, key=lambda part: part[0]) - 1
+        if at < 0 or self._position >= self._size:
+            return 0
+        start, offset, length = self._parts[at]
+        inside = self._position - start
+        self._file.seek(offset + inside)
+        data = self._file.read(min(len(buffer), length - inside))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
@@ -1933,7 +1993,7 @@ def srgb_transform(icc_profile: bytes) -> Any:
     from PIL import ImageCms
 
     try:
-        profile = ImageCms.ImageCmsProfile(BytesIO(icc_profile))
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
         if "srgb" in ImageCms.getProfileDescription(profile).casefold():
             return None
         return create_icc_transform(icc_profile=icc_profile, color_space="sRGB")
@@ -2231,6 +2291,16 @@ def described_window(look: Look) -> str:
 
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
+REPORT_VALUES = {
+    "DATE": "Date",
+    "TIME": "Time",
+    "DATETIME": "DateTime",
+    "PNAME": "PersonName",
+    "UIDREF": "UID",
+    "SCOORD": "GraphicType",
+    "SCOORD3D": "GraphicType",
+    "TCOORD": "TemporalRangeType",
+}
 MAX_NESTING_SHOWN = 32
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
@@ -2269,9 +2339,76 @@ def metadata_text(
         yield f"  {label:<14} {value}"
     for note in notes:
         yield f"  {'Note':<14} {printable(note)}"
+    if report := list(report_lines(ds, "  ")):
+        yield from ("", "REPORT", *report)
+    if waveforms := list(waveform_lines(ds)):
+        yield from ("", "WAVEFORMS", *waveforms)
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
     yield from element_lines(header.file_meta, "")
     yield from element_lines(ds, "", header.pixels)
+
+
+def report_lines(item: Dataset, indent: str) -> Iterator[str]:
+    """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
+    if "ValueType" in item:
+        name = coded(item, "ConceptNameCodeSequence")
+        first, *rest = report_value(item).splitlines() or [""]
+        yield f"{indent}{name}: {first}" if name and first else f"{indent}{name or first or '-'}"
+        yield from (f"{indent}  {line}" for line in rest)
+    if len(indent) > 2 * MAX_NESTING_SHOWN:
+        yield f"{indent}  ... nested too deeply to be shown"
+        return
+    for content in sequence(item, "ContentSequence"):
+        yield from report_lines(content, indent + "  " * ("ValueType" in item))
+
+
+def report_value(item: Dataset) -> str:
+    """Return the value of a content item, with its units and codes; text may have many lines."""
+    kind = text(item, "ValueType")
+    if kind == "TEXT":
+        return "\n".join(map(printable, text(item, "TextValue").splitlines()))
+    if kind == "CODE":
+        return coded(item, "ConceptCodeSequence", with_code=True)
+    if kind == "NUM":
+        for measured in sequence(item, "MeasuredValueSequence")[:1]:
+            units = coded(measured, "MeasurementUnitsCodeSequence", unit=True)
+            return f"{printable(text(measured, 'NumericValue'))} {units}".strip()
+        return "no value"
+    if kind in ("IMAGE", "COMPOSITE", "WAVEFORM"):
+        references = sequence(item, "ReferencedSOPSequence")[:1]
+        kinds = [UID(text(reference, "ReferencedSOPClassUID")).name for reference in references]
+        instances = [text(reference, "ReferencedSOPInstanceUID") for reference in references]
+        return printable(" ".join([*kinds, *instances]))
+    keyword = REPORT_VALUES.get(kind, "")
+    return readable(keyword, text(item, keyword)) if keyword else ""
+
+
+def coded(item: Dataset, keyword: str, *, with_code: bool = False, unit: bool = False) -> str:
+    """Return the meaning of a code sequence, or a unit's code, "" where there is none."""
+    for code in sequence(item, keyword)[:1]:
+        value = text(code, "CodeValue") or text(code, "LongCodeValue") or text(code, "URNCodeValue")
+        meaning, scheme = text(code, "CodeMeaning"), text(code, "CodingSchemeDesignator")
+        if unit:
+            return printable("" if value == "1" else value)
+        return printable(f"{meaning} ({value}, {scheme})" if with_code else meaning)
+    return ""
+
+
+def waveform_lines(ds: Dataset) -> Iterator[str]:
+    """Yield what each multiplex group of waveforms holds: rate, length, channels (PS3.3 C.10.9)."""
+    for group in sequence(ds, "WaveformSequence"):
+        samples = number(group, "NumberOfWaveformSamples") or 0
+        rate = number(group, "SamplingFrequency") or 0
+        channels = sequence(group, "ChannelDefinitionSequence")
+        label = printable(text(group, "MultiplexGroupLabel")) or "group"
+        lasts = f", {samples / rate:g} s" if rate else ""
+        yield f"  {label}: {len(channels)} channels, {samples:g} samples at {rate:g} Hz{lasts}"
+        for channel in channels:
+            name = coded(channel, "ChannelSourceSequence") or printable(
+                text(channel, "ChannelLabel")
+            )
+            units = coded(channel, "ChannelSensitivityUnitsSequence", unit=True)
+            yield f"    {name or 'channel'}{f' in {units}' if units else ''}"
 
 
 def readable(keyword: str, value: str) -> str:
@@ -2560,6 +2697,136 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
 ClipWriter = Callable[..., None]  # of path, pictures and timing
 
 
+def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> tuple[int, str]:
+    """Write the MPEG-2, H.264 or HEVC stream *video*, bare or in a container, as an MP4.
+
+    H.264 and HEVC are copied packet by packet, the rest is encoded anew; audio is kept. *recorded*
+    is the duration of a frame in s, for bare streams that do not tell. Return the number of frames
+    and what was done. Raises `ConversionError` where the result does not hold all of them.
+    """
+    import av
+
+    with av.open(video, "r") as source:
+        if not source.streams.video:
+            raise ConversionError("the video holds no pictures")
+        stream = source.streams.video[0]
+        codec = stream.codec_context.name
+        rate = stream.codec_context.framerate or (recorded and 1 / recorded) or stream.average_rate
+        order = display_order(source, stream)
+    rate = Fraction(rate or DEFAULT_FRAME_RATE).limit_denominator(100_000)
+    if not order:
+        raise ConversionError(f"no picture of the {codec} video can be decoded")
+    if codec in COPIED_CODECS:
+        copy_packets(path, video, video, order, rate)
+        done = f"{codec} copied"
+    else:
+        encoded = path.with_name(f"{path.stem}-video.part")
+        try:
+            video.seek(0)
+            with av.open(video, "r") as source:
+                pictures = (frame.to_ndarray(format="rgb24") for frame in source.decode(video=0))
+                write_mp4(encoded, pictures, Timing((1 / rate,) * len(order), ""))
+            copy_packets(path, encoded, video, [], rate)
+        finally:
+            encoded.unlink(missing_ok=True)
+        done = f"{codec} encoded anew as h264"
+    with av.open(str(path), "r") as result:
+        written = sum(packet.size > 0 for packet in result.demux(video=0))
+    if written != len(order):
+        raise ConversionError(f"{written} of {len(order)} frames came out of the {codec} video")
+    return written, f"{done}, {float(rate):.4g} fps"
+
+
+def display_order(source: Any, stream: Any) -> list[int]:
+    """Return for each packet of *stream*, in order, the place of its picture as shown, from 0."""
+    shown: list[int] = []
+    count = 0
+    for packet in source.demux(stream):
+        if packet.size:
+            packet.pts = packet.dts = count
+            count += 1
+        shown += [frame.pts for frame in packet.decode()]
+    places = {number: place for place, number in enumerate(shown)}
+    return [places[number] for number in range(count)] if len(places) == count else []
+
+
+def copy_packets(
+    path: Path, pictures: Any, sound: io.RawIOBase, order: list[int], rate: Fraction
+) -> None:
+    """Copy the video of *pictures* (a path or a file) and the audio of *sound* into an MP4.
+
+    Bare streams have no times: a picture's place in *order* gives when it is shown, and the
+    packet's own number, less the largest delay, when it is decoded.
+    """
+    import av
+
+    sound.seek(0)
+    with (
+        av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as target,
+        av.open(sound, "r") as listened,
+    ):
+        audio = [(original, audio_stream(target, original)) for original in listened.streams.audio]
+        if pictures is sound:
+            copy_video(target, listened, order, rate)
+        else:
+            with av.open(str(pictures), "r") as watched:
+                copy_video(target, watched, order, rate)
+        for original, copied in audio:
+            sound.seek(0)
+            with av.open(sound, "r") as again:
+                for packet in again.demux(again.streams[original.index]):
+                    copy_audio(target, again, packet, copied)
+
+
+def copy_video(target: Any, source: Any, order: list[int], rate: Fraction) -> None:
+    """Copy the first video stream of *source* into *target*, giving times to what has none."""
+    stream = source.streams.video[0]
+    copied = target.add_stream_from_template(stream)
+    if stream.codec_context.name == "hevc":
+        copied.codec_context.codec_tag = "hvc1"
+    delay = max((number - place for number, place in enumerate(order)), default=0)
+    count = 0
+    for packet in source.demux(stream):
+        if packet.size:
+            if packet.pts is None or packet.dts is None:
+                packet.time_base = 1 / rate
+                packet.pts, packet.dts, packet.duration = order[count], count - delay, 1
+            else:
+                start_at_0(packet, source)
+            count += 1
+            packet.stream = copied
+            target.mux(packet)
+
+
+def audio_stream(target: Any, original: Any) -> Any:
+    """Add to *target* what *original* audio becomes: a copy, or AAC where no MP4 can hold it."""
+    if original.codec_context.name in COPIED_CODECS:
+        return target.add_stream_from_template(original)
+    return target.add_stream("aac", rate=original.codec_context.sample_rate)
+
+
+def start_at_0(packet: Any, source: Any) -> None:
+    """Move the times of *packet* so that *source* begins at 0: transport streams begin anywhere."""
+    shift = round(Fraction(source.start_time or 0, 1_000_000) / packet.time_base)
+    packet.dts = (packet.pts if packet.dts is None else packet.dts) - shift
+    packet.pts -= shift
+
+
+def copy_audio(target: Any, source: Any, packet: Any, copied: Any) -> None:
+    """Put the audio of a *packet* of *source* into the stream *copied* of *target*."""
+    if packet.stream.codec_context.name in COPIED_CODECS:
+        if packet.size and packet.pts is not None:
+            start_at_0(packet, source)
+            packet.stream = copied
+            target.mux(packet)
+        return
+    for frame in packet.decode():
+        frame.pts = None
+        target.mux(copied.encode(frame))
+    if not packet.size:
+        target.mux(copied.encode(None))
+
+
 def distribute(
     pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], None]]
 ) -> None:
@@ -2674,6 +2941,30 @@ def one_line(message: str) -> str:
     return shown if len(shown) <= 300 else shown[:297] + "..."
 
 
+def write_document(header: Header, source: Source) -> Shown:
+    """Write the document that is encapsulated in a file (PS3.3 C.24), of its true length.
+
+    Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
+    """
+    ds = header.data_set
+    if "EncapsulatedDocument" not in ds:
+        raise reason_for_no_picture(header)
+    if truncated_element(ds):
+        raise ConversionError("the file ends inside its document: it is truncated")
+    document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
+    length = integer(ds, "EncapsulatedDocumentLength") or len(document.rstrip(b"\0"))
+    if not 0 < length <= len(document):
+        raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
+    declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower()
+    suffix = DOCUMENT_SUFFIXES.get(declared, ".bin")
+    if suffix == ".bin":
+        warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
+    path = output_path(source, suffix)
+    with whole(path) as part:
+        part.write_bytes(document[:length])
+    return Shown((path,), (("Document", f"{declared}, {length} bytes"),), f"{length} bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """A file ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown."""
@@ -2690,7 +2981,9 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     """Write the PNG or the clip of a file; raise `NotAnImageError` where it has no pixels."""
     pixels = header.pixels
     if pixels is None or not pixels.length:
-        raise reason_for_no_picture(header)
+        return write_document(header, source)
+    if header.transfer_syntax in VIDEO_SYNTAXES:
+        return write_dicom_video(header, pixels, source, options)
     image = as_signed_as_its_stream(image_pixel(header.data_set, pixels), header, pixels)
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
@@ -2793,6 +3086,26 @@ def chosen_frames(selection: str, count: int) -> list[int]:
             if int(last or first) > count:
                 warn(f"there is no frame {last or first}: the last is {count}")
     return sorted(chosen)
+
+
+def write_dicom_video(
+    header: Header, pixels: PixelLocation, source: Source, options: Options
+) -> Shown:
+    """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
+    if not pixels.fragments or not pixels.whole:
+        raise ConversionError("the file ends inside its video: it is truncated")
+    if not options.mp4:
+        return Shown()
+    declared = integer(header.data_set, "NumberOfFrames")
+    durations, _ = recorded_durations(header.data_set, max(declared, 1))
+    path = output_path(source, ".mp4")
+    with whole(path) as part:
+        video = FragmentReader(header, pixels)
+        frames, done = write_video(part, video, durations[0] if durations else None)
+    if declared and frames != declared:
+        warn(f"the video holds {frames} frames, the header says {declared}")
+    facts = ("Frames", str(frames)), ("Video", done)
+    return Shown((path,), facts, f"{frames} frames, {done}")
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
