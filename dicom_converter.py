@@ -32,21 +32,25 @@ Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing wa
 from __future__ import annotations
 
 import argparse
+import heapq
 import io
 import math
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import struct
 import sys
+import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 import zlib
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -56,7 +60,7 @@ from enum import StrEnum
 from fractions import Fraction
 from functools import cache, lru_cache, partial
 from itertools import accumulate, chain, count, islice, pairwise
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from queue import Full, Queue
 from typing import Any, BinaryIO, TextIO, TypeVar, cast
 
@@ -71,7 +75,7 @@ from pydicom.datadict import dictionary_description, dictionary_has_tag, diction
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
-from pydicom.filereader import read_dataset
+from pydicom.filereader import dcmread, read_dataset
 from pydicom.pixels.decoders import pylibjpeg, rle
 from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
@@ -83,6 +87,7 @@ __version__ = "2.0.0"
 
 # --- Constants ------------------------------------------------------------------------------------
 
+STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
 DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
@@ -115,6 +120,7 @@ KEEP_DECODED_BYTES = 64 << 20
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
+MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
@@ -260,7 +266,6 @@ BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Folder = tuple[Path, tuple[Path, ...]]  # path, resolved folders from which links led here
-NamedFile = tuple[Path, bool]  # path, whether it stands on the command line
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 Result = TypeVar("Result")
 
@@ -333,6 +338,21 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that was found, before its outputs have a name."""
+
+    path: Path
+    named: bool = False
+    member: str = ""
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's own name, in its archive or folder."""
+        return PurePosixPath(self.member).name if self.member else self.path.name
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One file to convert, and the folder and name that its outputs get."""
 
@@ -341,6 +361,12 @@ class Source:
     name: str
     named: bool = False  # on the command line, so it must be DICOM
     problem: str = ""  # why it cannot even be opened
+    member: str = ""  # of the zip archive at *path*
+
+    @property
+    def label(self) -> str:
+        """The file as messages name it."""
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,36 +532,183 @@ class Shown:
 
 
 def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
-    """Yield every file below *inputs*, folder by folder in sorted order, with its settled name.
+    """Yield every file of *inputs* with its settled name, folder by folder in sorted order.
 
-    Equal relative folders of several inputs are taken together, so names settle the same way
-    whatever the order of the inputs, and a folder's files come out before the next one is read.
+    Equal relative folders of several inputs, zip archives too, are taken together, so names settle
+    the same way whatever the order of the inputs, and a folder's files come out before the next one
+    is read. What a DICOMDIR lists and what standard input names (`-`) follow, in their own order.
     """
-    folders: list[Folder] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
-    named = [(path, True) for path in inputs if not is_folder(path)]
-    pending: list[tuple[PurePath, list[Folder], list[NamedFile]]] = [(PurePath(), folders, named)]
+    listed = [path for path in inputs if path.name.upper() == "DICOMDIR" and not is_folder(path)]
+    reads_stdin = STDIN in inputs
+    walked = [path for path in inputs if path not in (*listed, STDIN)]
+    taken: dict[Path, set[str]] = {}  # names by output folder, where more than the walk adds some
+    for relative, candidates in walk(walked, output):
+        folder = output / relative
+        own = taken.setdefault(folder, set()) if listed or reads_stdin else set()
+        yield from settle_names(candidates, folder, own)
+    for path in dict.fromkeys(listed):
+        yield from listed_sources(path, output, taken)
+    for path in paths_from(sys.stdin.buffer) if reads_stdin else ():
+        parts = [part for part in path.parent.parts if part not in (path.anchor, "..", ".")]
+        folder = output.joinpath(*parts)
+        yield from settle_names([Candidate(path)], folder, taken.setdefault(folder, set()))
+
+
+def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Candidate]]]:
+    """Yield each relative folder below *inputs* with its files, in sorted order."""
+    folders: defaultdict[tuple[str, ...], list[Folder]] = defaultdict(list)
+    candidates: defaultdict[tuple[str, ...], list[Candidate]] = defaultdict(list)
+    folders[()] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
+    candidates[()] = [Candidate(path, named=True) for path in inputs if not is_folder(path)]
     resolved_output = output.resolve()
-    while pending:
-        relative, folders, files = pending.pop()
-        subfolders: dict[str, list[Folder]] = {}
-        for folder, linked_from in folders:
-            try:
-                entries = list(os.scandir(folder))
-            except OSError as error:
-                reason = f"the folder cannot be read ({error.strerror})"
-                yield Source(folder, output / relative, folder.name, problem=reason)
-                continue
-            for entry in entries:
-                path = folder / entry.name
-                if not is_folder(path):
-                    files.append((path, False))
-                    continue
-                above = (*linked_from, folder.resolve()) if path.is_symlink() else linked_from
-                if leads_back(path, above) or path.resolve() == resolved_output:
-                    continue
-                subfolders.setdefault(entry.name, []).append((path, above))
-        yield from settle_names(files, output / relative)
-        pending += [(relative / name, subfolders[name], []) for name in sorted(subfolders)[::-1]]
+    order: list[tuple[str, ...]] = [()]
+    waiting: set[tuple[str, ...]] = set()
+
+    def due(parts: tuple[str, ...]) -> tuple[str, ...]:
+        if parts not in waiting:
+            waiting.add(parts)
+            heapq.heappush(order, parts)
+        return parts
+
+    while order:
+        parts = heapq.heappop(order)
+        waiting.discard(parts)
+        found = candidates.pop(parts, [])
+        for folder in folders.pop(parts, []):
+            files, subfolders = read_folder(folder, resolved_output)
+            found += files
+            for path, above in subfolders:
+                folders[due((*parts, path.name))].append((path, above))
+        own: list[Candidate] = []
+        for candidate in found:
+            for where, one in placed(candidate, parts):
+                (own if where == parts else candidates[due(where)]).append(one)
+        yield PurePath(*parts), own
+
+
+def read_folder(folder: Folder, output: Path) -> tuple[list[Candidate], list[Folder]]:
+    """Return the files and the folders in *folder*, less *output* and what leads back."""
+    path, linked_from = folder
+    try:
+        names = sorted(entry.name for entry in os.scandir(path))
+    except OSError as error:
+        reason = f"the folder cannot be read ({error.strerror})"
+        return [Candidate(path, problem=reason)], []
+    files, folders = [], []
+    for name in names:
+        inside = path / name
+        if not is_folder(inside):
+            files.append(Candidate(inside))
+            continue
+        above = (*linked_from, path.resolve()) if inside.is_symlink() else linked_from
+        if not leads_back(inside, above) and inside.resolve() != output:
+            folders.append((inside, above))
+    return files, folders
+
+
+def placed(
+    candidate: Candidate, parts: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Candidate]]:
+    """Yield *candidate* in the folder *parts*, or the members of an archive in theirs."""
+    if candidate.member or candidate.path.suffix.lower() != ".zip":
+        yield parts, candidate
+        return
+    base = parts if candidate.named else (*parts, candidate.path.stem)
+    for member in zip_members(candidate):
+        inside = PurePosixPath(member.member).parent.parts
+        yield (*base, *inside) if member.member else parts, member
+
+
+def zip_members(archive: Candidate) -> list[Candidate]:
+    """Return the files in a zip archive, or the archive itself with why it cannot be read."""
+    try:
+        infos = opened_zip(archive.path).infolist()
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "a damaged zip archive"
+        return [replace(archive, problem=f"cannot be read: {reason}")]
+    return [
+        Candidate(archive.path, archive.named, info.filename, zip_problem(info))
+        for info in infos
+        if not info.is_dir()
+    ]
+
+
+def zip_problem(info: zipfile.ZipInfo) -> str:
+    """Return why a member of an archive is not taken out, "" where it is."""
+    name = PurePosixPath(info.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in info.filename:
+        return "its name leads out of the archive"
+    if info.flag_bits & 1:
+        return "it is encrypted: unpack the archive with its password first"
+    inflation = info.file_size / max(info.compress_size, 1)
+    if info.file_size > MAX_MEMBER_BYTES or (
+        info.file_size > SMALL_MEMBER_BYTES and inflation > MAX_INFLATION
+    ):
+        return f"would unpack to {info.file_size} bytes, {inflation:.0f} times its size"
+    return ""
+
+
+@lru_cache(maxsize=2)
+def opened_zip(path: Path) -> zipfile.ZipFile:
+    """Return an open archive; the last ones stay open, for their directories can be long."""
+    return zipfile.ZipFile(path)
+
+
+def listed_sources(dicomdir: Path, output: Path, taken: dict[Path, set[str]]) -> Iterator[Source]:
+    """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
+
+    PS3.10 8.5: names are upper case there, and often are not on the medium.
+    """
+    try:
+        with disable_value_validation(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            records = sequence(dcmread(dicomdir, force=True), "DirectoryRecordSequence")
+            names = [text(record, "ReferencedFileID").split("\\") for record in records]
+    except (*UNREADABLE, OSError, EOFError, RecursionError):
+        names = []
+    listed = list(dict.fromkeys(tuple(parts) for parts in names if parts != [""]))
+    if not listed:
+        yield Source(dicomdir, output, dicomdir.name, True, problem="lists no files")
+    folders: dict[tuple[str, ...], list[Candidate]] = {}
+    places: dict[Path, int] = {}
+    for place, parts in enumerate(listed):
+        candidate = listed_file(dicomdir.parent, parts)
+        places.setdefault(candidate.path, place)
+        folders.setdefault(parts[:-1], []).append(candidate)
+    sources: list[Source] = []
+    for parts, candidates in folders.items():
+        folder = output.joinpath(*(part for part in parts if part not in ("..", ".")))
+        sources += settle_names(candidates, folder, taken.setdefault(folder, set()))
+    yield from sorted(sources, key=lambda source: places[source.path])
+
+
+def listed_file(root: Path, parts: tuple[str, ...]) -> Candidate:
+    """Return the file that a DICOMDIR in *root* calls *parts*, whatever the case of its name."""
+    path = root
+    if any(part in ("..", ".") or "/" in part for part in parts):
+        return Candidate(root.joinpath(*parts), problem="its name leads out of the medium")
+    for part in parts:
+        exact = path / part
+        if not exact.exists() and is_folder(path):
+            alike = (
+                inside for inside in path.iterdir() if inside.name.casefold() == part.casefold()
+            )
+            exact = next(alike, exact)
+        path = exact
+    problem = "" if path.exists() else "listed in the DICOMDIR, but missing"
+    return Candidate(path, named=True, problem=problem)
+
+
+def paths_from(stream: BinaryIO) -> Iterator[Path]:
+    """Yield the paths that *stream* names, one a line or NUL-separated, as they come."""
+    rest, separator = b"", b""
+    while chunk := os.read(stream.fileno(), 1 << 16):
+        if not separator:
+            separator = b"\0" if b"\0" in chunk else b"\n"
+        *names, rest = (rest + chunk).split(separator)
+        yield from (Path(os.fsdecode(name.rstrip(b"\r"))) for name in names if name.strip())
+    if rest.strip():
+        yield Path(os.fsdecode(rest.rstrip(b"\r")))
 
 
 def is_folder(path: Path) -> bool:
@@ -551,33 +724,38 @@ def leads_back(path: Path, above: tuple[Path, ...]) -> bool:
     return bool(above) and any(folder.is_relative_to(path.resolve()) for folder in above)
 
 
-def settle_names(files: Sequence[NamedFile], folder: Path) -> Iterator[Source]:
-    """Give each of *files* (path, named) a name of its own in *folder*, whatever their order.
+def settle_names(
+    candidates: Iterable[Candidate], folder: Path, taken: set[str]
+) -> Iterator[Source]:
+    """Give each of *candidates* a name of its own in *folder*, whatever their order.
 
     The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
-    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`.
+    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *taken* grows.
     """
-    given = {path.absolute(): (path, named) for path, named in sorted(files)}
-    in_place = folder.resolve() in {parent.resolve() for parent in {path.parent for path in given}}
-    stems = {path: stem_of(path) for path in given}
-    clips = {stem.casefold() for stem in stems.values()}
-    taken: set[str] = set()
-    for path in sorted(given, key=lambda path: (path.name, path)):
-        candidates = chain((stems[path], path.name), (f"{path.name}-{n}" for n in count(2)))
+    by_name = sorted(candidates, key=lambda one: (one.name, one.path, one.member, not one.named))
+    given = {(one.path.absolute(), one.member): one for one in reversed(by_name)}
+    in_place = folder.resolve() in {
+        parent.resolve() for parent in {path.parent for path, _ in given}
+    }
+    clips = taken | {stem_of(one.name).casefold() for one in given.values()}
+    for one in reversed(given.values()):
+        own = one.name
+        names = chain((stem_of(own), own), (f"{own}-{number}" for number in count(2)))
         name = next(
             name
-            for name in candidates
+            for name in names
             if name.casefold() not in taken
             and not is_frame_name(name, clips)
             and not (in_place and would_overwrite(folder, name))
         )
         taken.add(name.casefold())
-        yield Source(given[path][0], folder, name, given[path][1])
+        yield Source(one.path, folder, name, one.named, one.problem, one.member)
 
 
-def stem_of(path: Path) -> str:
-    """Return the name of *path* without a DICOM suffix; nothing else is cut, for UIDs have dots."""
-    return path.stem if path.suffix.lower() in DICOM_SUFFIXES else path.name
+def stem_of(name: str) -> str:
+    """Return *name* without a DICOM suffix; nothing else is cut, for UIDs are full of dots."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and dot + suffix.lower() in DICOM_SUFFIXES else name
 
 
 def is_frame_name(name: str, clips: set[str]) -> bool:
@@ -608,10 +786,27 @@ def head_of(path: Path) -> bytes:
 
 
 @contextmanager
+def unpacked_member(source: Source) -> Iterator[BinaryIO]:
+    """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
+    with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
+        try:
+            with opened_zip(source.path).open(source.member) as member:
+                shutil.copyfileobj(member, unpacked, 1 << 20)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ConversionError("damaged inside its zip archive") from error
+        unpacked.seek(0)
+        yield cast(BinaryIO, unpacked)
+
+
+@contextmanager
 def open_source(source: Source) -> Iterator[BinaryIO]:
     """Open *source* for reading; only a regular file is opened, for a pipe would never end."""
     if source.problem:
         raise ConversionError(source.problem)
+    if source.member:
+        with unpacked_member(source) as file:
+            yield file
+        return
     mode = source.path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise NotDicomError("not a regular file")
@@ -3161,7 +3356,7 @@ def write_text(header: Header, source: Source, shown: Shown, notes: Sequence[str
         part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
         file.writelines(
-            f"{line}\n" for line in metadata_text(header, source.path.name, facts, notes)
+            f"{line}\n" for line in metadata_text(header, PurePath(source.label).name, facts, notes)
         )
     return path
 
@@ -3233,7 +3428,13 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         "diagnosis.",
     )
     add = parser.add_argument
-    add("input_path", nargs="*", type=Path, help="files and folders (default: dicom_data)")
+    add(
+        "input_path",
+        nargs="*",
+        type=Path,
+        help="files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
+        "(default: dicom_data)",
+    )
     add("-o", "--output", type=Path, default=DEFAULT_OUTPUT, help="output folder (default: output)")
     add("--8bit", dest="eight_bit", action="store_true", help="8-bit PNG instead of 16-bit")
     add("--no-mp4", action="store_true", help="GIF only for clips")
@@ -3284,7 +3485,7 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
 
 def report(outcome: Outcome, options: Options) -> None:
     """Print one line on how a source ended, with its warnings; of a failure just the reason."""
-    path = printable(str(outcome.source.path))
+    path = printable(outcome.source.label)
     if outcome.status == Status.FAILED:
         say(f"dicom_converter: {path}: {outcome.reason}", sys.stderr)
     elif not options.quiet:

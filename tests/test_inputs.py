@@ -1,0 +1,214 @@
+"""Inputs other than files and folders: zip archives, DICOMDIR, paths from standard input."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from conftest import PYDICOM_FILES, SAMPLES, Run
+
+import dicom_converter as dc
+
+Runner = Callable[..., Run]
+CT = SAMPLES / "DCM00000"
+TREE = PYDICOM_FILES / "dicomdirtests"
+
+
+def archive(path: Path, *members: str, **more: bytes) -> Path:
+    """Return a zip of the CT sample under each of *members*, and other files."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for member in members:
+            packed.writestr(member, CT.read_bytes())
+        for name, content in more.items():
+            packed.writestr(name, content)
+    return path
+
+
+def test_a_zip_is_read_in_place(run: Runner, tmp_path: Path) -> None:
+    path = archive(tmp_path / "cd.zip", "IM1", "s/IM2.dcm", "s/t/IM3", README=b"a viewer")
+    result = run(path)
+    assert result.code == 1  # the archive was named, and so was README in it
+    assert result.files() == [
+        "IM1.png",
+        "IM1.txt",
+        "s/IM2.png",
+        "s/IM2.txt",
+        "s/t/IM3.png",
+        "s/t/IM3.txt",
+    ]
+    assert f"{path}/s/t/IM3 -> " in result.out
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["cd.zip", "out"]
+
+
+def test_a_zip_in_a_folder_gets_a_folder_of_its_own(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "in" / "study").mkdir(parents=True)
+    shutil.copy(CT, tmp_path / "in" / "study" / "IM1")
+    archive(tmp_path / "in" / "study.zip", "IM1", "IM9")
+    result = run(tmp_path / "in")
+    assert result.code == 0
+    assert [name for name in result.files() if name.endswith("png")] == [
+        "study/IM1-2.png",
+        "study/IM1.png",
+        "study/IM9.png",
+    ]
+
+
+@pytest.mark.parametrize("member", ["../IM1", "/etc/IM1", "a/../../IM1", "C:\\IM1", "..\\IM1"])
+def test_a_name_that_climbs_out_is_refused(run: Runner, tmp_path: Path, member: str) -> None:
+    result = run(archive(tmp_path / "cd.zip", member, "IM2"))
+    assert result.code == 1
+    assert "its name leads out of the archive" in result.err
+    assert result.files() == ["IM2.png", "IM2.txt"]
+
+
+def test_an_encrypted_member_is_said(run: Runner, tmp_path: Path) -> None:
+    path = archive(tmp_path / "cd.zip", "IM1")
+    raw = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        raw[raw.index(signature) + flags] |= 1
+    path.write_bytes(raw)
+    assert "encrypted" in run(path).err
+
+
+def test_a_bomb_is_refused(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
+        packed.open("IM1", "w") as member,
+    ):
+        for _ in range(300):
+            member.write(bytes(1 << 20))
+    result = run(path)
+    assert "would unpack to 314572800 bytes" in result.err
+    assert result.files() == []
+
+
+@pytest.mark.parametrize("cut", [30, 3000], ids=["hardly anything", "half"])
+def test_a_damaged_archive_is_said(run: Runner, tmp_path: Path, cut: int) -> None:
+    path = archive(tmp_path / "cd.zip", "IM1")
+    path.write_bytes(path.read_bytes()[:cut])
+    result = run(path)
+    assert result.code == 1
+    assert "a damaged zip archive" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_damaged_member_does_not_stop_the_rest(run: Runner, tmp_path: Path) -> None:
+    path = archive(tmp_path / "cd.zip", "IM1", "IM2")
+    raw = bytearray(path.read_bytes())
+    raw[5000:5100] = bytes(100)
+    path.write_bytes(raw)
+    result = run(path)
+    assert result.code == 1
+    assert "IM1: damaged inside its zip archive" in result.err
+    assert result.files() == ["IM2.png", "IM2.txt"]
+
+
+def listed(tree: Path) -> list[str]:
+    """Return what a DICOMDIR lists, in its order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = pydicom.dcmread(tree)
+    found = [record.get("ReferencedFileID") for record in ds.DirectoryRecordSequence]
+    return ["/".join([name] if isinstance(name, str) else name) for name in found if name]
+
+
+def test_a_dicomdir_converts_what_it_lists_in_its_order(tmp_path: Path) -> None:
+    sources = list(dc.find_sources([TREE / "DICOMDIR"], tmp_path))
+    found = [source.path.relative_to(TREE).as_posix() for source in sources]
+    assert found == listed(TREE / "DICOMDIR")
+    assert len(found) > 20
+    first = sources[0]
+    assert first.folder / first.name == tmp_path / found[0]
+    assert not any(source.problem for source in sources)
+
+
+def test_a_dicomdir_says_what_is_missing_and_finds_other_cases(run: Runner, tmp_path: Path) -> None:
+    cd = tmp_path / "cd"
+    shutil.copytree(TREE / "77654033", cd / "77654033")
+    shutil.copy(TREE / "DICOMDIR", cd)
+    (cd / "77654033" / "CR1").rename(cd / "77654033" / "cr1")
+    (cd / "77654033" / "CT2" / "17106").unlink()
+    result = run(cd / "DICOMDIR")
+    assert result.code == 1
+    assert "CT2/17106: listed in the DICOMDIR, but missing" in result.err
+    assert "77654033/CR1/6154.txt" in result.files()
+
+
+def test_a_folder_with_a_dicomdir_is_walked(run: Runner, tmp_path: Path) -> None:
+    cd = tmp_path / "cd"
+    cd.mkdir()
+    shutil.copy(TREE / "DICOMDIR", cd)
+    shutil.copy(CT, cd / "UNLISTED")
+    assert run(cd).files() == ["DICOMDIR.txt", "UNLISTED.png", "UNLISTED.txt"]
+
+
+def test_a_dicomdir_that_lists_nothing(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(b"no directory")
+    result = run(tmp_path / "DICOMDIR")
+    assert (result.code, len(result.err.splitlines())) == (1, 1)
+    assert "lists no files" in result.err
+
+
+@pytest.mark.parametrize("separator", ["\n", "\0", "\r\n"], ids=["lines", "NUL", "DOS lines"])
+def test_paths_from_standard_input(tmp_path: Path, separator: str) -> None:
+    names = ["a b/IM1", "a b/IM1.dcm", "c/IM1", "notes"]
+    for name in names[:3]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(CT, tmp_path / name)
+    (tmp_path / "notes").write_text("no image")
+    given = separator.join(["./a b/IM1", "a b/IM1.dcm", str(tmp_path / "c/IM1"), "notes", ""])
+    command = [sys.executable, str(Path(dc.__file__)), "-", "-o", "out"]
+    done = subprocess.run(  # noqa: S603 - our own code
+        command, input=given.encode(), capture_output=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    pngs = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.png")]
+    absolute = (tmp_path / "c").relative_to("/") / "IM1.png"
+    assert sorted(pngs) == sorted([Path("a b/IM1.png"), Path("a b/IM1.dcm.png"), absolute])
+
+
+def test_paths_come_out_before_the_list_ends() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"first\0second\0thi")
+    with os.fdopen(reader, "rb") as stream:
+        paths = dc.paths_from(stream)
+        assert [next(paths), next(paths)] == [Path("first"), Path("second")]
+        os.write(writer, b"rd")
+        os.close(writer)
+        assert list(paths) == [Path("third")]
+
+
+def test_the_same_name_from_several_kinds_of_input(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    shutil.copy(CT, tmp_path / "IM1")
+    os.write(writer, b"IM1\n")
+    os.close(writer)
+    monkeypatch.chdir(tmp_path)
+    with os.fdopen(reader, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        result = run(archive(tmp_path / "cd.zip", "IM1"), "-")
+    assert result.code == 0
+    assert result.files() == ["IM1-2.png", "IM1-2.txt", "IM1.png", "IM1.txt"]
+
+
+def test_large_members_are_spooled(run: Runner, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(dc, "KEEP_DECODED_BYTES", 1000)
+    result = run(archive(tmp_path / "cd.zip", "IM1"))
+    assert result.code == 0
+    assert np.array_equal(
+        np.fromfile(result.output / "IM1.png", np.uint8),
+        np.fromfile(run(CT, output=tmp_path / "b").output / "DCM00000.png", np.uint8),
+    )
