@@ -74,6 +74,7 @@ from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException
 from pydicom.filereader import dcmread, read_dataset
 from pydicom.pixels.decoders import pylibjpeg, rle
@@ -173,6 +174,13 @@ DECODED_SYNTAXES = (
     ENCAPSULATED_UNCOMPRESSED,
     DEFLATED_IMAGE_FRAME,
 )
+JPIP_REFERENCED = UID("1.2.840.10008.1.2.4.94")  # pydicom has no name for these two
+JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")
+DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
+    uid.DeflatedExplicitVRLittleEndian,
+    JPIP_REFERENCED_DEFLATE,
+    uid.JPIPHTJ2KReferencedDeflate,
+)
 # Names of what the dictionary of pydicom does not know.
 SYNTAX_NAMES = dict(
     zip(
@@ -180,6 +188,23 @@ SYNTAX_NAMES = dict(
         ("JPEG XL Lossless", "JPEG XL JPEG Recompression", "JPEG XL", "Deflated Image Frame"),
         strict=True,
     )
+)
+# Syntaxes whose pixels are in no file (PS3.5 A.6, A.11), and where they are instead.
+ELSEWHERE = dict.fromkeys(
+    (
+        JPIP_REFERENCED,
+        JPIP_REFERENCED_DEFLATE,
+        uid.JPIPHTJ2KReferenced,
+        uid.JPIPHTJ2KReferencedDeflate,
+    ),
+    "JPIP: the pixels are on a server",
+) | dict.fromkeys(
+    (
+        uid.SMPTEST211020UncompressedProgressiveActiveVideo,
+        uid.SMPTEST211020UncompressedInterlacedActiveVideo,
+        uid.SMPTEST211030PCMDigitalAudio,
+    ),
+    "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
 )
 OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
@@ -848,7 +873,7 @@ def read_header(file: BinaryIO) -> Header:
     file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
-    if transfer_syntax == uid.DeflatedExplicitVRLittleEndian:
+    if transfer_syntax in DEFLATED_SYNTAXES:
         file = inflated(file)
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
@@ -1279,6 +1304,11 @@ class StoredFrames:
             "view_only": True,
         }
         if self.pixels.fragments is not None:
+            if self.syntax in uid.JPEG2000TransferSyntaxes:
+                frames, offsets = self.image.number_of_frames, options["extended_offsets"]
+                for src in generate_frames(file, number_of_frames=frames, extended_offsets=offsets):
+                    check_boxes(src)
+                file.seek(self.pixels.offset)
             yield from decoder.iter_array(file, **options)
             return
         if self.image.bits_allocated == 1:
@@ -1474,6 +1504,19 @@ def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
         warn(f"the code stream decodes to {stream.color}, though its label says otherwise")
         runner.set_option("photometric_interpretation", stream.color)
     return stream
+
+
+def check_boxes(src: bytes) -> None:
+    """Refuse a JP2 container whose boxes do not lead to its code stream (ITU-T T.800 I.4).
+
+    pydicom looks for that box before any decoder sees the frame, and never leaves an empty one.
+    """
+    at = 12 if src[4:8] == b"jP  " else len(src)
+    while at < len(src) and src[at + 4 : at + 8] != b"jp2c":
+        length = int.from_bytes(src[at : at + 4], "big")
+        if length < 8:
+            raise ConversionError("the JP2 container has a box without an end")
+        at += length
 
 
 def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
@@ -3307,6 +3350,9 @@ def reason_for_no_picture(header: Header) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
     if cut := truncated_element(header.data_set):
         return ConversionError(f"the file ends inside {cut}: it is truncated")
+    if elsewhere := ELSEWHERE.get(header.transfer_syntax):
+        url = text(header.data_set, "PixelDataProviderURL")
+        return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
         return ConversionError("an image without its pixels: the file is truncated or stripped")

@@ -27,7 +27,9 @@ from conftest import (
     needs_corpus,
     read_png,
     still,
+    with_syntax,
 )
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -352,6 +354,45 @@ def test_broken_code_streams(
     assert reason in result.err
     assert len(result.err.splitlines()) == 1
     assert result.files() == ["image.txt"]
+
+
+def test_an_empty_box_in_a_jp2_container_does_not_hang(dicom_file: Factory, tmp_path: Path) -> None:
+    code = bytearray(imagecodecs.jpeg2k_encode(RAMP, codecformat="jp2", reversible=True, level=0))
+    code[12:16] = bytes(4)  # the length of the box behind the signature
+    path = dicom_file(RAMP, [bytes(code)], JPEG2000Lossless)
+    assert "a box without an end" in convert(path, tmp_path / "out").reason
+
+
+@pytest.mark.parametrize(
+    ("syntax", "reason"),
+    [
+        (dc.JPIP_REFERENCED, "JPIP: the pixels are on a server: http://x.invalid/1"),
+        (dc.JPIP_REFERENCED_DEFLATE, "JPIP: the pixels are on a server: http://x.invalid/1"),
+        (uid.JPIPHTJ2KReferenced, "JPIP: the pixels are on a server: http://x.invalid/1"),
+        (uid.JPIPHTJ2KReferencedDeflate, "JPIP: the pixels are on a server: http://x.invalid/1"),
+        (uid.SMPTEST211020UncompressedProgressiveActiveVideo, "SMPTE ST 2110: a live stream"),
+        (uid.SMPTEST211020UncompressedInterlacedActiveVideo, "SMPTE ST 2110: a live stream"),
+        (uid.SMPTEST211030PCMDigitalAudio, "SMPTE ST 2110: a live stream"),
+    ],
+)
+def test_pixels_that_no_file_holds(
+    run: Callable[..., Run], dicom_file: Factory, syntax: uid.UID, reason: str
+) -> None:
+    is_jpip = reason.startswith("JPIP")
+    url = {"PixelDataProviderURL": "http://x.invalid/1"} if is_jpip else {}
+    path = dicom_file(RAMP, PixelData=None, **url)
+    raw = with_syntax(path.read_bytes(), syntax)
+    if syntax in dc.DEFLATED_SYNTAXES:
+        start = 144 + int.from_bytes(raw[140:144], "little")
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        raw = raw[:start] + deflate.compress(raw[start:]) + deflate.flush()
+    path.write_bytes(raw)
+    result = run(path)
+    assert result.code == 1
+    assert reason in result.err
+    assert len(result.err.splitlines()) == 1
+    assert result.files() == ["image.txt"]
+    assert "(0010,0010)" in (result.output / "image.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.5, 0.7, 0.9, 0.99])
