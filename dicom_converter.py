@@ -49,6 +49,7 @@ import traceback
 import warnings
 import zipfile
 import zlib
+from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
@@ -988,6 +989,22 @@ def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, int, boo
     return max(items - 1, 0), starts, whole
 
 
+def table_of_fragments(file: BinaryIO, fragments: int) -> tuple[array[int], array[int]]:
+    """Return what the Extended Offset Table of one fragment a frame has to be (PS3.3 C.7.6.3.1.8).
+
+    *file* stands at the encapsulated value. The tables in files are often wrong, and where there
+    are as many fragments as frames nobody needs them.
+    """
+    offsets, lengths = array("Q"), array("Q")
+    file.seek(int.from_bytes(file.read(8)[4:], "little"), os.SEEK_CUR)
+    first = file.tell()
+    for _ in range(fragments):
+        offsets.append(file.tell() - first)
+        lengths.append(int.from_bytes(file.read(8)[4:], "little"))
+        file.seek(lengths[-1], os.SEEK_CUR)
+    return offsets, lengths
+
+
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
     try:
@@ -1294,7 +1311,12 @@ class StoredFrames:
         file = self.header.file
         file.seek(self.pixels.offset)
         decoder = frame_decoder(self.syntax)
-        tables = [raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES]
+        tables: Sequence[Any]
+        if self.pixels.fragments == self.image.number_of_frames:
+            tables = table_of_fragments(file, self.pixels.fragments)
+            file.seek(self.pixels.offset)
+        else:
+            tables = [raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES]
         options: dict[str, Any] = asdict(self.image) | {
             "pixel_keyword": self.pixels.keyword,
             "pixel_vr": self.pixels.vr,

@@ -654,3 +654,60 @@ def test_color_that_is_not_known_is_refused(dicom_file: Factory, tmp_path: Path)
     color = np.zeros((4, 6, 3), np.uint8)
     outcome = convert(dicom_file(color, PhotometricInterpretation="HSV"), tmp_path)
     assert outcome.reason == "color of Photometric Interpretation HSV cannot be shown"
+
+
+FRAMES = np.stack([RAMP, RAMP[::-1], RAMP // 2, RAMP[:, ::-1], 3839 - RAMP])
+FRAME_CODES = [
+    code + bytes(len(code) % 2) for code in map(bytes, map(imagecodecs.jpegls_encode, FRAMES))
+]
+OFFSETS = [sum(len(code) + 8 for code in FRAME_CODES[:index]) for index in range(len(FRAMES))]
+
+
+def items(*values: bytes) -> bytes:
+    """Return encapsulated *values*, the first of which is the Basic Offset Table (PS3.5 A.4)."""
+    heads = (b"\xfe\xff\x00\xe0" + struct.pack("<L", len(value)) for value in values)
+    joined = b"".join(head + value for head, value in zip(heads, values, strict=True))
+    return joined + b"\xfe\xff\xdd\xe0" + bytes(4)
+
+
+def table(offsets: list[int], size: str = "L") -> bytes:
+    """Return *offsets* as an offset table: 32 bits in the basic one, 64 ("Q") in the extended."""
+    return struct.pack(f"<{len(offsets)}{size}", *offsets)
+
+
+@pytest.mark.parametrize(
+    "basic",
+    [
+        pytest.param([], id="empty"),
+        pytest.param(OFFSETS, id="right"),
+        pytest.param([offset + 4 for offset in OFFSETS], id="shifted"),
+        pytest.param([0] * 5, id="zeros"),
+        pytest.param([0, 1 << 31, (1 << 32) - 1, 5, 7], id="beyond the file"),
+        pytest.param(OFFSETS[:3], id="too short"),
+        pytest.param([*OFFSETS, 9999], id="too long"),
+    ],
+)
+def test_basic_offset_tables(dicom_file: Factory, basic: list[int]) -> None:
+    path = dicom_file(
+        FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=items(table(basic), *FRAME_CODES)
+    )
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "lengths"),
+    [
+        pytest.param(table(OFFSETS, "Q"), table([*map(len, FRAME_CODES)], "Q"), id="right"),
+        pytest.param(table([x + 4 for x in OFFSETS], "Q"), table([9] * 5, "Q"), id="shifted"),
+        pytest.param(table([1 << 63] * 5, "Q"), table([1 << 63] * 5, "Q"), id="beyond the file"),
+        pytest.param(table(OFFSETS[:2], "Q"), table([9, 9], "Q"), id="too short"),
+        pytest.param(table([0] * 5, "Q"), table([1], "Q"), id="unequal"),
+        pytest.param(bytes(13), bytes(13), id="no whole numbers"),
+    ],
+)
+def test_extended_offset_tables(dicom_file: Factory, offsets: bytes, lengths: bytes) -> None:
+    tables = {"ExtendedOffsetTable": offsets, "ExtendedOffsetTableLengths": lengths}
+    path = dicom_file(
+        FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=items(b"", *FRAME_CODES), **tables
+    )
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
