@@ -646,14 +646,17 @@ def placed(
 
 
 def zip_members(archive: Candidate) -> list[Candidate]:
-    """Return the files in a zip archive, or the archive itself with why it cannot be read."""
+    """Return the files in a zip archive, or the archive itself with why it cannot be read.
+
+    They are swept like those of a folder: hospitals pack viewers beside the images.
+    """
     try:
         infos = opened_zip(archive.path).infolist()
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a damaged zip archive"
         return [replace(archive, problem=f"cannot be read: {reason}")]
     return [
-        Candidate(archive.path, archive.named, info.filename, zip_problem(info))
+        Candidate(archive.path, member=info.filename, problem=zip_problem(info))
         for info in infos
         if not info.is_dir()
     ]
@@ -715,14 +718,18 @@ def listed_file(root: Path, parts: tuple[str, ...]) -> Candidate:
         return Candidate(root.joinpath(*parts), problem="its name leads out of the medium")
     for part in parts:
         exact = path / part
-        if not exact.exists() and is_folder(path):
-            alike = (
-                inside for inside in path.iterdir() if inside.name.casefold() == part.casefold()
-            )
-            exact = next(alike, exact)
-        path = exact
+        path = exact if exact.exists() else path / names_by_case(path).get(part.casefold(), part)
     problem = "" if path.exists() else "listed in the DICOMDIR, but missing"
     return Candidate(path, named=True, problem=problem)
+
+
+@lru_cache(maxsize=64)
+def names_by_case(folder: Path) -> dict[str, str]:
+    """Return the names in *folder* by how they look without case; none where it is unreadable."""
+    try:
+        return {path.name.casefold(): path.name for path in sorted(folder.iterdir(), reverse=True)}
+    except OSError:
+        return {}
 
 
 def paths_from(stream: BinaryIO) -> Iterator[Path]:
@@ -989,20 +996,28 @@ def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, int, boo
     return max(items - 1, 0), starts, whole
 
 
-def table_of_fragments(file: BinaryIO, fragments: int) -> tuple[array[int], array[int]]:
+def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
+    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
+    at = pixels.offset
+    for item in range((pixels.fragments or 0) + 1):
+        file.seek(at + 4)
+        length = int.from_bytes(file.read(4), "little")
+        if item:  # the first is the offset table
+            yield at + 8, length
+        at += 8 + length
+
+
+def table_of_fragments(file: BinaryIO, pixels: PixelLocation) -> tuple[array[int], array[int]]:
     """Return what the Extended Offset Table of one fragment a frame has to be (PS3.3 C.7.6.3.1.8).
 
-    *file* stands at the encapsulated value. The tables in files are often wrong, and where there
-    are as many fragments as frames nobody needs them.
+    The tables in files are often wrong, and nobody needs them for as many fragments as frames.
     """
     offsets, lengths = array("Q"), array("Q")
-    file.seek(int.from_bytes(file.read(8)[4:], "little"), os.SEEK_CUR)
-    first = file.tell()
-    for _ in range(fragments):
-        offsets.append(file.tell() - first)
-        lengths.append(int.from_bytes(file.read(8)[4:], "little"))
-        file.seek(lengths[-1], os.SEEK_CUR)
-    return offsets, lengths
+    for start, length in fragment_places(file, pixels):
+        offsets.append(start)
+        lengths.append(length)
+    first = offsets[0] if offsets else 0
+    return array("Q", (start - first for start in offsets)), lengths
 
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
@@ -1183,11 +1198,9 @@ def syntax_name(syntax: UID) -> str:
 
 
 def first_fragment(header: Header, pixels: PixelLocation) -> bytes:
-    """Return the beginning of the first fragment of encapsulated pixel data (PS3.5 A.4)."""
-    header.file.seek(pixels.offset + 4)
-    table_length = int.from_bytes(header.file.read(4), "little")
-    header.file.seek(table_length + 4, os.SEEK_CUR)
-    length = int.from_bytes(header.file.read(4), "little")
+    """Return the beginning of the first fragment of encapsulated pixel data, b"" without one."""
+    start, length = next(fragment_places(header.file, pixels), (0, 0))
+    header.file.seek(start)
     return header.file.read(min(length, STREAM_HEAD_BYTES))
 
 
@@ -1209,13 +1222,9 @@ class FragmentReader(io.RawIOBase):
         self._parts: list[tuple[int, int, int]] = []  # start in this file, offset there, length
         self._position = 0
         self._size = 0
-        header.file.seek(pixels.offset)
-        for item in range((pixels.fragments or 0) + 1):
-            length = int.from_bytes(header.file.read(8)[4:], "little")
-            if item:  # the first is the offset table
-                self._parts.append((self._size, header.file.tell(), length))
-                self._size += length
-            header.file.seek(length, os.SEEK_CUR)
+        for start, length in fragment_places(header.file, pixels):
+            self._parts.append((self._size, start, length))
+            self._size += length
 
     def readable(self) -> bool:
         """Tell that this file can be read."""
@@ -1307,53 +1316,65 @@ class StoredFrames:
         if found < declared:
             raise ConversionError(f"holds {found} of the {declared} frames it declares")
 
-    def _decoded(self) -> Iterator[tuple[Array, dict[str, str | int]]]:
-        file = self.header.file
-        file.seek(self.pixels.offset)
-        decoder = frame_decoder(self.syntax)
-        tables: Sequence[Any]
-        if self.pixels.fragments == self.image.number_of_frames:
-            tables = table_of_fragments(file, self.pixels.fragments)
-            file.seek(self.pixels.offset)
-        else:
-            tables = [raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES]
-        options: dict[str, Any] = asdict(self.image) | {
+    def _decoded(self) -> Iterator[tuple[Array, dict[str, Any]]]:
+        if self.pixels.fragments is not None:
+            return self._encapsulated()
+        return self._one_bit() if self.image.bits_allocated == 1 else self._native()
+
+    def _options(self) -> dict[str, Any]:
+        """Return what pydicom's decoders are told of the image."""
+        return asdict(self.image) | {
             "pixel_keyword": self.pixels.keyword,
             "pixel_vr": self.pixels.vr,
-            "extended_offsets": tuple(tables) if all(tables) else None,
             "correct_unused_bits": False,  # the tables mask by High Bit, once for all frames
             "raw": True,
             "view_only": True,
         }
-        if self.pixels.fragments is not None:
-            if self.syntax in uid.JPEG2000TransferSyntaxes:
-                frames, offsets = self.image.number_of_frames, options["extended_offsets"]
-                for src in generate_frames(file, number_of_frames=frames, extended_offsets=offsets):
-                    check_boxes(src)
-                file.seek(self.pixels.offset)
-            yield from decoder.iter_array(file, **options)
-            return
-        if self.image.bits_allocated == 1:
-            yield from self._one_bit(options)
-            return
-        declared = self.image.photometric_interpretation
-        if partial := declared == "YBR_PARTIAL_422":  # laid out alike, and pydicom knows only that
-            options["photometric_interpretation"] = "YBR_FULL_422"
+
+    def _encapsulated(self) -> Iterator[tuple[Array, dict[str, Any]]]:
+        file, frames = self.header.file, self.image.number_of_frames
+        offsets = self._offset_tables()
+        if self.syntax in uid.JPEG2000TransferSyntaxes:
+            file.seek(self.pixels.offset)
+            for src in generate_frames(file, number_of_frames=frames, extended_offsets=offsets):
+                check_boxes(src)
+        file.seek(self.pixels.offset)
+        options = self._options() | {"extended_offsets": offsets}
+        yield from frame_decoder(self.syntax).iter_array(file, **options)
+
+    def _offset_tables(self) -> Any:
+        """Return the offsets and lengths of the frames, None where pydicom has to look for them."""
+        if self.pixels.fragments == self.image.number_of_frames:
+            return table_of_fragments(self.header.file, self.pixels)
+        tables = tuple(raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES)
+        return tables if all(tables) else None
+
+    def _native(self) -> Iterator[tuple[Array, dict[str, Any]]]:
+        self.header.file.seek(self.pixels.offset)
+        options = self._options()
+        label = {}
+        if self.image.photometric_interpretation == "YBR_PARTIAL_422":
+            label = {"photometric_interpretation": "YBR_PARTIAL_422"}
+            options["photometric_interpretation"] = "YBR_FULL_422"  # laid out alike
+        decoder = frame_decoder(self.syntax)
         for index in range(self.image.number_of_frames):
             # A runner of its own for each frame: pydicom's `iter_array` forgets after the first
             # that YBR_FULL_422 is stored in two thirds of the bytes.
-            stored, properties = decoder.as_array(file, index=index, validate=False, **options)
-            yield stored, properties | ({"photometric_interpretation": declared} if partial else {})
+            stored, properties = decoder.as_array(
+                self.header.file, index=index, validate=False, **options
+            )
+            yield stored, properties | label
 
-    def _one_bit(self, properties: dict[str, Any]) -> Iterator[tuple[Array, dict[str, Any]]]:
+    def _one_bit(self) -> Iterator[tuple[Array, dict[str, Any]]]:
         """Yield native frames of one bit a pixel; pydicom loses those that end inside a byte."""
+        label = {"photometric_interpretation": self.image.photometric_interpretation}
         shape = self.image.rows, self.image.columns
         size = math.prod(shape)
         for index in range(self.image.number_of_frames):
             start = index * size
             self.header.file.seek(self.pixels.offset + start // 8)
             raw = self.header.file.read((start % 8 + size + 7) // 8)
-            yield unpacked_bits(raw, start % 8, size).reshape(shape), properties
+            yield unpacked_bits(raw, start % 8, size).reshape(shape), label
 
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
@@ -3486,8 +3507,8 @@ def frame_selection(value: str) -> str:
     return value
 
 
-def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
-    """Turn the command line into the inputs and the frozen options."""
+def argument_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="dicom_converter.py",
         description="Convert DICOM images to PNG, GIF, MP4 and TXT.",
@@ -3533,7 +3554,12 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
     add("--version", action="version", version=f"%(prog)s {__version__}")
-    found = parser.parse_intermixed_args(arguments)
+    return parser
+
+
+def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
+    """Turn the command line into the inputs and the frozen options."""
+    found = argument_parser().parse_intermixed_args(arguments)
     options = Options(
         output=found.output,
         png_bits=8 if found.eight_bit else 16,

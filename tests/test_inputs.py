@@ -37,7 +37,8 @@ def archive(path: Path, *members: str, **more: bytes) -> Path:
 def test_a_zip_is_read_in_place(run: Runner, tmp_path: Path) -> None:
     path = archive(tmp_path / "cd.zip", "IM1", "s/IM2.dcm", "s/t/IM3", README=b"a viewer")
     result = run(path)
-    assert result.code == 1  # the archive was named, and so was README in it
+    assert result.code == 0
+    assert "1 skipped" in result.out  # README, as in a folder
     assert result.files() == [
         "IM1.png",
         "IM1.txt",
@@ -143,6 +144,13 @@ def test_a_dicomdir_says_what_is_missing_and_finds_other_cases(run: Runner, tmp_
     assert result.code == 1
     assert "CT2/17106: listed in the DICOMDIR, but missing" in result.err
     assert "77654033/CR1/6154.txt" in result.files()
+
+
+def test_a_dicomdir_that_takes_a_file_for_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "series").write_bytes(b"")
+    found = dc.listed_file(tmp_path, ("SERIES", "IM1"))
+    assert found.path == tmp_path / "series" / "IM1"
+    assert found.problem == "listed in the DICOMDIR, but missing"
 
 
 def test_a_folder_with_a_dicomdir_is_walked(run: Runner, tmp_path: Path) -> None:
