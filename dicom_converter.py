@@ -576,8 +576,9 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
         yield from listed_sources(path, output, taken)
     for path in paths_from(sys.stdin.buffer) if reads_stdin else ():
         parts = [part for part in path.parent.parts if part not in (path.anchor, "..", ".")]
-        folder = output.joinpath(*parts)
-        yield from settle_names([Candidate(path)], folder, taken.setdefault(folder, set()))
+        for where, one in placed(Candidate(path), tuple(parts)):
+            folder = output.joinpath(*where)
+            yield from settle_names([one], folder, taken.setdefault(folder, set()))
 
 
 def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Candidate]]]:

@@ -175,7 +175,9 @@ def test_paths_from_standard_input(tmp_path: Path, separator: str) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(CT, tmp_path / name)
     (tmp_path / "notes").write_text("no image")
-    given = separator.join(["./a b/IM1", "a b/IM1.dcm", str(tmp_path / "c/IM1"), "notes", ""])
+    archive(tmp_path / "c" / "cd.zip", "s/IM2")
+    named = ["./a b/IM1", "a b/IM1.dcm", str(tmp_path / "c/IM1"), "notes", "c", "c/cd.zip", ""]
+    given = separator.join(named)
     command = [sys.executable, str(Path(dc.__file__)), "-", "-o", "out"]
     done = subprocess.run(  # noqa: S603 - our own code
         command, input=given.encode(), capture_output=True, check=False, cwd=tmp_path
@@ -183,7 +185,8 @@ def test_paths_from_standard_input(tmp_path: Path, separator: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     pngs = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.png")]
     absolute = (tmp_path / "c").relative_to("/") / "IM1.png"
-    assert sorted(pngs) == sorted([Path("a b/IM1.png"), Path("a b/IM1.dcm.png"), absolute])
+    expected = ["a b/IM1.png", "a b/IM1.dcm.png", "c/cd/s/IM2.png"]
+    assert sorted(pngs) == sorted([*map(Path, expected), absolute])
 
 
 def test_paths_come_out_before_the_list_ends() -> None:
