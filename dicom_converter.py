@@ -32,6 +32,7 @@ Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing wa
 from __future__ import annotations
 
 import argparse
+import codecs
 import heapq
 import io
 import math
@@ -71,8 +72,15 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 from pydicom import uid
+from pydicom.charset import CODES_TO_ENCODINGS, ESC, default_encoding, python_encoding
 from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_description, dictionary_has_tag, dictionary_VR
+from pydicom.datadict import (
+    dictionary_description,
+    dictionary_has_tag,
+    dictionary_VR,
+    private_dictionary_description,
+    private_dictionary_VR,
+)
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
@@ -83,7 +91,14 @@ from pydicom.pixels.decoders.base import Decoder, DecodeRunner
 from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
-from pydicom.valuerep import DT, EXPLICIT_VR_LENGTH_32, STANDARD_VR, STR_VR
+from pydicom.valuerep import (
+    BYTES_VR,
+    CUSTOMIZABLE_CHARSET_VR,
+    DT,
+    EXPLICIT_VR_LENGTH_32,
+    STANDARD_VR,
+    STR_VR,
+)
 
 __version__ = "2.0.0"
 
@@ -123,6 +138,7 @@ STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
+MAX_NESTING_SHOWN = 32  # sequences in sequences
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
@@ -247,7 +263,17 @@ UNREADABLE = (
     AttributeError,
     NotImplementedError,
     OverflowError,
+    RecursionError,
+    EOFError,
+    OSError,
     struct.error,
+)
+
+# Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
+SINGLE_BYTE_ENCODINGS = frozenset(
+    encoding
+    for name, encoding in python_encoding.items()
+    if encoding in ("iso8859", "latin_1") or encoding.startswith(("iso8859_", "iso_ir_1"))
 )
 
 # What tells how long a frame lasts, in the order of trust, and how to read it in seconds.
@@ -429,6 +455,7 @@ class Header:
     data_set: Dataset
     pixels: PixelLocation | None
     transfer_syntax: UID
+    truncated: str = ""  # the element that the file ends in
 
 
 @dataclass(frozen=True, slots=True)
@@ -694,7 +721,7 @@ def listed_sources(dicomdir: Path, output: Path, taken: dict[Path, set[str]]) ->
             warnings.simplefilter("ignore")
             records = sequence(dcmread(dicomdir, force=True), "DirectoryRecordSequence")
             names = [text(record, "ReferencedFileID").split("\\") for record in records]
-    except (*UNREADABLE, OSError, EOFError, RecursionError):
+    except UNREADABLE:
         names = []
     listed = list(dict.fromkeys(tuple(parts) for parts in names if parts != [""]))
     if not listed:
@@ -901,9 +928,13 @@ def read_header(file: BinaryIO) -> Header:
                 parent_encoding=data_set.original_character_set,
             )
             data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
-        except (*UNREADABLE, EOFError, OSError):
+        except UNREADABLE:
             warn("what follows the pixel data cannot be read")
-    return Header(file, meta, data_set, pixels, transfer_syntax)
+    truncated = truncated_element(data_set)
+    if truncated and pixels:
+        warn(f"the file ends inside {truncated}, behind its pixels")
+    settle_character_set(data_set)
+    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
 
 
 def elements_until(
@@ -916,9 +947,136 @@ def elements_until(
         raise ConversionError("the file ends inside its header: it is truncated") from error
 
 
+def private_creator(data_set: Dataset, tag: BaseTag) -> str:
+    """Return who defines the private element *tag* (PS3.5 7.8.1), "" for nobody."""
+    reservation = Tag(tag.group, tag.element >> 8)
+    raw = raw_bytes(data_set, reservation)
+    return text(data_set, reservation) if raw is None else raw.decode("latin-1").strip(" \0")
+
+
+@lru_cache(maxsize=4096)
+def described(tag: BaseTag, creator: str) -> tuple[str, str]:
+    """Return the name and the VR that the dictionaries have for *tag*."""
+    if tag.is_private_creator:
+        return "Private Creator", "LO"
+    try:
+        if not tag.is_private:
+            return dictionary_description(tag), dictionary_VR(tag)
+        name, vr = private_dictionary_description(tag, creator), private_dictionary_VR(tag, creator)
+        return printable(f"[{name}]"), vr
+    except KeyError:
+        if tag.element == 0:
+            return "Group Length", "UL"
+        return "Private tag data" if tag.is_private else "Unknown", "UN"
+
+
+def settle_character_set(ds: Dataset) -> None:
+    """Have texts decoded as what they are where (0008,0005) is absent or cannot be right.
+
+    PS3.3 C.12.1.1.2. Items that declare a set of their own keep it.
+    """
+    data_sets = list(inheriting_data_sets(ds))
+    texts = [value for one in data_sets for value in special_texts(one)]
+    if not texts:
+        return
+    stated = ds.original_character_set
+    declared = [stated] if isinstance(stated, str) else list(stated)
+    known = declared[0] if declared[0] in python_encoding.values() else default_encoding
+    escaped = [value for value in texts if ESC in value]
+    first = assumed_encoding([value for value in texts if ESC not in value], known)
+    name = {"UTF8": "UTF-8", "iso8859": "Latin-1", "latin_1": "Latin-1"}.get(first, first)
+    if len(texts) > len(escaped) and known == default_encoding:
+        warn(f"no character set is declared for letters beyond ASCII: {name} was assumed")
+    elif first != known:
+        warn(f"texts are not in the declared character set: {name} was assumed")
+    switched = {
+        encoding
+        for code, encoding in CODES_TO_ENCODINGS.items()
+        if encoding != default_encoding and any(code in value for value in escaped)
+    }
+    if undeclared := sorted(switched - {first, *declared[1:]}):
+        warn("texts switch to a character set that is not declared: it was followed")
+    for one in data_sets:
+        implicit, little = one.original_encoding
+        one.set_original_encoding(implicit, little, [first, *declared[1:], *undeclared])
+
+
+def inheriting_data_sets(ds: Dataset) -> Iterator[Dataset]:
+    """Yield *ds* and the items in it without a character set of their own, as deep as are shown."""
+    level = [ds]
+    for _ in range(MAX_NESTING_SHOWN):
+        yield from level
+        level = [
+            item
+            for one in level
+            for tag, vr in beyond_ascii(one)
+            if vr == "SQ"
+            for item in sequence(one, tag)
+            if "SpecificCharacterSet" not in item
+        ]
+
+
+def special_texts(ds: Dataset) -> Iterator[bytes]:
+    """Yield the undecoded texts of *ds* that are not plain ASCII."""
+    for tag, vr in beyond_ascii(ds):
+        if vr in CUSTOMIZABLE_CHARSET_VR and (value := raw_bytes(ds, tag)):
+            yield value.rstrip(b" \0")
+
+
+def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
+    """Yield tag and VR of the elements of *ds* that hold more than ASCII, or items."""
+    for tag, element in list(ds.items()):
+        vr, value = element.VR, element.value
+        if not isinstance(value, bytes) or not value.isascii() or ESC in value:
+            if vr in (None, "UN"):
+                _, vr = described(tag, private_creator(ds, tag) if tag.is_private else "")
+            yield tag, str(vr)
+
+
+def assumed_encoding(texts: Sequence[bytes], declared: str) -> str:
+    """Return the encoding of *texts*, each beyond ASCII: *declared*, unless that cannot be meant.
+
+    UTF-8 and other multi-byte sets are known by their form.
+    """
+    one_byte = declared in SINGLE_BYTE_ENCODINGS
+    if not texts or (not one_byte and are_well_formed(texts, declared, whole=True)):
+        return declared
+    if are_well_formed(texts, "UTF8"):
+        return "UTF8"
+    if not one_byte and are_well_formed(texts, declared):
+        return declared
+    if (not one_byte or declared in ("iso8859", "latin_1")) and are_common_chinese(texts):
+        return "GB18030"
+    return declared if one_byte else "latin_1"
+
+
+def are_well_formed(texts: Iterable[bytes], encoding: str, *, whole: bool = False) -> bool:
+    """Tell whether each of *texts* is in *encoding* and beyond ASCII; if not *whole*, maybe cut."""
+    try:
+        decoded = [codecs.getincrementaldecoder(encoding)().decode(value, whole) for value in texts]
+    except UnicodeError:
+        return False
+    return not any(value.isascii() for value in decoded)
+
+
+def are_common_chinese(texts: Sequence[bytes]) -> bool:
+    """Tell whether *texts* are GB 18030 and mostly of the characters of everyday Chinese.
+
+    Those are the pairs B0-D7, A1-FE (level 1 of GB 2312); a single one may be two accented letters.
+    """
+    if not are_well_formed(texts, "GB18030"):
+        return False
+    letters = [
+        char for value in texts for char in value.decode("GB18030", "ignore") if char > "\x7f"
+    ]
+    pairs = [char.encode("GB18030") for char in letters]
+    common = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
+    return common > 1 and 2 * common >= len(pairs)
+
+
 def truncated_element(data_set: Dataset) -> str:
     """Return which element the file ends in the middle of, "" where its last one is whole."""
-    last = data_set.get_item(max(data_set.keys()))
+    last = dict(data_set.items())[max(data_set.keys())]
     if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
         return ""
     return tag_text(last.tag) if len(last.value or b"") < last.length else ""
@@ -1066,18 +1224,29 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, MutableSequence) else [value]
 
 
-def text(data_set: Dataset, keyword: str) -> str:
-    """Return an element as text, several values joined by a backslash; "" where it is absent."""
+def value_of(data_set: Dataset, keyword: str | int) -> Any:
+    """Return the value of an element, None where it is absent or not of its type."""
+    tag = Tag(keyword)
     try:
-        value = data_set.get(keyword)
+        return data_set[tag].value if tag in data_set else None
     except UNREADABLE:
-        return ""
-    return "\\".join(str(part) for part in listed(value) if not isinstance(part, bytes)).strip()
+        return None
 
 
-def sequence(data_set: Dataset, keyword: str) -> Sequence[Dataset]:
+def text(data_set: Dataset, keyword: str | int) -> str:
+    """Return an element as text, several values joined by a backslash; "" where it is absent."""
+    values = listed(value_of(data_set, keyword))
+    return "\\".join(plain_text(value) for value in values if not isinstance(value, bytes)).strip()
+
+
+def plain_text(value: Any) -> str:
+    """Return one value as text, without the escape of GB 2312 that pydicom 3.0 leaves in it."""
+    return str(value).replace("\x1b$)A", "")
+
+
+def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
     """Return the items of a sequence; empty where it is absent or not a sequence."""
-    value = data_set.get(keyword)
+    value = value_of(data_set, keyword)
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
 
 
@@ -2583,7 +2752,9 @@ REPORT_VALUES = {
     "SCOORD3D": "GraphicType",
     "TCOORD": "TemporalRangeType",
 }
-MAX_NESTING_SHOWN = 32
+NUMBER_FORMATS = dict(  # of `struct`, by VR
+    zip(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "HhLlQqfd", strict=True)
+)
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -2716,13 +2887,17 @@ def element_lines(
             yield f"{indent}{tag_text(tag)} {pixels.vr} {name} = <{pixels.length} bytes{parts}>"
             continue
         try:
+            if plain := plain_line(data_set, tag):
+                yield indent + plain
+                continue
             element = data_set[tag]
             value = element.value
-        except (*UNREADABLE, RecursionError):
+        except UNREADABLE:
             content = shown_bytes(raw_bytes(data_set, tag) or b"")
             yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
-        start = f"{indent}{tag_text(tag)} {element.VR} {element_name(element)} ="
+        name, _ = described(tag, private_creator(data_set, tag) if tag.is_private else "")
+        start = f"{indent}{tag_text(tag)} {element.VR} {name} ="
         if element.VR == "SQ":
             yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
             for position, item in enumerate(value, 1):
@@ -2735,28 +2910,52 @@ def element_lines(
             yield f"{start} {element_text(element)}".rstrip()
 
 
+def plain_line(data_set: Dataset, tag: BaseTag) -> str:
+    """Return the line of an element of text, numbers or bytes as it was read, "" for any other.
+
+    Making pydicom's objects of all values would cost four times as much as the rest of the TXT.
+    """
+    raw = data_set.get_item(tag)
+    if not isinstance(raw, RawDataElement) or raw.value is None:
+        return ""
+    name, vr = described(tag, private_creator(data_set, tag) if tag.is_private else "")
+    vr = vr if raw.VR in (None, "UN") else str(raw.VR)
+    if vr in NUMBER_FORMATS:
+        order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
+        count = len(raw.value) // struct.calcsize(f"={code}")
+        shown = shown_values(struct.unpack(f"{order}{count}{code}", raw.value), vr)
+    elif vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
+        value = raw.value.decode("ascii").rstrip(" \0")
+        shown = shown_values([part.strip(" \0") for part in value.split("\\")], vr)
+    elif vr in BYTES_VR:
+        shown = shown_bytes(raw.value)
+    else:
+        return ""
+    return f"{tag_text(tag)} {vr} {name} = {shown}".rstrip()
+
+
 def tag_text(tag: BaseTag) -> str:
     """Return *tag* as (gggg,eeee)."""
     return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
-
-
-def element_name(element: DataElement) -> str:
-    """Return the name of an element, in brackets where it is a private one."""
-    return printable(element.name) if element.keyword or element.tag.is_private else "Unknown"
 
 
 def element_text(element: DataElement) -> str:
     """Return the value of an element on one line: text escaped, long binary values counted."""
     if isinstance(element.value, bytes):
         return shown_bytes(element.value)
-    values = listed(element.value)
-    if element.VR == "UI":
+    return shown_values(listed(element.value), element.VR)
+
+
+def shown_values(values: Sequence[Any], vr: str) -> str:
+    """Return *values* joined by backslashes and escaped, UIDs with names, long lists cut short."""
+    if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)
-    cut = len(values) > VALUES_SHOWN and element.VR not in STR_VR
-    shown = printable("\\".join(str(value) for value in (values[:VALUES_SHOWN] if cut else values)))
+    cut = len(values) > VALUES_SHOWN and vr not in STR_VR
+    shown = printable("\\".join(map(plain_text, values[:VALUES_SHOWN] if cut else values)))
     return f"{shown}\\... ({len(values)} values)" if cut else shown
 
 
+@lru_cache(maxsize=4096)
 def named_uid(value: str) -> str:
     """Return a UID, with its name in brackets where it has one."""
     name = UID(value).name
@@ -3231,7 +3430,7 @@ def write_document(header: Header, source: Source) -> Shown:
     ds = header.data_set
     if "EncapsulatedDocument" not in ds:
         raise reason_for_no_picture(header)
-    if truncated_element(ds):
+    if header.truncated:
         raise ConversionError("the file ends inside its document: it is truncated")
     document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
     length = integer(ds, "EncapsulatedDocumentLength") or len(document.rstrip(b"\0"))
@@ -3392,8 +3591,8 @@ def write_dicom_video(
 
 def reason_for_no_picture(header: Header) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
-    if cut := truncated_element(header.data_set):
-        return ConversionError(f"the file ends inside {cut}: it is truncated")
+    if header.truncated:
+        return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
     if elsewhere := ELSEWHERE.get(header.transfer_syntax):
         url = text(header.data_set, "PixelDataProviderURL")
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)

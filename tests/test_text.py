@@ -139,6 +139,75 @@ def test_names_in_their_character_sets(
     assert f"  Name           {shown}" in lines_of(path, tmp_path / "out")
 
 
+UNDECLARED = "no character set is declared for letters beyond ASCII: {} was assumed"
+WRONG = "texts are not in the declared character set: {} was assumed"
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "shown", "note"),
+    [
+        (None, "Müller^Jörg".encode(), "Müller Jörg", UNDECLARED.format("UTF-8")),
+        (None, "Müller^Jörg".encode("latin-1"), "Müller Jörg", UNDECLARED.format("Latin-1")),
+        (None, "GRÖßE".encode("latin-1"), "GRÖßE", UNDECLARED.format("Latin-1")),
+        (None, "王^伟".encode("gb18030"), "王 伟", UNDECLARED.format("GB18030")),
+        ("ISO_IR 6", "王小东".encode("gbk"), "王小东", UNDECLARED.format("GB18030")),
+        ("ISO_IR 100", "王小东".encode("gbk"), "王小东", WRONG.format("GB18030")),
+        ("ISO_IR 100", "朱镕基".encode("gbk"), "朱镕基", WRONG.format("GB18030")),
+        ("ISO_IR 100", "王小东".encode(), "王小东", WRONG.format("UTF-8")),
+        ("ISO_IR 100", "王小东".encode()[:-1], "王小�", WRONG.format("UTF-8")),
+        ("ISO_IR 100", "Weißenkirchen^Größe".encode("latin-1"), "Weißenkirchen Größe", ""),
+        ("ISO_IR 100", "Fuß^Aimée^ÀÉ".encode("latin-1"), "Fuß Aimée ÀÉ", ""),
+        ("ISO_IR 144", "ИВАНОВ^ИВАН".encode("iso8859-5"), "ИВАНОВ ИВАН", ""),
+        ("ISO_IR 144", "ИВАНОВ".encode(), "ИВАНОВ", WRONG.format("UTF-8")),
+        ("ISO_IR 192", "Müller".encode("latin-1"), "Müller", WRONG.format("Latin-1")),
+        ("ISO_IR 192", "王小东".encode("gb18030"), "王小东", WRONG.format("GB18030")),
+        ("ISO_IR 192", "王小东".encode(), "王小东", ""),
+        ("GB18030", "Müller^王".encode(), "Müller 王", WRONG.format("UTF-8")),
+        ("GB18030", "联通".encode("gb18030"), "联通", ""),
+        ("NONSENSE", "王小东".encode(), "王小东", UNDECLARED.format("UTF-8")),
+        ("punycode", "王小东".encode(), "王小东", UNDECLARED.format("UTF-8")),
+        (
+            ["", "ISO 2022 IR 58"],
+            b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
+            "Zhang XiaoDong = 张 小东",
+            "",
+        ),
+        (
+            None,
+            b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+            "Yamada Tarou = 山田 太郎",
+            "texts switch to a character set that is not declared: it was followed",
+        ),
+        ("ISO 2022 IR 13", b"\xd4\xcf\xc0\xde", "ﾔﾏﾀﾞ", ""),
+    ],
+)
+def test_names_in_sets_that_are_not_declared(
+    dicom_file: Factory, tmp_path: Path, charset: Any, name: bytes, shown: str, note: str
+) -> None:
+    unknown = charset in ("NONSENSE", "punycode")  # which pydicom does not write
+    declared = {"SpecificCharacterSet": "ISO_IR 6" if unknown else charset} if charset else {}
+    path = dicom_file(PIXELS, **declared, PatientName="X" * len(name))
+    raw = path.read_bytes().replace(b"X" * len(name), name)
+    path.write_bytes(raw.replace(b"ISO_IR 6", charset.encode()) if unknown else raw)
+    lines = lines_of(path, tmp_path / "out")
+    assert f"  Name           {shown}" in lines
+    assert any(line.startswith("(0010,0010) PN Patient's Name = ") for line in lines)
+    found = [line for line in lines if line.startswith("  Note")]
+    assert (f"  Note           {note}" in found) if note else not found
+
+
+def test_items_follow_the_set_that_was_assumed(dicom_file: Factory, tmp_path: Path) -> None:
+    inner, own = Dataset(), Dataset()
+    inner.CodeMeaning = "X" * 6
+    own.SpecificCharacterSet, own.CodeMeaning = "ISO_IR 100", "é"
+    path = dicom_file(PIXELS, SpecificCharacterSet="ISO_IR 6", ProcedureCodeSequence=[inner, own])
+    path.write_bytes(path.read_bytes().replace(b"X" * 6, "小东".encode()))
+    lines = lines_of(path, tmp_path / "out")
+    assert "    (0008,0104) LO Code Meaning = 小东" in lines
+    assert "    (0008,0104) LO Code Meaning = é" in lines
+    assert f"  Note           {UNDECLARED.format('UTF-8')}" in lines
+
+
 @needs_corpus
 def test_charsets_of_the_corpus_are_readable(tmp_path: Path) -> None:
     folder = CORPUS / "pydicom+pydicom/src/pydicom/data/charset_files"
@@ -147,6 +216,33 @@ def test_charsets_of_the_corpus_are_readable(tmp_path: Path) -> None:
     assert names["chrX1"].endswith("Wang XiaoDong = 王 小東")
     assert names["chrX2"].endswith("Wang XiaoDong = 王 小东")
     assert names["chrRuss"].endswith("Люкceмбypг")  # noqa: RUF001 - Cyrillic
+    chinese = CORPUS / "fo-dicom+fo-dicom/Tests/FO-DICOM.Tests/Test Data/charset/chrGB2312.dcm"
+    assert lines_of(chinese, tmp_path)[3].endswith("Zhang XiaoDong = 张 小东")
+
+
+@pytest.mark.parametrize("vr", ["implicit", "explicit"])
+def test_lines_of_private_and_repeating_elements(
+    dicom_file: Factory, tmp_path: Path, vr: str
+) -> None:
+    elements = {
+        "Creator": DataElement(0x00190010, "LO", "SIEMENS MR HEADER"),
+        "Known": DataElement(0x0019100C, "IS", "500"),
+        "Unknown": DataElement(0x001910FE, "UN", b"\1\2"),
+        "Overlay": DataElement(0x60020022, "LO", "An overlay"),
+        "Curve": DataElement(0x50000005, "US", 2),
+        "Numbers": DataElement("SimpleFrameList", "UL", [1, 2]),
+    }
+    syntax = {"implicit": "1.2.840.10008.1.2", "explicit": "1.2.840.10008.1.2.1"}[vr]
+    lines = lines_of(dicom_file(PIXELS, (), syntax, **elements), tmp_path / "out")
+    for line in (
+        "(0019,0010) LO Private Creator = SIEMENS MR HEADER",
+        "(0019,100c) IS [B_value] = 500",
+        "(0019,10fe) UN Private tag data = <2 bytes: 01 02>",
+        "(6002,0022) LO Overlay Description = An overlay",
+        "(5000,0005) US Curve Dimensions = 2",
+        "(0008,1161) UL Simple Frame List = 1\\2",
+    ):
+        assert line in lines
 
 
 def test_long_values_are_counted() -> None:
