@@ -61,44 +61,53 @@ from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache, lru_cache, partial
+from importlib import import_module
+from importlib.metadata import version
 from itertools import accumulate, chain, count, islice, pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Full, Queue
-from typing import Any, BinaryIO, TextIO, TypeVar, cast
+from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
 
-import cv2
-import imagecodecs
-import numpy as np
-import numpy.typing as npt
-from isal import isal_zlib
-from pydicom import uid
-from pydicom.charset import CODES_TO_ENCODINGS, ESC, default_encoding, python_encoding
-from pydicom.config import disable_value_validation
-from pydicom.datadict import (
-    dictionary_description,
-    dictionary_has_tag,
-    dictionary_VR,
-    private_dictionary_description,
-    private_dictionary_VR,
-)
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.errors import BytesLengthException
-from pydicom.filereader import dcmread, read_dataset
-from pydicom.pixels.decoders import pylibjpeg, rle
-from pydicom.pixels.decoders.base import Decoder, DecodeRunner
-from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
-from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID
-from pydicom.valuerep import (
-    BYTES_VR,
-    CUSTOMIZABLE_CHARSET_VR,
-    DT,
-    EXPLICIT_VR_LENGTH_32,
-    STANDARD_VR,
-    STR_VR,
-)
+CURE = "python -m pip install -r requirements.txt"
+
+try:
+    import cv2
+    import imagecodecs
+    import numpy as np
+    import numpy.typing as npt
+    from isal import isal_zlib
+    from pydicom import uid
+    from pydicom.charset import CODES_TO_ENCODINGS, ESC, default_encoding, python_encoding
+    from pydicom.config import disable_value_validation
+    from pydicom.datadict import (
+        dictionary_description,
+        dictionary_has_tag,
+        dictionary_VR,
+        private_dictionary_description,
+        private_dictionary_VR,
+    )
+    from pydicom.dataelem import DataElement, RawDataElement
+    from pydicom.dataset import Dataset
+    from pydicom.encaps import generate_frames
+    from pydicom.errors import BytesLengthException
+    from pydicom.filereader import dcmread, read_dataset
+    from pydicom.pixels.decoders import pylibjpeg, rle
+    from pydicom.pixels.decoders.base import Decoder, DecodeRunner
+    from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
+    from pydicom.tag import BaseTag, Tag
+    from pydicom.uid import UID
+    from pydicom.valuerep import (
+        BYTES_VR,
+        CUSTOMIZABLE_CHARSET_VR,
+        DT,
+        EXPLICIT_VR_LENGTH_32,
+        STANDARD_VR,
+        STR_VR,
+    )
+except ImportError as missing:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"dicom_converter: a library is missing or broken ({missing}): {CURE}")
 
 __version__ = "2.0.0"
 
@@ -387,6 +396,7 @@ class Options:
     native_pixels: bool = False
     quiet: bool = False
     debug: bool = False
+    check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -3402,6 +3412,8 @@ def reason_of(error: Exception | None) -> str:
     """Return why *error* stopped a file, in one line without names of Python's."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
+    if isinstance(error, ImportError):
+        return one_line(f"a library is missing or broken ({error}): {CURE}")
     if isinstance(error, RecursionError):
         return "its sequences are nested too deeply"
     if isinstance(error, MemoryError):
@@ -3663,6 +3675,109 @@ def convert_all(sources: Iterable[Source], options: Options) -> Iterator[Outcome
         yield convert(source, options)
 
 
+# --- Installation ---------------------------------------------------------------------------------
+
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "jpeg8": {"lossless": True},
+    "jpegls": {},
+    "jpeg2k": {"level": 0},
+    "jpegxl": {"lossless": True},
+}
+
+
+def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
+    """Return what the program can do, the distribution that does it, and a trial of that.
+
+    A trial raises where it fails, and returns the name and version of the library inside; `str` is
+    none: such a library is imported with this module.
+    """
+    return (
+        ("reads DICOM, RLE, deflated, uncompressed", "pydicom", str),
+        ("decodes JPEG, 8 to 16 bits, lossless", "imagecodecs", partial(codec_trial, "jpeg8")),
+        ("decodes JPEG-LS", "imagecodecs", partial(codec_trial, "jpegls")),
+        ("decodes JPEG 2000, HTJ2K", "imagecodecs", partial(codec_trial, "jpeg2k")),
+        ("decodes JPEG XL", "imagecodecs", partial(codec_trial, "jpegxl")),
+        ("decodes odd JPEG", "pylibjpeg-libjpeg", partial(fallback_trial, "libjpeg", "jpeg8")),
+        (
+            "decodes odd JPEG 2000",
+            "pylibjpeg-openjpeg",
+            partial(fallback_trial, "openjpeg", "jpeg2k"),
+        ),
+        ("calls these two", "pylibjpeg", partial(fallback_trial, "pylibjpeg")),
+        ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
+        ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
+        ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
+        ("encodes H.264 video (MP4)", "av", partial(video_trial, "libx264", "w")),
+        ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
+        ("encodes GIF", "av", partial(video_trial, "gif", "w")),
+        ("encodes PNG", "isal", str),
+        ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
+        ("maps gray levels and colors", "opencv-python-headless", opencv_trial),
+        ("computes", "numpy", str),
+    )
+
+
+def codec_trial(codec: str) -> str:
+    """Decode a picture with one of imagecodecs' codecs."""
+    check_decoder(getattr(imagecodecs, f"{codec}_decode"), codec)
+    return str(getattr(imagecodecs, f"{codec}_version")())
+
+
+def fallback_trial(module: str, codec: str = "") -> str:
+    """Decode a picture with what pylibjpeg calls."""
+    decode = import_module(module).decode
+    if codec:
+        check_decoder(decode, codec)
+    return ""
+
+
+def check_decoder(decode: Callable[[bytes], Array], codec: str) -> None:
+    """Raise `ConversionError` unless *decode* takes back what imagecodecs encodes without loss."""
+    picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    code = getattr(imagecodecs, f"{codec}_encode")(picture, **LOSSLESS[codec])
+    if not np.array_equal(decode(code), picture):
+        raise ConversionError("it decodes wrongly")
+
+
+def video_trial(codec: str, mode: Literal["r", "w"]) -> str:
+    """Look for a codec in FFmpeg."""
+    import av
+
+    av.Codec(codec, mode)
+    return f"FFmpeg {av.ffmpeg_version_info}"
+
+
+def pillow_trial() -> str:
+    """Look for the library that applies ICC profiles."""
+    from PIL import features
+
+    if not (release := features.version("littlecms2")):
+        raise ConversionError("it lacks littlecms")
+    return f"littlecms {release}"
+
+
+def opencv_trial() -> str:
+    """Look up 16-bit levels, which OpenCV does since 5.0."""
+    cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16))
+    return ""
+
+
+def check_installation() -> int:
+    """Print what this installation can do, each with its library; return the exit code."""
+    missing = []
+    for what, library, trial in capabilities():
+        inside, error = attempt(trial, Options())
+        if inside is None:
+            missing.append(library)
+            reason = one_line(str(error))
+            say(f"dicom_converter: {library} is missing or broken ({reason}): {CURE}", sys.stderr)
+            continue
+        release, _ = attempt(partial(version, library), Options())
+        detail = f" ({inside})" if inside else ""
+        say(f"{what:<46} {library} {release or 'of unknown version'}{detail}", sys.stdout)
+    return 1 if missing else 0
+
+
 # --- Command line ---------------------------------------------------------------------------------
 
 
@@ -3753,6 +3868,7 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
+    add("--check", action="store_true", help="print what this installation can decode and encode")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -3773,6 +3889,7 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         native_pixels=found.native_pixels,
         quiet=found.quiet,
         debug=found.debug,
+        check=found.check,
     )
     return found.input_path or [DEFAULT_INPUT], options
 
@@ -3806,6 +3923,8 @@ def say(line: str, stream: TextIO) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
+    if options.check:
+        return check_installation()
     counts: Counter[Status] = Counter()
     try:
         for outcome in convert_all(find_sources(inputs, options.output), options):

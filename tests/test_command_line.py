@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from conftest import PYDICOM_FILES, SAMPLES, Factory, Run
@@ -371,3 +374,69 @@ def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
 def test_a_failed_file_costs_one_line(run: Runner, dicom_file: Factory) -> None:
     result = run(dicom_file(PIXELS, HighBit=99, BitsStored=99, PixelData=b"\0\0"))
     assert len(result.err.splitlines()) == 1
+
+
+def test_check_names_every_library_with_its_version(run: Runner) -> None:
+    result = run("--check")
+    assert (result.code, result.err) == (0, "")
+    requirements = (Path(dc.__file__).parent / "requirements.txt").read_text(encoding="utf-8")
+    for name in re.findall(r"^[\w-]+", requirements, re.MULTILINE):
+        assert f" {name} {version(name)}" in result.out
+    for inside in (
+        "libjpeg_turbo 3",
+        "charls 2",
+        "openjpeg 2",
+        "libjxl 0",
+        "FFmpeg ",
+        "littlecms 2",
+    ):
+        assert inside in result.out
+    assert result.files() == []
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [("openjpeg", "pylibjpeg-openjpeg"), ("av", "av"), ("PIL", "pillow")],
+)
+def test_check_says_what_is_missing_and_the_cure(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, module: str, library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    result = run("--check")
+    assert result.code == 1
+    for line in result.err.splitlines():
+        assert line.startswith(f"dicom_converter: {library} is missing or broken (")
+        assert line.endswith(f": {dc.CURE}")
+    assert library not in result.out
+    assert "imagecodecs" in result.out
+
+
+def test_check_tries_the_decoders(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagecodecs, "jpegls_decode", lambda _: np.zeros((8, 8), np.uint8))
+    result = run("--check")
+    assert result.code == 1
+    assert "imagecodecs is missing or broken (it decodes wrongly)" in result.err
+    assert "decodes JPEG-LS" not in result.out
+
+
+def test_a_missing_library_is_one_line_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "imagecodecs.py").write_text("raise ImportError('gone')", encoding="utf-8")
+    ended = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, dc.__file__, "--check"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    expected = f"dicom_converter: a library is missing or broken (gone): {dc.CURE}\n"
+    assert (ended.returncode, ended.stderr) == (1, expected)
+
+
+def test_a_library_that_only_clips_need_is_missing(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    result = run(SAMPLES / "DCM00001")
+    assert result.code == 1
+    assert f": {dc.CURE}" in result.err
+    assert result.files() == ["DCM00001.txt"]
