@@ -88,7 +88,6 @@ try:
     )
     from pydicom.dataelem import DataElement, RawDataElement
     from pydicom.dataset import Dataset
-    from pydicom.encaps import generate_frames
     from pydicom.errors import BytesLengthException
     from pydicom.filereader import dcmread, read_dataset
     from pydicom.pixels.decoders import pylibjpeg, rle
@@ -137,6 +136,7 @@ PIXEL_DATA_TAGS = {
     0x7FE00010: "PixelData",
 }
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
+EMPTY_ITEM = bytes.fromhex("feff00e000000000")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
 # Bounds on what a file may ask for; each is far above what any device writes.
@@ -232,7 +232,6 @@ ELSEWHERE = dict.fromkeys(
     ),
     "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
 )
-OFFSET_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
 SHUTTER_SHAPES = {
     "RECTANGULAR": (
@@ -1159,7 +1158,7 @@ def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, int, boo
         whole = tag == SEQUENCE_DELIMITER_TAG
         if tag != ITEM_TAG or length > end - value_start:
             break
-        starts += items > 0 and file.read(3) in (b"\xff\xd8\xff", b"\xff\x4f\xff")
+        starts += items > 0 and begins_stream(file, value_start)
         file.seek(value_start + length)
         items += 1
     return max(items - 1, 0), starts, whole
@@ -1176,17 +1175,63 @@ def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int
         at += 8 + length
 
 
-def table_of_fragments(file: BinaryIO, pixels: PixelLocation) -> tuple[array[int], array[int]]:
-    """Return what the Extended Offset Table of one fragment a frame has to be (PS3.3 C.7.6.3.1.8).
+def code_streams(header: Header, pixels: PixelLocation, frames: int) -> Iterator[bytes]:
+    """Yield the code stream of each of *frames*: its fragments joined."""
+    places, passed = fragment_places(header.file, pixels), 0
+    for first, end in pairwise(frame_boundaries(header, pixels, frames)):
+        parts = []
+        for start, length in islice(places, first - passed, end - passed):
+            header.file.seek(start)
+            parts.append(header.file.read(length))
+        passed = end
+        yield b"".join(parts)
 
-    The tables in files are often wrong, and nobody needs them for as many fragments as frames.
+
+def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequence[int]:
+    """Return the number of the fragment that begins each frame, and of the one after the last.
+
+    What the fragments hold goes before the offset tables, Basic and Extended (PS3.5 A.4, PS3.3
+    C.7.6.3.1.8), which are often wrong. Raises `ConversionError` where nothing tells frames apart.
     """
-    offsets, lengths = array("Q"), array("Q")
-    for start, length in fragment_places(file, pixels):
-        offsets.append(start)
-        lengths.append(length)
-    first = offsets[0] if offsets else 0
-    return array("Q", (start - first for start in offsets)), lengths
+    fragments = pixels.fragments or 0
+    if fragments == frames:
+        return range(frames + 1)
+    if frames == 1 and pixels.stream_starts < 2:
+        return 0, fragments
+    starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
+    begun = [number for number, at in enumerate(starts) if begins_stream(header.file, at)]
+    if len(begun) != frames:
+        begun = begun_by_tables(header, pixels, starts, frames) or begun
+    if len(begun) < frames:
+        raise ConversionError(f"holds {fragments} fragments, and nothing tells its frames apart")
+    return [*begun, fragments][: frames + 1]
+
+
+def begins_stream(file: BinaryIO, at: int) -> bool:
+    """Tell whether a JPEG, JPEG-LS or bare JPEG 2000 code stream begins *at* a place in *file*."""
+    file.seek(at)
+    return file.read(3) in (b"\xff\xd8\xff", b"\xff\x4f\xff")
+
+
+def begun_by_tables(
+    header: Header, pixels: PixelLocation, starts: Sequence[int], frames: int
+) -> list[int]:
+    """Return the fragments that begin frames by an offset table that can be right, else []."""
+    number_at = {start - starts[0]: number for number, start in enumerate(starts)}
+    for offsets in offset_tables(header, pixels):
+        begun = [number_at.get(offset, -1) for offset in offsets]
+        if len(begun) >= frames and begun == sorted({*begun, 0}):
+            return begun
+    return []
+
+
+def offset_tables(header: Header, pixels: PixelLocation) -> Iterator[tuple[int, ...]]:
+    """Yield the Extended and the Basic Offset Table, each empty where it is not there."""
+    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
+    header.file.seek(pixels.offset + 4)
+    basic = header.file.read(int.from_bytes(header.file.read(4), "little"))
+    yield struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) & ~7])
+    yield struct.unpack(f"<{len(basic) // 4}L", basic[: len(basic) & ~3])
 
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
@@ -1512,22 +1557,13 @@ class StoredFrames:
         }
 
     def _encapsulated(self) -> Iterator[tuple[Array, dict[str, Any]]]:
-        file, frames = self.header.file, self.image.number_of_frames
-        offsets = self._offset_tables()
-        if self.syntax in uid.JPEG2000TransferSyntaxes:
-            file.seek(self.pixels.offset)
-            for src in generate_frames(file, number_of_frames=frames, extended_offsets=offsets):
-                check_boxes(src)
-        file.seek(self.pixels.offset)
-        options = self._options() | {"extended_offsets": offsets}
-        yield from frame_decoder(self.syntax).iter_array(file, **options)
-
-    def _offset_tables(self) -> Any:
-        """Return the offsets and lengths of the frames, None where pydicom has to look for them."""
-        if self.pixels.fragments == self.image.number_of_frames:
-            return table_of_fragments(self.header.file, self.pixels)
-        tables = tuple(raw_bytes(self.header.data_set, Tag(name)) for name in OFFSET_TABLES)
-        return tables if all(tables) else None
+        decoder = frame_decoder(self.syntax)
+        options = self._options() | {"number_of_frames": 1}
+        for src in code_streams(self.header, self.pixels, self.image.number_of_frames):
+            check_boxes(src)
+            # As the only frame, for pydicom follows offset tables even where they are wrong.
+            item = b"".join((EMPTY_ITEM, EMPTY_ITEM[:4], len(src).to_bytes(4, "little"), src))
+            yield next(decoder.iter_array(item, **options))
 
     def _native(self) -> Iterator[tuple[Array, dict[str, Any]]]:
         self.header.file.seek(self.pixels.offset)

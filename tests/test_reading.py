@@ -687,11 +687,59 @@ def table(offsets: list[int], size: str = "L") -> bytes:
         pytest.param([*OFFSETS, 9999], id="too long"),
     ],
 )
-def test_basic_offset_tables(dicom_file: Factory, basic: list[int]) -> None:
+@pytest.mark.parametrize("rest", [b"", b"\1\2"], ids=["", "no whole numbers"])
+def test_basic_offset_tables(dicom_file: Factory, basic: list[int], rest: bytes) -> None:
     path = dicom_file(
-        FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=items(table(basic), *FRAME_CODES)
+        FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=items(table(basic) + rest, *FRAME_CODES)
     )
     np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+HALVES = [half for code in FRAME_CODES for half in (code[:20], code[20:])]
+SPLIT_OFFSETS = [offset + 8 * index for index, offset in enumerate(OFFSETS)]
+
+
+@pytest.mark.parametrize(
+    "basic",
+    [
+        pytest.param([], id="empty"),
+        pytest.param(SPLIT_OFFSETS, id="right"),
+        pytest.param(OFFSETS, id="as if not split"),
+        pytest.param([offset + 28 for offset in SPLIT_OFFSETS], id="second halves"),
+        pytest.param(SPLIT_OFFSETS[:2], id="too short"),
+    ],
+)
+def test_offset_tables_of_split_frames(dicom_file: Factory, basic: list[int]) -> None:
+    pixel_data = items(table(basic), *HALVES)
+    path = dicom_file(FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=pixel_data)
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["basic", "extended"])
+def test_split_frames_that_only_a_table_tells_apart(dicom_file: Factory, *, extended: bool) -> None:
+    raw = [frame.tobytes() for frame in FRAMES]
+    halves = [half for code in raw for half in (code[:20], code[20:])]
+    offsets = [index * (len(raw[0]) + 16) for index in range(len(raw))]
+    tables = {"ExtendedOffsetTable": table(offsets, "Q")} if extended else {}
+    pixel_data = items(b"" if extended else table(offsets), *halves)
+    path = dicom_file(FRAMES, raw, dc.ENCAPSULATED_UNCOMPRESSED, PixelData=pixel_data, **tables)
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+def test_split_frames_that_nothing_tells_apart(dicom_file: Factory, tmp_path: Path) -> None:
+    raw = [frame.tobytes() for frame in FRAMES]
+    halves = [half for code in raw for half in (code[:20], code[20:])]
+    pixel_data = items(table([4] * 5), *halves)
+    path = dicom_file(FRAMES, raw, dc.ENCAPSULATED_UNCOMPRESSED, PixelData=pixel_data)
+    reason = convert(path, tmp_path / "out").reason
+    assert reason == "holds 10 fragments, and nothing tells its frames apart"
+
+
+def test_excess_frames_are_left_out(dicom_file: Factory) -> None:
+    path = dicom_file(FRAMES, FRAME_CODES, JPEGLSLossless, NumberOfFrames=3)
+    with pytest.warns(UserWarning, match="holds 5 frames, but declares 3"):
+        found = [stored for stored, _ in decoded(path)[2]]
+    np.testing.assert_array_equal(found, FRAMES[:3])
 
 
 @pytest.mark.parametrize(
