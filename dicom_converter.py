@@ -1340,10 +1340,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     samples = integer(ds, "SamplesPerPixel", 3 if photometric in COLOR_INTERPRETATIONS else 1)
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
-    allocated = float_bits or integer(ds, "BitsAllocated")
-    if allocated not in (1, 8, 16, 32) and not float_bits:
-        shown = allocated or "missing"
-        raise ConversionError(f"Bits Allocated is {shown}: only 1, 8, 16 and 32 can be read")
+    allocated = float_bits or bits_allocated(ds, samples, packed=pixels.fragments is None)
     stored = float_bits or bounded(ds, "BitsStored", 1, allocated, default=allocated)
     high_bit = stored - 1 if float_bits else bounded(ds, "HighBit", stored - 1, allocated - 1)
     image = ImagePixel(
@@ -1365,6 +1362,23 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if image.frame_bits > MAX_FRAME_BYTES * 8:
         raise ConversionError(f"declares {columns} x {rows} pixels: too many for memory")
     return image
+
+
+def bits_allocated(ds: Dataset, samples_per_pixel: int, *, packed: bool) -> int:
+    """Return the bits of a sample: 12 in ACR-NEMA files only, whose samples are *packed*.
+
+    Raises `ConversionError` for what cannot be read.
+    """
+    allocated = integer(ds, "BitsAllocated")
+    if allocated == 12 and not packed:
+        warn("Bits Allocated is 12, taken as 16")
+        return 16
+    if allocated not in (1, 8, 12, 16, 32):
+        shown = allocated or "missing"
+        raise ConversionError(f"Bits Allocated is {shown}: only 1, 8, 12, 16 and 32 can be read")
+    if allocated % 8 and samples_per_pixel > 1:
+        raise ConversionError(f"color of {allocated} bits a sample cannot be shown")
+    return allocated
 
 
 def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
@@ -1544,7 +1558,7 @@ class StoredFrames:
     def _decoded(self) -> Iterator[tuple[Array, dict[str, Any]]]:
         if self.pixels.fragments is not None:
             return self._encapsulated()
-        return self._one_bit() if self.image.bits_allocated == 1 else self._native()
+        return self._packed() if self.image.bits_allocated % 8 else self._native()
 
     def _options(self) -> dict[str, Any]:
         """Return what pydicom's decoders are told of the image."""
@@ -1581,16 +1595,22 @@ class StoredFrames:
             )
             yield stored, properties | label
 
-    def _one_bit(self) -> Iterator[tuple[Array, dict[str, Any]]]:
-        """Yield native frames of one bit a pixel; pydicom loses those that end inside a byte."""
+    def _packed(self) -> Iterator[tuple[Array, dict[str, Any]]]:
+        """Yield native frames of 1 bit a sample (pydicom loses those that end inside a byte) or 12.
+
+        Samples follow each other without a gap, the least significant bit first (PS3.5 8.1.1).
+        """
         label = {"photometric_interpretation": self.image.photometric_interpretation}
-        shape = self.image.rows, self.image.columns
-        size = math.prod(shape)
+        bits, size = self.image.bits_allocated, self.image.frame_bits
         for index in range(self.image.number_of_frames):
             start = index * size
             self.header.file.seek(self.pixels.offset + start // 8)
             raw = self.header.file.read((start % 8 + size + 7) // 8)
-            yield unpacked_bits(raw, start % 8, size).reshape(shape), label
+            stored = unpacked_bits(raw, start % 8, size)
+            if bits > 1:
+                words = np.pad(stored.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
+                stored = np.packbits(words, axis=1, bitorder="little").view("<u2")
+            yield stored.reshape(self.image.rows, self.image.columns), label
 
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
