@@ -126,6 +126,23 @@ DOCUMENT_SUFFIXES = {
     "model/obj": ".obj",
     "model/mtl": ".mtl",
 }
+PLAIN_KINDS = {  # of files without a picture, by how their SOP class ends
+    "Presentation State": "a presentation state",
+    " SR": "a structured report",
+    "Waveform": "a waveform",
+    "Key Object Selection Document": "a list of marked images",
+    "RT Plan": "a treatment plan",
+    "RT Structure Set": "outlines of structures",
+    "Raw Data": "raw data of a scanner",
+    "Media Storage Directory": "the directory of a medium",
+}
+DOCUMENT_CLASSES = {  # for documents that do not say what they are
+    uid.EncapsulatedPDFStorage: "application/pdf",
+    uid.EncapsulatedCDAStorage: "text/xml",
+    uid.EncapsulatedSTLStorage: "model/stl",
+    uid.EncapsulatedOBJStorage: "model/obj",
+    uid.EncapsulatedMTLStorage: "model/mtl",
+}
 OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(), ".bin"}), ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
 TEXT_BEGINS = "DICOM file "
@@ -926,7 +943,8 @@ def read_header(file: BinaryIO) -> Header:
     data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
-    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little)
+    compressed = transfer_syntax not in NATIVE_SYNTAXES
+    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
     if pixels and pixels.whole:
         try:
             rest = read_dataset(
@@ -952,8 +970,12 @@ def elements_until(
     """Read the elements up to the tag that *ends* the part of the file that *file* stands at."""
     try:
         return read_dataset(file, implicit, little, stop_when=lambda tag, _vr, _length: ends(tag))
-    except struct.error as error:
+    except (struct.error, EOFError) as error:
         raise ConversionError("the file ends inside its header: it is truncated") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ConversionError("a sequence of its header has no end: it is damaged") from error
 
 
 def private_creator(data_set: Dataset, tag: BaseTag) -> str:
@@ -1118,8 +1140,13 @@ def inflated(file: BinaryIO) -> BinaryIO:
     raise ConversionError("the deflated data set is damaged")
 
 
-def locate_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelLocation | None:
-    """Return where the pixel data element that *file* stands at lies, and step over its value."""
+def locate_pixels(
+    file: BinaryIO, implicit: bool, little: bool, compressed: bool
+) -> PixelLocation | None:
+    """Return where the pixel data element that *file* stands at lies, and step over its value.
+
+    Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
+    """
     order = "<" if little else ">"
     head = file.read(8)
     if len(head) < 8:
@@ -1135,8 +1162,10 @@ def locate_pixels(file: BinaryIO, implicit: bool, little: bool) -> PixelLocation
     if keyword is None:  # the data set ended for another reason
         return None
     offset = file.tell()
+    undefined = length == UNDEFINED_LENGTH
+    begins_item = file.read(4) == EMPTY_ITEM[:4]
     end = file.seek(0, os.SEEK_END)
-    if length == UNDEFINED_LENGTH:
+    if (undefined or compressed) if begins_item else (undefined and compressed):
         file.seek(offset)
         fragments, starts, whole = step_over_items(file, order, end)
         length = file.tell() - offset
@@ -1637,8 +1666,10 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
         times = f"{frames} frames of " if frames > 1 else ""
         size = f"{times}{image.columns} x {image.rows} pixels"
         raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
-    if not pixels.whole:
+    if not pixels.whole and not native and pixels.fragments != frames:
         raise ConversionError("the file ends inside its pixel data: it is truncated")
+    if not pixels.whole:
+        warn("the pixel data do not end as declared, but all frames are there")
     if pixels.fragments is not None and pixels.fragments < frames:
         raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
     return StoredFrames(header, pixels, image, syntax)
@@ -3505,6 +3536,7 @@ def write_document(header: Header, source: Source) -> Shown:
     if not 0 < length <= len(document):
         raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
     declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower()
+    declared = declared or DOCUMENT_CLASSES.get(UID(text(ds, "SOPClassUID")), "")
     suffix = DOCUMENT_SUFFIXES.get(declared, ".bin")
     if suffix == ".bin":
         warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
@@ -3666,8 +3698,12 @@ def reason_for_no_picture(header: Header) -> ConversionError:
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
-        return ConversionError("an image without its pixels: the file is truncated or stripped")
-    return NotAnImageError(f"{kind}: no picture of its own")
+        return ConversionError(
+            "an image without its pixels: the file is truncated, stripped or damaged"
+        )
+    kind = kind.removesuffix(" Storage")
+    plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
+    return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, no picture of its own")
 
 
 def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:

@@ -51,6 +51,12 @@ def test_a_document_of_unknown_type(dicom_file: Factory, tmp_path: Path) -> None
     assert outcome.warnings == ("a document of type image/x-odd was written as .bin",)
 
 
+def test_a_document_that_does_not_say_its_type(dicom_file: Factory, tmp_path: Path) -> None:
+    outcome = convert(document(dicom_file, PDF, "", None), tmp_path / "out")
+    assert outcome.outputs[0].suffix == ".pdf"
+    assert outcome.warnings == ()
+
+
 def test_a_document_that_is_cut_short(dicom_file: Factory, tmp_path: Path) -> None:
     outcome = convert(document(dicom_file, PDF, "application/pdf", 4000), tmp_path / "out")
     assert outcome.reason == "declares a document of 4000 bytes but holds 40"

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import CORPUS, PYDICOM_FILES, SAMPLES, Factory, convert, needs_corpus
+from pydicom import uid
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
@@ -277,6 +278,30 @@ def test_readable(keyword: str, value: str, shown: str) -> None:
     assert dc.readable(keyword, value) == shown
 
 
-def test_text_is_written_for_every_dicom_file(tmp_path: Path) -> None:
-    lines = lines_of(PYDICOM_FILES / "test-SR.dcm", tmp_path)
-    assert any("no picture of its own" in line for line in lines)
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        (
+            uid.GrayscaleSoftcopyPresentationStateStorage,
+            "a presentation state (Grayscale Softcopy Presentation State), no picture of its own",
+        ),
+        (
+            uid.ComprehensiveSRStorage,
+            "a structured report (Comprehensive SR), no picture of its own",
+        ),
+        (uid.HangingProtocolStorage, "Hanging Protocol, no picture of its own"),
+        ("1.2.3.4", "1.2.3.4, no picture of its own"),
+        (None, "a file without a SOP class, no picture of its own"),
+    ],
+    ids=str,
+)
+def test_files_without_a_picture_say_what_they_are(
+    dicom_file: Factory, tmp_path: Path, kind: str | None, shown: str
+) -> None:
+    path = dicom_file(SOPClassUID=kind)
+    if kind is None:
+        raw = path.read_bytes()
+        path.write_bytes(raw[:132] + raw[raw.index(b"\x08\0\x18\0UI") :])
+    outcome = convert(path, tmp_path / "out")
+    assert (outcome.status, outcome.reason) == (dc.Status.TEXT_ONLY, shown)
+    assert f"  Picture        {shown}" in outcome.outputs[0].read_text("utf-8").splitlines()
