@@ -607,6 +607,170 @@ class Shown:
     remark: str = ""
 
 
+# --- Elements -------------------------------------------------------------------------------------
+
+
+def printable(value: str) -> str:
+    """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
+    if value.isprintable():
+        return value
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in value)
+
+
+def tag_text(tag: BaseTag) -> str:
+    """Return *tag* as (gggg,eeee)."""
+    return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
+
+
+def is_dicom(file: BinaryIO) -> bool:
+    """Tell whether *file* begins as DICOM does, with the preamble or with a bare data set."""
+    head = file.read(132)
+    file.seek(0)
+    return head[128:132] == b"DICM" or begins_data_set(head)
+
+
+def begins_data_set(head: bytes) -> bool:
+    """Tell whether *head* is a first element of group 2 or 8, in any encoding (no preamble)."""
+    if len(head) < 8:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(f"{order}HH", head[:4])
+        tag = group << 16 | element
+        known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
+        if group in (0x0002, 0x0008) and known:
+            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= MAX_FIRST_LENGTH
+            return implicit or head[4:6].decode("latin-1") in STANDARD_VR
+    return False
+
+
+def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
+    """Return the undecoded value of an element, None where it is absent or already decoded."""
+    try:
+        element = data_set.get_item(tag) if tag in data_set else None
+    except UNREADABLE:
+        return None
+    value = element.value if element is not None else None
+    return value if isinstance(value, bytes) else None
+
+
+def value_of(data_set: Dataset, keyword: str | int) -> Any:
+    """Return the value of an element, None where it is absent or not of its type."""
+    tag = Tag(keyword)
+    try:
+        return data_set[tag].value if tag in data_set else None
+    except UNREADABLE:
+        return None
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the values of an element as a list; a person name is one value though it iterates."""
+    if value is None or value == "":
+        return []
+    return list(value) if isinstance(value, MutableSequence) else [value]
+
+
+def text(data_set: Dataset, keyword: str | int) -> str:
+    """Return an element as text, several values joined by a backslash; "" where it is absent."""
+    values = listed(value_of(data_set, keyword))
+    return "\\".join(plain_text(value) for value in values if not isinstance(value, bytes)).strip()
+
+
+def plain_text(value: Any) -> str:
+    """Return one value as text, without the escape of GB 2312 that pydicom 3.0 leaves in it."""
+    return str(value).replace("\x1b$)A", "")
+
+
+def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -> tuple[float, ...]:
+    """Return the numeric values of an element; () where it is absent, empty or not numbers.
+
+    Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of. An
+    empty value among others is left out, or stands as *blank*.
+    """
+    tag = Tag(keyword)
+    if tag not in data_set:
+        return ()
+    try:
+        raw = raw_bytes(data_set, tag)
+        if raw is not None and dictionary_VR(tag) in ("DS", "IS"):
+            values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
+            kept = (value if value.strip() else blank for value in values if any(values))
+            found = tuple(float(value) for value in kept if value is not None)
+        else:
+            found = tuple(float(value) for value in listed(data_set[tag].value))
+    except UNREADABLE as error:
+        warn(f"{tag_text(tag)} is not a number and was left out ({type(error).__name__})")
+        return ()
+    return found if all(map(math.isfinite, found)) or blank is not None else ()
+
+
+def number(data_set: Dataset, keyword: str) -> float | None:
+    """Return the first numeric value of an element, or None."""
+    return next(iter(numbers(data_set, keyword)), None)
+
+
+def integer(ds: Dataset, keyword: str, default: int = 0) -> int:
+    """Return an element as an int; if missing *default*, with a warning unless that is 0."""
+    value = number(ds, keyword)
+    if value is None and default:
+        warn(f"{dictionary_description(keyword)} is missing, taken as {default}")
+    return default if value is None else int(value)
+
+
+def bounded(ds: Dataset, keyword: str, low: int, high: int, *, default: int | None = None) -> int:
+    """Return an element as an int in *low*..*high*, else *default* (*low*) with a warning."""
+    fallback = low if default is None else default
+    value = integer(ds, keyword, fallback)
+    if low <= value <= high:
+        return value
+    warn(f"{dictionary_description(keyword)} is {value}, taken as {fallback}")
+    return fallback
+
+
+def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
+    """Return the items of a sequence; empty where it is absent or not a sequence."""
+    value = value_of(data_set, keyword)
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
+
+
+def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
+    """Return where *frame*'s attributes of a *macro* sequence stand (PS3.3 C.7.6.16).
+
+    The frame's own functional group, else the shared one, else the data set itself.
+    """
+    per_frame = sequence(data_set, "PerFrameFunctionalGroupsSequence")
+    groups = [
+        *per_frame[frame : frame + 1],
+        *sequence(data_set, "SharedFunctionalGroupsSequence")[:1],
+    ]
+    for group in groups:
+        if items := sequence(group, macro):
+            return items[0]
+    return data_set
+
+
+def private_creator(data_set: Dataset, tag: BaseTag) -> str:
+    """Return who defines the private element *tag* (PS3.5 7.8.1), "" for nobody."""
+    reservation = Tag(tag.group, tag.element >> 8)
+    raw = raw_bytes(data_set, reservation)
+    return text(data_set, reservation) if raw is None else raw.decode("latin-1").strip(" \0")
+
+
+@lru_cache(maxsize=4096)
+def described(tag: BaseTag, creator: str) -> tuple[str, str]:
+    """Return the name and the VR that the dictionaries have for *tag*."""
+    if tag.is_private_creator:
+        return "Private Creator", "LO"
+    try:
+        if not tag.is_private:
+            return dictionary_description(tag), dictionary_VR(tag)
+        name, vr = private_dictionary_description(tag, creator), private_dictionary_VR(tag, creator)
+        return printable(f"[{name}]"), vr
+    except KeyError:
+        if tag.element == 0:
+            return "Group Length", "UL"
+        return "Private tag data" if tag.is_private else "Unknown", "UN"
+
+
 # --- Sources --------------------------------------------------------------------------------------
 
 
@@ -901,104 +1065,7 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
         yield file
 
 
-# --- Reading --------------------------------------------------------------------------------------
-
-
-def is_dicom(file: BinaryIO) -> bool:
-    """Tell whether *file* begins as DICOM does, with the preamble or with a bare data set."""
-    head = file.read(132)
-    file.seek(0)
-    return head[128:132] == b"DICM" or begins_data_set(head)
-
-
-def begins_data_set(head: bytes) -> bool:
-    """Tell whether *head* is a first element of group 2 or 8, in any encoding (no preamble)."""
-    if len(head) < 8:
-        return False
-    for order in "<>":
-        group, element = struct.unpack(f"{order}HH", head[:4])
-        tag = group << 16 | element
-        known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
-        if group in (0x0002, 0x0008) and known:
-            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= MAX_FIRST_LENGTH
-            return implicit or head[4:6].decode("latin-1") in STANDARD_VR
-    return False
-
-
-def read_header(file: BinaryIO) -> Header:
-    """Parse *file* around its pixels: every element before and after them, and where they lie.
-
-    Raises `NotDicomError`, and `ConversionError` where there is no data set.
-    """
-    if not is_dicom(file):
-        raise NotDicomError("not a DICOM file")
-    file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
-    meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
-    transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
-    if transfer_syntax in DEFLATED_SYNTAXES:
-        file = inflated(file)
-    transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
-    implicit = transfer_syntax == uid.ImplicitVRLittleEndian
-    little = transfer_syntax != uid.ExplicitVRBigEndian
-    data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
-    if not data_set:
-        raise ConversionError("the file ends before its data set begins")
-    compressed = transfer_syntax not in NATIVE_SYNTAXES
-    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
-    if pixels and pixels.whole:
-        try:
-            rest = read_dataset(
-                file,
-                implicit,
-                little,
-                stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
-                parent_encoding=data_set.original_character_set,
-            )
-            data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
-        except UNREADABLE:
-            warn("what follows the pixel data cannot be read")
-    truncated = truncated_element(data_set)
-    if truncated and pixels:
-        warn(f"the file ends inside {truncated}, behind its pixels")
-    settle_character_set(data_set)
-    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
-
-
-def elements_until(
-    file: BinaryIO, implicit: bool, little: bool, ends: Callable[[int], bool]
-) -> Dataset:
-    """Read the elements up to the tag that *ends* the part of the file that *file* stands at."""
-    try:
-        return read_dataset(file, implicit, little, stop_when=lambda tag, _vr, _length: ends(tag))
-    except (struct.error, EOFError) as error:
-        raise ConversionError("the file ends inside its header: it is truncated") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise ConversionError("a sequence of its header has no end: it is damaged") from error
-
-
-def private_creator(data_set: Dataset, tag: BaseTag) -> str:
-    """Return who defines the private element *tag* (PS3.5 7.8.1), "" for nobody."""
-    reservation = Tag(tag.group, tag.element >> 8)
-    raw = raw_bytes(data_set, reservation)
-    return text(data_set, reservation) if raw is None else raw.decode("latin-1").strip(" \0")
-
-
-@lru_cache(maxsize=4096)
-def described(tag: BaseTag, creator: str) -> tuple[str, str]:
-    """Return the name and the VR that the dictionaries have for *tag*."""
-    if tag.is_private_creator:
-        return "Private Creator", "LO"
-    try:
-        if not tag.is_private:
-            return dictionary_description(tag), dictionary_VR(tag)
-        name, vr = private_dictionary_description(tag, creator), private_dictionary_VR(tag, creator)
-        return printable(f"[{name}]"), vr
-    except KeyError:
-        if tag.element == 0:
-            return "Group Length", "UL"
-        return "Private tag data" if tag.is_private else "Unknown", "UN"
+# --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
 
 
 def settle_character_set(ds: Dataset) -> None:
@@ -1105,6 +1172,62 @@ def are_common_chinese(texts: Sequence[bytes]) -> bool:
     return common > 1 and 2 * common >= len(pairs)
 
 
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Parse *file* around its pixels: every element before and after them, and where they lie.
+
+    Raises `NotDicomError`, and `ConversionError` where there is no data set.
+    """
+    if not is_dicom(file):
+        raise NotDicomError("not a DICOM file")
+    file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
+    meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
+    transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
+    if transfer_syntax in DEFLATED_SYNTAXES:
+        file = inflated(file)
+    transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
+    implicit = transfer_syntax == uid.ImplicitVRLittleEndian
+    little = transfer_syntax != uid.ExplicitVRBigEndian
+    data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
+    if not data_set:
+        raise ConversionError("the file ends before its data set begins")
+    compressed = transfer_syntax not in NATIVE_SYNTAXES
+    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
+    if pixels and pixels.whole:
+        try:
+            rest = read_dataset(
+                file,
+                implicit,
+                little,
+                stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
+                parent_encoding=data_set.original_character_set,
+            )
+            data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+        except UNREADABLE:
+            warn("what follows the pixel data cannot be read")
+    truncated = truncated_element(data_set)
+    if truncated and pixels:
+        warn(f"the file ends inside {truncated}, behind its pixels")
+    settle_character_set(data_set)
+    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
+
+
+def elements_until(
+    file: BinaryIO, implicit: bool, little: bool, ends: Callable[[int], bool]
+) -> Dataset:
+    """Read the elements up to the tag that *ends* the part of the file that *file* stands at."""
+    try:
+        return read_dataset(file, implicit, little, stop_when=lambda tag, _vr, _length: ends(tag))
+    except (struct.error, EOFError) as error:
+        raise ConversionError("the file ends inside its header: it is truncated") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ConversionError("a sequence of its header has no end: it is damaged") from error
+
+
 def truncated_element(data_set: Dataset) -> str:
     """Return which element the file ends in the middle of, "" where its last one is whole."""
     last = dict(data_set.items())[max(data_set.keys())]
@@ -1193,167 +1316,257 @@ def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, int, boo
     return max(items - 1, 0), starts, whole
 
 
-def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
-    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
-    at = pixels.offset
-    for item in range((pixels.fragments or 0) + 1):
-        file.seek(at + 4)
-        length = int.from_bytes(file.read(4), "little")
-        if item:  # the first is the offset table
-            yield at + 8, length
-        at += 8 + length
-
-
-def code_streams(header: Header, pixels: PixelLocation, frames: int) -> Iterator[bytes]:
-    """Yield the code stream of each of *frames*: its fragments joined."""
-    places, passed = fragment_places(header.file, pixels), 0
-    for first, end in pairwise(frame_boundaries(header, pixels, frames)):
-        parts = []
-        for start, length in islice(places, first - passed, end - passed):
-            header.file.seek(start)
-            parts.append(header.file.read(length))
-        passed = end
-        yield b"".join(parts)
-
-
-def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequence[int]:
-    """Return the number of the fragment that begins each frame, and of the one after the last.
-
-    What the fragments hold goes before the offset tables, Basic and Extended (PS3.5 A.4, PS3.3
-    C.7.6.3.1.8), which are often wrong. Raises `ConversionError` where nothing tells frames apart.
-    """
-    fragments = pixels.fragments or 0
-    if fragments == frames:
-        return range(frames + 1)
-    if frames == 1 and pixels.stream_starts < 2:
-        return 0, fragments
-    starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
-    begun = [number for number, at in enumerate(starts) if begins_stream(header.file, at)]
-    if len(begun) != frames:
-        begun = begun_by_tables(header, pixels, starts, frames) or begun
-    if len(begun) < frames:
-        raise ConversionError(f"holds {fragments} fragments, and nothing tells its frames apart")
-    return [*begun, fragments][: frames + 1]
-
-
 def begins_stream(file: BinaryIO, at: int) -> bool:
     """Tell whether a JPEG, JPEG-LS or bare JPEG 2000 code stream begins *at* a place in *file*."""
     file.seek(at)
     return file.read(3) in (b"\xff\xd8\xff", b"\xff\x4f\xff")
 
 
-def begun_by_tables(
-    header: Header, pixels: PixelLocation, starts: Sequence[int], frames: int
-) -> list[int]:
-    """Return the fragments that begin frames by an offset table that can be right, else []."""
-    number_at = {start - starts[0]: number for number, start in enumerate(starts)}
-    for offsets in offset_tables(header, pixels):
-        begun = [number_at.get(offset, -1) for offset in offsets]
-        if len(begun) >= frames and begun == sorted({*begun, 0}):
-            return begun
-    return []
-
-
-def offset_tables(header: Header, pixels: PixelLocation) -> Iterator[tuple[int, ...]]:
-    """Yield the Extended and the Basic Offset Table, each empty where it is not there."""
-    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
-    header.file.seek(pixels.offset + 4)
-    basic = header.file.read(int.from_bytes(header.file.read(4), "little"))
-    yield struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) & ~7])
-    yield struct.unpack(f"<{len(basic) // 4}L", basic[: len(basic) & ~3])
-
-
-def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
-    """Return the undecoded value of an element, None where it is absent or already decoded."""
-    try:
-        element = data_set.get_item(tag) if tag in data_set else None
-    except UNREADABLE:
-        return None
-    value = element.value if element is not None else None
-    return value if isinstance(value, bytes) else None
-
-
-def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -> tuple[float, ...]:
-    """Return the numeric values of an element; () where it is absent, empty or not numbers.
-
-    Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of. An
-    empty value among others is left out, or stands as *blank*.
-    """
-    tag = Tag(keyword)
-    if tag not in data_set:
-        return ()
-    try:
-        raw = raw_bytes(data_set, tag)
-        if raw is not None and dictionary_VR(tag) in ("DS", "IS"):
-            values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
-            kept = (value if value.strip() else blank for value in values if any(values))
-            found = tuple(float(value) for value in kept if value is not None)
-        else:
-            found = tuple(float(value) for value in listed(data_set[tag].value))
-    except UNREADABLE as error:
-        warn(f"{tag_text(tag)} is not a number and was left out ({type(error).__name__})")
-        return ()
-    return found if all(map(math.isfinite, found)) or blank is not None else ()
-
-
-def number(data_set: Dataset, keyword: str) -> float | None:
-    """Return the first numeric value of an element, or None."""
-    return next(iter(numbers(data_set, keyword)), None)
-
-
-def listed(value: Any) -> list[Any]:
-    """Return the values of an element as a list; a person name is one value though it iterates."""
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, MutableSequence) else [value]
-
-
-def value_of(data_set: Dataset, keyword: str | int) -> Any:
-    """Return the value of an element, None where it is absent or not of its type."""
-    tag = Tag(keyword)
-    try:
-        return data_set[tag].value if tag in data_set else None
-    except UNREADABLE:
-        return None
-
-
-def text(data_set: Dataset, keyword: str | int) -> str:
-    """Return an element as text, several values joined by a backslash; "" where it is absent."""
-    values = listed(value_of(data_set, keyword))
-    return "\\".join(plain_text(value) for value in values if not isinstance(value, bytes)).strip()
-
-
-def plain_text(value: Any) -> str:
-    """Return one value as text, without the escape of GB 2312 that pydicom 3.0 leaves in it."""
-    return str(value).replace("\x1b$)A", "")
-
-
-def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
-    """Return the items of a sequence; empty where it is absent or not a sequence."""
-    value = value_of(data_set, keyword)
-    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
-
-
-def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
-    """Return where *frame*'s attributes of a *macro* sequence stand (PS3.3 C.7.6.16).
-
-    The frame's own functional group, else the shared one, else the data set itself.
-    """
-    per_frame = sequence(data_set, "PerFrameFunctionalGroupsSequence")
-    groups = [
-        *per_frame[frame : frame + 1],
-        *sequence(data_set, "SharedFunctionalGroupsSequence")[:1],
-    ]
-    for group in groups:
-        if items := sequence(group, macro):
-            return items[0]
-    return data_set
-
-
 def sop_class_name(header: Header) -> str:
     """Return what kind of object the file holds, in the standard's words."""
     declared = text(header.data_set, "SOPClassUID")
     return UID(declared or text(header.file_meta, "MediaStorageSOPClassUID")).name
+
+
+def syntax_name(syntax: UID) -> str:
+    """Return the name of a transfer syntax."""
+    return SYNTAX_NAMES.get(syntax) or syntax.name
+
+
+# --- Code streams ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CodeStream:
+    """What the head of a code stream says; *color* is "RGB", "YBR_FULL" or "" (silent)."""
+
+    family: str
+    rows: int
+    columns: int
+    color: str = ""
+
+
+def stream_family(head: bytes) -> str:
+    """Return which family of code streams *head* begins, "" where its signature is of none."""
+    if head.startswith(b"\xff\xd8\xff"):
+        with suppress(ConversionError):
+            return jpeg_head(head).family
+    if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
+        return "JPEG 2000"
+    return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
+
+
+def jpeg_head(src: bytes) -> CodeStream:
+    """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
+
+    Its color is told by Adobe's APP14 and by halved chroma; JFIF and ids are left to pydicom.
+    Raises `ConversionError` where there is no frame header.
+    """
+    at, color = 2, ""
+    while at + 10 <= len(src):
+        marker, length = struct.unpack(">HH", src[at : at + 4])
+        payload = src[at + 4 : at + 2 + length]
+        if marker == 0xFFEE and payload[:5] == b"Adobe" and len(payload) >= 12:
+            color = {0: "RGB", 1: "YBR_FULL"}.get(payload[11], "")
+        is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
+        if is_jpeg or marker == 0xFFF7:
+            rows, columns, components = struct.unpack(">HHB", payload[1:6].ljust(5, b"\0"))
+            if components != 3:
+                color = ""
+            elif len(set(payload[7:15:3])) > 1:
+                color = "YBR_FULL"
+            return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color)
+        at += 1 if marker == 0xFFFF else 2 + length
+    raise ConversionError("the JPEG code stream has no frame header")
+
+
+def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
+    """Read the main header of a JPEG 2000 code stream at *at* (ITU-T T.800 A.5.1, A.6.1).
+
+    The size is that of the reference grid less the image's offset on it. With the multiple
+    component transform its color decodes to RGB.
+    """
+    x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
+    color = ""
+    at += 2
+    while src[at : at + 1] == b"\xff" and (marker := src[at : at + 2]) != b"\xff\x90":
+        if marker == b"\xff\x52" and src[at + 8 : at + 9] == b"\1":
+            color = "RGB"
+        at += 2 + max(int.from_bytes(src[at + 2 : at + 4], "big"), 2)
+    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color)
+
+
+def check_boxes(src: bytes) -> None:
+    """Refuse a JP2 container whose boxes do not lead to its code stream (ITU-T T.800 I.4).
+
+    pydicom looks for that box before any decoder sees the frame, and never leaves an empty one.
+    """
+    at = 12 if src[4:8] == b"jP  " else len(src)
+    while at < len(src) and src[at + 4 : at + 8] != b"jp2c":
+        length = int.from_bytes(src[at : at + 4], "big")
+        if length < 8:
+            raise ConversionError("the JP2 container has a box without an end")
+        at += length
+
+
+def jpeg_xl_head(src: bytes) -> CodeStream:
+    """Read the size of a JPEG XL code stream, bare or in its container (ISO/IEC 18181-1 D.2).
+
+    Its decoder hands out RGB.
+    """
+    at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
+    bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
+
+    def take(count: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << count) - 1), bits >> count
+        return value
+
+    small = take(1)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    rows, ratio = side(), take(3)
+    across, down = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return CodeStream("JPEG XL", rows, rows * across // down if ratio else side(), "RGB")
+
+
+# --- Decoders -------------------------------------------------------------------------------------
+
+
+@cache
+def frame_decoder(transfer_syntax: UID) -> Decoder:
+    """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it.
+
+    What pydicom knows no decoder for rides on that of another syntax: the plugins look at the code
+    stream and not at its label.
+    """
+    decoder = Decoder(uid.JPEGExtended12Bit if transfer_syntax in SYNTAX_NAMES else transfer_syntax)
+    if transfer_syntax == uid.RLELossless:
+        plugins = ["decode_rle"]
+    elif transfer_syntax == DEFLATED_IMAGE_FRAME:
+        plugins = ["decode_deflated"]
+    elif transfer_syntax == ENCAPSULATED_UNCOMPRESSED:
+        plugins = ["decode_uncompressed"]
+    elif transfer_syntax in JPEG_XL_SYNTAXES:
+        plugins = ["decode_with_imagecodecs"]
+    else:
+        plugins = ["decode_with_imagecodecs", "decode_with_pylibjpeg"]
+    if transfer_syntax not in NATIVE_SYNTAXES:
+        decoder.add_plugins([(plugin, (__name__, plugin)) for plugin in plugins])
+    return decoder
+
+
+def is_available(transfer_syntax: str) -> bool:
+    """Tell pydicom that this module decodes *transfer_syntax* (part of its plugin interface)."""
+    return transfer_syntax in DECODER_DEPENDENCIES
+
+
+def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Decode one frame with imagecodecs, by what the code stream is whatever the header says.
+
+    A pydicom decoding plugin: components come back as stored, no color is converted but for the
+    transforms that are part of JPEG 2000, and *runner* is told of the sample size.
+    Raises `ConversionError` where the code stream is not whole or not of the header's size.
+    """
+    stream = checked_code_stream(src, runner)
+    if stream.family == "JPEG":
+        # The same space on both sides keeps libjpeg from converting: pydicom knows what is due.
+        space = "RGB" if runner.samples_per_pixel == 3 else None
+        stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
+    elif stream.family == "JPEG-LS":
+        stored = imagecodecs.jpegls_decode(src)
+    elif stream.family == "JPEG XL":
+        stored = imagecodecs.jpegxl_decode(src)
+    else:
+        # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
+        stored = imagecodecs.jpeg2k_decode(src)
+        if runner.bits_allocated > 8 * stored.dtype.itemsize:  # else the sign would be lost
+            stored = stored.astype(f"{stored.dtype.kind}{runner.bits_allocated // 8}")
+    samples = (runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ()
+    if stored.shape != (runner.rows, runner.columns, *samples):
+        raise ConversionError(f"the code stream decodes to an array of {stored.shape}")
+    runner.set_option("planar_configuration", 0)
+    runner.set_option("bits_allocated", 8 * stored.dtype.itemsize)
+    return cast(bytearray, np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
+
+
+def decode_with_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
+    """Decode one frame with pylibjpeg after the same check: its libjpeg fills gaps too."""
+    checked_code_stream(src, runner)
+    return pylibjpeg._decode_frame(src, runner)
+
+
+def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
+    """Return what *src* is, after checking that it is whole and of the header's size.
+
+    Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
+    marker is looked for here. A color label that contradicts the stream is corrected in *runner*.
+    """
+    if src[:2] == b"\xff\xd8":
+        stream = jpeg_head(src)
+        if src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
+            raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
+    elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
+        stream = jpeg_2000_head(src, at)
+    elif stream_family(src) == "JPEG XL":
+        stream = jpeg_xl_head(src)
+    else:
+        raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
+    if (stream.rows, stream.columns) != (runner.rows, runner.columns):
+        found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
+        raise ConversionError(f"the code stream is {found}, the header says {declared}")
+    label = runner.photometric_interpretation
+    if label in ("YBR_ICT", "YBR_RCT"):  # the decoder undoes them
+        runner.set_option("photometric_interpretation", "RGB")
+    elif stream.color and stream.color[:3] != label[:3] and runner.samples_per_pixel == 3:
+        warn(f"the code stream decodes to {stream.color}, though its label says otherwise")
+        runner.set_option("photometric_interpretation", stream.color)
+    return stream
+
+
+def decode_rle(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Decode one RLE frame with pydicom (a plugin), of one bit too, which pydicom refuses.
+
+    In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
+    """
+    if runner.bits_allocated > 1:
+        return rle._decode_frame(src, runner)
+    packed = math.ceil(runner.rows * runner.columns / 8)
+    return one_bit_frame(bytes(rle._rle_decode_frame(src, 1, packed, 1, 8)), runner)
+
+
+def decode_deflated(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Inflate one frame of Deflated Image Frame Compression (PS3.5 A.4.13; a plugin)."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    return decode_uncompressed(inflate.decompress(src, MAX_FRAME_BYTES), runner)
+
+
+def decode_uncompressed(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
+    """Take one encapsulated frame as it is (PS3.5 A.4.11; a plugin).
+
+    Raises `ConversionError` where it is too short.
+    """
+    length = math.ceil(runner.frame_length())
+    if len(src) < length:
+        raise ConversionError(f"a frame holds {len(src)} of {length} bytes")
+    return one_bit_frame(src, runner) if runner.bits_allocated == 1 else src[:length]
+
+
+def one_bit_frame(packed: bytes, runner: DecodeRunner) -> bytes:
+    """Return the pixels of one frame as bytes of 0 and 1."""
+    runner.set_option("pixel_representation", 0)
+    return unpacked_bits(packed, 0, runner.rows * runner.columns).tobytes()
+
+
+def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
+    """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
+    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[start : start + size]
+    return np.pad(bits, (0, size - len(bits)))
+
+
+# --- Image and frames -----------------------------------------------------------------------------
 
 
 def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
@@ -1410,38 +1623,6 @@ def bits_allocated(ds: Dataset, samples_per_pixel: int, *, packed: bool) -> int:
     return allocated
 
 
-def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames the pixel data hold where the header does not say; at least 1."""
-    native = pixels.fragments is None
-    held = native_frames(image, pixels) if native else pixels.stream_starts
-    if held > 1:
-        warn(f"Number of Frames is missing: the pixel data hold {held}")
-    return max(held, 1)
-
-
-def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames uncompressed pixel data hold, less the byte that makes them even."""
-    return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
-
-
-def integer(ds: Dataset, keyword: str, default: int = 0) -> int:
-    """Return an element as an int; if missing *default*, with a warning unless that is 0."""
-    value = number(ds, keyword)
-    if value is None and default:
-        warn(f"{dictionary_description(keyword)} is missing, taken as {default}")
-    return default if value is None else int(value)
-
-
-def bounded(ds: Dataset, keyword: str, low: int, high: int, *, default: int | None = None) -> int:
-    """Return an element as an int in *low*..*high*, else *default* (*low*) with a warning."""
-    fallback = low if default is None else default
-    value = integer(ds, keyword, fallback)
-    if low <= value <= high:
-        return value
-    warn(f"{dictionary_description(keyword)} is {value}, taken as {fallback}")
-    return fallback
-
-
 def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
     """Return what *declared* (0028,0004) is, or for one sample MONOCHROME2 where that is nothing.
 
@@ -1460,9 +1641,57 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
     return assumed
 
 
-def syntax_name(syntax: UID) -> str:
-    """Return the name of a transfer syntax."""
-    return SYNTAX_NAMES.get(syntax) or syntax.name
+def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
+    """Return how many frames the pixel data hold where the header does not say; at least 1."""
+    native = pixels.fragments is None
+    held = native_frames(image, pixels) if native else pixels.stream_starts
+    if held > 1:
+        warn(f"Number of Frames is missing: the pixel data hold {held}")
+    return max(held, 1)
+
+
+def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
+    """Return how many frames uncompressed pixel data hold, less the byte that makes them even."""
+    return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
+
+
+def as_signed_as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
+    """Return *image* as signed where its JPEG 2000 stream is: some writers forget to say so.
+
+    ITU-T T.800 A.5.1: the first bit of Ssiz. The other way round, signed data in an unsigned
+    stream, Pixel Representation is right.
+    """
+    if pixels.fragments is None or image.pixel_representation:
+        return image
+    head = first_fragment(header, pixels)
+    start = head.find(b"\xff\x4f\xff\x51") if stream_family(head) == "JPEG 2000" else -1
+    if start < 0 or not head[start + 42 : start + 43] >= b"\x80":
+        return image
+    warn("the code stream is signed though the header says it is not: the stream was followed")
+    return replace(image, pixel_representation=1)
+
+
+def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
+    """Return the syntax that the pixels are in, by their code stream: headers lie (fo-dicom #645).
+
+    Raises `ConversionError` where neither header nor stream tells.
+    """
+    declared = header.transfer_syntax
+    name = syntax_name(declared)
+    if pixels.fragments is None:
+        if declared not in NATIVE_SYNTAXES:
+            warn(f"the pixels are not compressed, though declared as {name}")
+            return uid.ExplicitVRLittleEndian
+        return declared
+    family = stream_family(first_fragment(header, pixels))
+    if family and declared not in SYNTAXES_OF_STREAMS[family]:
+        warn(f"the pixels are {family}, though declared as {name}")
+        return SYNTAXES_OF_STREAMS[family][0]
+    if declared in NATIVE_SYNTAXES:
+        raise ConversionError("the pixels are compressed, but nothing tells how")
+    if declared not in DECODED_SYNTAXES:
+        raise ConversionError(f"the transfer syntax is not decoded: {name}")
+    return declared
 
 
 def first_fragment(header: Header, pixels: PixelLocation) -> bytes:
@@ -1472,14 +1701,68 @@ def first_fragment(header: Header, pixels: PixelLocation) -> bytes:
     return header.file.read(min(length, STREAM_HEAD_BYTES))
 
 
-def stream_family(head: bytes) -> str:
-    """Return which family of code streams *head* begins, "" where its signature is of none."""
-    if head.startswith(b"\xff\xd8\xff"):
-        with suppress(ConversionError):
-            return jpeg_head(head).family
-    if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
-        return "JPEG 2000"
-    return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
+def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
+    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
+    at = pixels.offset
+    for item in range((pixels.fragments or 0) + 1):
+        file.seek(at + 4)
+        length = int.from_bytes(file.read(4), "little")
+        if item:  # the first is the offset table
+            yield at + 8, length
+        at += 8 + length
+
+
+def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequence[int]:
+    """Return the number of the fragment that begins each frame, and of the one after the last.
+
+    What the fragments hold goes before the offset tables, Basic and Extended (PS3.5 A.4, PS3.3
+    C.7.6.3.1.8), which are often wrong. Raises `ConversionError` where nothing tells frames apart.
+    """
+    fragments = pixels.fragments or 0
+    if fragments == frames:
+        return range(frames + 1)
+    if frames == 1 and pixels.stream_starts < 2:
+        return 0, fragments
+    starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
+    begun = [number for number, at in enumerate(starts) if begins_stream(header.file, at)]
+    if len(begun) != frames:
+        begun = begun_by_tables(header, pixels, starts, frames) or begun
+    if len(begun) < frames:
+        raise ConversionError(f"holds {fragments} fragments, and nothing tells its frames apart")
+    return [*begun, fragments][: frames + 1]
+
+
+def begun_by_tables(
+    header: Header, pixels: PixelLocation, starts: Sequence[int], frames: int
+) -> list[int]:
+    """Return the fragments that begin frames by an offset table that can be right, else []."""
+    number_at = {start - starts[0]: number for number, start in enumerate(starts)}
+    for offsets in offset_tables(header, pixels):
+        begun = [number_at.get(offset, -1) for offset in offsets]
+        if len(begun) >= frames and begun == sorted({*begun, 0}):
+            return begun
+    return []
+
+
+def offset_tables(header: Header, pixels: PixelLocation) -> Iterator[tuple[int, ...]]:
+    """Yield the Extended and the Basic Offset Table, each empty where it is not there."""
+    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
+    header.file.seek(pixels.offset + 4)
+    basic = header.file.read(int.from_bytes(header.file.read(4), "little"))
+    yield struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) & ~7])
+    yield struct.unpack(f"<{len(basic) // 4}L", basic[: len(basic) & ~3])
+
+
+def code_streams(header: Header, pixels: PixelLocation, frames: int) -> Iterator[bytes]:
+    """Yield the code stream of each of *frames*: its fragments joined."""
+    places, passed = fragment_places(header.file, pixels), 0
+    for first, end in pairwise(frame_boundaries(header, pixels, frames)):
+        parts = []
+        for start, length in islice(places, first - passed, end - passed):
+            header.file.seek(start)
+            parts.append(header.file.read(length))
+        passed = end
+        yield b"".join(parts)
 
 
 class FragmentReader(io.RawIOBase):
@@ -1522,43 +1805,37 @@ class FragmentReader(io.RawIOBase):
         return len(data)
 
 
-def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
-    """Return the syntax that the pixels are in, by their code stream: headers lie (fo-dicom #645).
+def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
+    """Return the frames of a file after checking that it can hold them.
 
-    Raises `ConversionError` where neither header nor stream tells.
+    Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
     """
-    declared = header.transfer_syntax
-    name = syntax_name(declared)
-    if pixels.fragments is None:
-        if declared not in NATIVE_SYNTAXES:
-            warn(f"the pixels are not compressed, though declared as {name}")
-            return uid.ExplicitVRLittleEndian
-        return declared
-    family = stream_family(first_fragment(header, pixels))
-    if family and declared not in SYNTAXES_OF_STREAMS[family]:
-        warn(f"the pixels are {family}, though declared as {name}")
-        return SYNTAXES_OF_STREAMS[family][0]
-    if declared in NATIVE_SYNTAXES:
-        raise ConversionError("the pixels are compressed, but nothing tells how")
-    if declared not in DECODED_SYNTAXES:
-        raise ConversionError(f"the transfer syntax is not decoded: {name}")
-    return declared
+    syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
+    native = syntax in NATIVE_SYNTAXES
+    if native and image.photometric_interpretation == "YBR_PARTIAL_420":
+        raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
+    if native and halved_in_vain(image, pixels):
+        raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
+    held = native_frames(image, pixels) if native else pixels.stream_starts
+    if held > frames:
+        warn(f"holds {held} frames, but declares {frames}: the rest was left out")
+    if native and pixels.length * 8 < image.frame_bits * frames:
+        times = f"{frames} frames of " if frames > 1 else ""
+        size = f"{times}{image.columns} x {image.rows} pixels"
+        raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
+    if not pixels.whole and not native and pixels.fragments != frames:
+        raise ConversionError("the file ends inside its pixel data: it is truncated")
+    if not pixels.whole:
+        warn("the pixel data do not end as declared, but all frames are there")
+    if pixels.fragments is not None and pixels.fragments < frames:
+        raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
+    return StoredFrames(header, pixels, image, syntax)
 
 
-def as_signed_as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
-    """Return *image* as signed where its JPEG 2000 stream is: some writers forget to say so.
-
-    ITU-T T.800 A.5.1: the first bit of Ssiz. The other way round, signed data in an unsigned
-    stream, Pixel Representation is right.
-    """
-    if pixels.fragments is None or image.pixel_representation:
-        return image
-    head = first_fragment(header, pixels)
-    start = head.find(b"\xff\x4f\xff\x51") if stream_family(head) == "JPEG 2000" else -1
-    if start < 0 or not head[start + 42 : start + 43] >= b"\x80":
-        return image
-    warn("the code stream is signed though the header says it is not: the stream was followed")
-    return replace(image, pixel_representation=1)
+def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
+    """Tell whether native pixels labelled as 4:2:2 have no halved chroma, by their length."""
+    whole = image.rows * image.columns * 3 * image.bits_allocated * image.number_of_frames
+    return image.photometric_interpretation.endswith("_422") and pixels.length * 8 >= whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -1642,254 +1919,7 @@ class StoredFrames:
             yield stored.reshape(self.image.rows, self.image.columns), label
 
 
-def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
-    """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[start : start + size]
-    return np.pad(bits, (0, size - len(bits)))
-
-
-def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
-    """Return the frames of a file after checking that it can hold them.
-
-    Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
-    """
-    syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
-    native = syntax in NATIVE_SYNTAXES
-    if native and image.photometric_interpretation == "YBR_PARTIAL_420":
-        raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
-    if native and halved_in_vain(image, pixels):
-        raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
-    held = native_frames(image, pixels) if native else pixels.stream_starts
-    if held > frames:
-        warn(f"holds {held} frames, but declares {frames}: the rest was left out")
-    if native and pixels.length * 8 < image.frame_bits * frames:
-        times = f"{frames} frames of " if frames > 1 else ""
-        size = f"{times}{image.columns} x {image.rows} pixels"
-        raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
-    if not pixels.whole and not native and pixels.fragments != frames:
-        raise ConversionError("the file ends inside its pixel data: it is truncated")
-    if not pixels.whole:
-        warn("the pixel data do not end as declared, but all frames are there")
-    if pixels.fragments is not None and pixels.fragments < frames:
-        raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
-    return StoredFrames(header, pixels, image, syntax)
-
-
-def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
-    """Tell whether native pixels labelled as 4:2:2 have no halved chroma, by their length."""
-    whole = image.rows * image.columns * 3 * image.bits_allocated * image.number_of_frames
-    return image.photometric_interpretation.endswith("_422") and pixels.length * 8 >= whole
-
-
-@cache
-def frame_decoder(transfer_syntax: UID) -> Decoder:
-    """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it.
-
-    What pydicom knows no decoder for rides on that of another syntax: the plugins look at the code
-    stream and not at its label.
-    """
-    decoder = Decoder(uid.JPEGExtended12Bit if transfer_syntax in SYNTAX_NAMES else transfer_syntax)
-    if transfer_syntax == uid.RLELossless:
-        plugins = ["decode_rle"]
-    elif transfer_syntax == DEFLATED_IMAGE_FRAME:
-        plugins = ["decode_deflated"]
-    elif transfer_syntax == ENCAPSULATED_UNCOMPRESSED:
-        plugins = ["decode_uncompressed"]
-    elif transfer_syntax in JPEG_XL_SYNTAXES:
-        plugins = ["decode_with_imagecodecs"]
-    else:
-        plugins = ["decode_with_imagecodecs", "decode_with_pylibjpeg"]
-    if transfer_syntax not in NATIVE_SYNTAXES:
-        decoder.add_plugins([(plugin, (__name__, plugin)) for plugin in plugins])
-    return decoder
-
-
-def is_available(transfer_syntax: str) -> bool:
-    """Tell pydicom that this module decodes *transfer_syntax* (part of its plugin interface)."""
-    return transfer_syntax in DECODER_DEPENDENCIES
-
-
-def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode one frame with imagecodecs, by what the code stream is whatever the header says.
-
-    A pydicom decoding plugin: components come back as stored, no color is converted but for the
-    transforms that are part of JPEG 2000, and *runner* is told of the sample size.
-    Raises `ConversionError` where the code stream is not whole or not of the header's size.
-    """
-    stream = checked_code_stream(src, runner)
-    if stream.family == "JPEG":
-        # The same space on both sides keeps libjpeg from converting: pydicom knows what is due.
-        space = "RGB" if runner.samples_per_pixel == 3 else None
-        stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
-    elif stream.family == "JPEG-LS":
-        stored = imagecodecs.jpegls_decode(src)
-    elif stream.family == "JPEG XL":
-        stored = imagecodecs.jpegxl_decode(src)
-    else:
-        # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
-        stored = imagecodecs.jpeg2k_decode(src)
-        if runner.bits_allocated > 8 * stored.dtype.itemsize:  # else the sign would be lost
-            stored = stored.astype(f"{stored.dtype.kind}{runner.bits_allocated // 8}")
-    samples = (runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ()
-    if stored.shape != (runner.rows, runner.columns, *samples):
-        raise ConversionError(f"the code stream decodes to an array of {stored.shape}")
-    runner.set_option("planar_configuration", 0)
-    runner.set_option("bits_allocated", 8 * stored.dtype.itemsize)
-    return cast(bytearray, np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
-
-
-def decode_rle(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
-    """Decode one RLE frame with pydicom (a plugin), of one bit too, which pydicom refuses.
-
-    In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
-    """
-    if runner.bits_allocated > 1:
-        return rle._decode_frame(src, runner)
-    packed = math.ceil(runner.rows * runner.columns / 8)
-    return one_bit_frame(bytes(rle._rle_decode_frame(src, 1, packed, 1, 8)), runner)
-
-
-def decode_deflated(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
-    """Inflate one frame of Deflated Image Frame Compression (PS3.5 A.4.13; a plugin)."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    return decode_uncompressed(inflate.decompress(src, MAX_FRAME_BYTES), runner)
-
-
-def decode_uncompressed(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
-    """Take one encapsulated frame as it is (PS3.5 A.4.11; a plugin).
-
-    Raises `ConversionError` where it is too short.
-    """
-    length = math.ceil(runner.frame_length())
-    if len(src) < length:
-        raise ConversionError(f"a frame holds {len(src)} of {length} bytes")
-    return one_bit_frame(src, runner) if runner.bits_allocated == 1 else src[:length]
-
-
-def one_bit_frame(packed: bytes, runner: DecodeRunner) -> bytes:
-    """Return the pixels of one frame as bytes of 0 and 1."""
-    runner.set_option("pixel_representation", 0)
-    return unpacked_bits(packed, 0, runner.rows * runner.columns).tobytes()
-
-
-def decode_with_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode one frame with pylibjpeg after the same check: its libjpeg fills gaps too."""
-    checked_code_stream(src, runner)
-    return pylibjpeg._decode_frame(src, runner)
-
-
-@dataclass(frozen=True, slots=True)
-class CodeStream:
-    """What the head of a code stream says; *color* is "RGB", "YBR_FULL" or "" (silent)."""
-
-    family: str
-    rows: int
-    columns: int
-    color: str = ""
-
-
-def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
-    """Return what *src* is, after checking that it is whole and of the header's size.
-
-    Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
-    marker is looked for here. A color label that contradicts the stream is corrected in *runner*.
-    """
-    if src[:2] == b"\xff\xd8":
-        stream = jpeg_head(src)
-        if src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
-            raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
-    elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
-        stream = jpeg_2000_head(src, at)
-    elif stream_family(src) == "JPEG XL":
-        stream = jpeg_xl_head(src)
-    else:
-        raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
-    if (stream.rows, stream.columns) != (runner.rows, runner.columns):
-        found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
-        raise ConversionError(f"the code stream is {found}, the header says {declared}")
-    label = runner.photometric_interpretation
-    if label in ("YBR_ICT", "YBR_RCT"):  # the decoder undoes them
-        runner.set_option("photometric_interpretation", "RGB")
-    elif stream.color and stream.color[:3] != label[:3] and runner.samples_per_pixel == 3:
-        warn(f"the code stream decodes to {stream.color}, though its label says otherwise")
-        runner.set_option("photometric_interpretation", stream.color)
-    return stream
-
-
-def check_boxes(src: bytes) -> None:
-    """Refuse a JP2 container whose boxes do not lead to its code stream (ITU-T T.800 I.4).
-
-    pydicom looks for that box before any decoder sees the frame, and never leaves an empty one.
-    """
-    at = 12 if src[4:8] == b"jP  " else len(src)
-    while at < len(src) and src[at + 4 : at + 8] != b"jp2c":
-        length = int.from_bytes(src[at : at + 4], "big")
-        if length < 8:
-            raise ConversionError("the JP2 container has a box without an end")
-        at += length
-
-
-def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
-    """Read the main header of a JPEG 2000 code stream at *at* (ITU-T T.800 A.5.1, A.6.1).
-
-    The size is that of the reference grid less the image's offset on it. With the multiple
-    component transform its color decodes to RGB.
-    """
-    x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
-    color = ""
-    at += 2
-    while src[at : at + 1] == b"\xff" and (marker := src[at : at + 2]) != b"\xff\x90":
-        if marker == b"\xff\x52" and src[at + 8 : at + 9] == b"\1":
-            color = "RGB"
-        at += 2 + max(int.from_bytes(src[at + 2 : at + 4], "big"), 2)
-    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color)
-
-
-def jpeg_head(src: bytes) -> CodeStream:
-    """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
-
-    Its color is told by Adobe's APP14 and by halved chroma; JFIF and ids are left to pydicom.
-    Raises `ConversionError` where there is no frame header.
-    """
-    at, color = 2, ""
-    while at + 10 <= len(src):
-        marker, length = struct.unpack(">HH", src[at : at + 4])
-        payload = src[at + 4 : at + 2 + length]
-        if marker == 0xFFEE and payload[:5] == b"Adobe" and len(payload) >= 12:
-            color = {0: "RGB", 1: "YBR_FULL"}.get(payload[11], "")
-        is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
-        if is_jpeg or marker == 0xFFF7:
-            rows, columns, components = struct.unpack(">HHB", payload[1:6].ljust(5, b"\0"))
-            if components != 3:
-                color = ""
-            elif len(set(payload[7:15:3])) > 1:
-                color = "YBR_FULL"
-            return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color)
-        at += 1 if marker == 0xFFFF else 2 + length
-    raise ConversionError("the JPEG code stream has no frame header")
-
-
-def jpeg_xl_head(src: bytes) -> CodeStream:
-    """Read the size of a JPEG XL code stream, bare or in its container (ISO/IEC 18181-1 D.2).
-
-    Its decoder hands out RGB.
-    """
-    at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
-    bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    small = take(1)
-
-    def side() -> int:
-        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    rows, ratio = side(), take(3)
-    across, down = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-    return CodeStream("JPEG XL", rows, rows * across // down if ratio else side(), "RGB")
+# --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
 
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
@@ -2862,13 +2892,6 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def printable(value: str) -> str:
-    """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
-    if value.isprintable():
-        return value
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in value)
-
-
 def metadata_text(
     header: Header, name: str, facts: Sequence[Fact], notes: Sequence[str]
 ) -> Iterator[str]:
@@ -3029,11 +3052,6 @@ def plain_line(data_set: Dataset, tag: BaseTag) -> str:
     else:
         return ""
     return f"{tag_text(tag)} {vr} {name} = {shown}".rstrip()
-
-
-def tag_text(tag: BaseTag) -> str:
-    """Return *tag* as (gggg,eeee)."""
-    return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
 
 
 def element_text(element: DataElement) -> str:
@@ -3757,6 +3775,16 @@ def write_text(header: Header, source: Source, shown: Shown, notes: Sequence[str
 # --- Batch ----------------------------------------------------------------------------------------
 
 
+def say(line: str, stream: TextIO) -> None:
+    """Print *line*; that nobody reads it (a closed pipe, a full disk) stops no conversion."""
+    try:
+        print(line, file=stream, flush=True)
+    except UnicodeEncodeError:
+        say(line.encode("ascii", "backslashreplace").decode(), stream)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def convert_all(sources: Iterable[Source], options: Options) -> Iterator[Outcome]:
     """Convert *sources* one by one; what a killed run left in an output folder is removed first."""
     swept: set[Path] = set()
@@ -4000,16 +4028,6 @@ def report(outcome: Outcome, options: Options) -> None:
             written = printable(", ".join([str(first), *shorter]))
             remark = outcome.remark or outcome.reason
             say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
-
-
-def say(line: str, stream: TextIO) -> None:
-    """Print *line*; that nobody reads it (a closed pipe, a full disk) stops no conversion."""
-    try:
-        print(line, file=stream, flush=True)
-    except UnicodeEncodeError:
-        say(line.encode("ascii", "backslashreplace").decode(), stream)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

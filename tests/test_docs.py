@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import symtable
 import tomllib
+from bisect import bisect
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,32 @@ def test_the_version_is_the_newest_everywhere() -> None:
     assert newest[1] == dc.__version__
     for readme in READMES:
         assert f"- **{dc.__version__}**" in read(readme)
+
+
+def test_a_section_calls_only_what_stands_above_it() -> None:
+    source = read("dicom_converter.py")
+    heads = [0] + [n for n, line in enumerate(source.splitlines(), 1) if line.startswith("# --- ")]
+    module = symtable.symtable(source, "dicom_converter.py", "exec")
+    section = {child.get_name(): bisect(heads, child.get_lineno()) for child in scopes(module)}
+    assert len(section) > 200
+    upward = [
+        f"{child.get_name()} -> {name}"
+        for child in scopes(module)
+        for name in globals_of(child)
+        if section.get(name, 0) > section[child.get_name()]
+    ]
+    assert not upward
+
+
+def scopes(table: symtable.SymbolTable) -> list[symtable.SymbolTable]:
+    """Return the functions and classes right inside *table*."""
+    return [child for child in table.get_children() if child.get_type() in ("function", "class")]
+
+
+def globals_of(table: symtable.SymbolTable) -> set[str]:
+    """Return the names of the module that *table* uses, however deep inside it."""
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+    return own.union(*map(globals_of, table.get_children()))
 
 
 @pytest.mark.parametrize("readme", READMES)
