@@ -35,6 +35,7 @@ import argparse
 import codecs
 import heapq
 import io
+import lzma
 import math
 import os
 import re
@@ -89,7 +90,7 @@ try:
     from pydicom.dataelem import DataElement, RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.errors import BytesLengthException
-    from pydicom.filereader import dcmread, read_dataset
+    from pydicom.filereader import read_dataset
     from pydicom.pixels.decoders import pylibjpeg, rle
     from pydicom.pixels.decoders.base import Decoder, DecodeRunner
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
@@ -160,6 +161,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
+# What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
+HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
@@ -292,6 +295,7 @@ UNREADABLE = (
     EOFError,
     OSError,
     struct.error,
+    zlib.error,
 )
 
 # Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
@@ -392,6 +396,36 @@ class Window:
     number: int = 0  # among the stored ones, from 1
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names given in one output folder, by how they look without case."""
+
+    given: set[str] = field(default_factory=set)
+    clips: set[str] = field(default_factory=set)  # whose frames would have one of these names
+
+    def allows(self, name: str, others: set[str]) -> bool:
+        """Tell whether *name* is free, as are the frames of a clip of that name (--frames).
+
+        *others* are names that are about to be given.
+        """
+        name = name.casefold()
+        clip = clip_of_frame(name)
+        known = clip in self.given or clip in others
+        return name not in self.given and name not in self.clips and not (clip and known)
+
+    def add(self, name: str) -> None:
+        """Give *name*."""
+        self.given.add(name.casefold())
+        if clip := clip_of_frame(name.casefold()):
+            self.clips.add(clip)
+
+
+def clip_of_frame(name: str) -> str:
+    """Return the clip of which *name* may be a frame, "" where it cannot be one."""
+    found = re.fullmatch(r"(.+)-\d{4,}", name)
+    return found[1] if found else ""
+
+
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name.
 WindowChoice = int | str | Window
 
@@ -422,6 +456,7 @@ class Candidate:
     path: Path
     named: bool = False
     member: str = ""
+    entry: int = 0  # of the archive's list: names may be there twice
     problem: str = ""
 
     @property
@@ -440,6 +475,7 @@ class Source:
     named: bool = False  # on the command line, so it must be DICOM
     problem: str = ""  # why it cannot even be opened
     member: str = ""  # of the zip archive at *path*
+    entry: int = 0  # of its list
 
     @property
     def label(self) -> str:
@@ -614,7 +650,9 @@ def printable(value: str) -> str:
     """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
     if value.isprintable():
         return value
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in value)
+    return "".join(
+        char if char.isprintable() or char in HARMLESS else f"\\x{ord(char):02x}" for char in value
+    )
 
 
 def tag_text(tag: BaseTag) -> str:
@@ -626,6 +664,11 @@ def is_dicom(file: BinaryIO) -> bool:
     """Tell whether *file* begins as DICOM does, with the preamble or with a bare data set."""
     head = file.read(132)
     file.seek(0)
+    return begins_as_dicom(head)
+
+
+def begins_as_dicom(head: bytes) -> bool:
+    """Tell whether *head*, 132 bytes, begins as DICOM does."""
     return head[128:132] == b"DICM" or begins_data_set(head)
 
 
@@ -771,300 +814,6 @@ def described(tag: BaseTag, creator: str) -> tuple[str, str]:
         return "Private tag data" if tag.is_private else "Unknown", "UN"
 
 
-# --- Sources --------------------------------------------------------------------------------------
-
-
-def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
-    """Yield every file of *inputs* with its settled name, folder by folder in sorted order.
-
-    Equal relative folders of several inputs, zip archives too, are taken together, so names settle
-    the same way whatever the order of the inputs, and a folder's files come out before the next one
-    is read. What a DICOMDIR lists and what standard input names (`-`) follow, in their own order.
-    """
-    listed = [path for path in inputs if path.name.upper() == "DICOMDIR" and not is_folder(path)]
-    reads_stdin = STDIN in inputs
-    walked = [path for path in inputs if path not in (*listed, STDIN)]
-    taken: dict[Path, set[str]] = {}  # names by output folder, where more than the walk adds some
-    for relative, candidates in walk(walked, output):
-        folder = output / relative
-        own = taken.setdefault(folder, set()) if listed or reads_stdin else set()
-        yield from settle_names(candidates, folder, own)
-    for path in dict.fromkeys(listed):
-        yield from listed_sources(path, output, taken)
-    for path in paths_from(sys.stdin.buffer) if reads_stdin else ():
-        parts = [part for part in path.parent.parts if part not in (path.anchor, "..", ".")]
-        for where, one in placed(Candidate(path), tuple(parts)):
-            folder = output.joinpath(*where)
-            yield from settle_names([one], folder, taken.setdefault(folder, set()))
-
-
-def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Candidate]]]:
-    """Yield each relative folder below *inputs* with its files, in sorted order."""
-    folders: defaultdict[tuple[str, ...], list[Folder]] = defaultdict(list)
-    candidates: defaultdict[tuple[str, ...], list[Candidate]] = defaultdict(list)
-    folders[()] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
-    candidates[()] = [Candidate(path, named=True) for path in inputs if not is_folder(path)]
-    resolved_output = output.resolve()
-    order: list[tuple[str, ...]] = [()]
-    waiting: set[tuple[str, ...]] = set()
-
-    def due(parts: tuple[str, ...]) -> tuple[str, ...]:
-        if parts not in waiting:
-            waiting.add(parts)
-            heapq.heappush(order, parts)
-        return parts
-
-    while order:
-        parts = heapq.heappop(order)
-        waiting.discard(parts)
-        found = candidates.pop(parts, [])
-        for folder in folders.pop(parts, []):
-            files, subfolders = read_folder(folder, resolved_output)
-            found += files
-            for path, above in subfolders:
-                folders[due((*parts, path.name))].append((path, above))
-        own: list[Candidate] = []
-        for candidate in found:
-            for where, one in placed(candidate, parts):
-                (own if where == parts else candidates[due(where)]).append(one)
-        yield PurePath(*parts), own
-
-
-def read_folder(folder: Folder, output: Path) -> tuple[list[Candidate], list[Folder]]:
-    """Return the files and the folders in *folder*, less *output* and what leads back."""
-    path, linked_from = folder
-    try:
-        names = sorted(entry.name for entry in os.scandir(path))
-    except OSError as error:
-        reason = f"the folder cannot be read ({error.strerror})"
-        return [Candidate(path, problem=reason)], []
-    files, folders = [], []
-    for name in names:
-        inside = path / name
-        if not is_folder(inside):
-            files.append(Candidate(inside))
-            continue
-        above = (*linked_from, path.resolve()) if inside.is_symlink() else linked_from
-        if not leads_back(inside, above) and inside.resolve() != output:
-            folders.append((inside, above))
-    return files, folders
-
-
-def placed(
-    candidate: Candidate, parts: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Candidate]]:
-    """Yield *candidate* in the folder *parts*, or the members of an archive in theirs."""
-    if candidate.member or candidate.path.suffix.lower() != ".zip":
-        yield parts, candidate
-        return
-    base = parts if candidate.named else (*parts, candidate.path.stem)
-    for member in zip_members(candidate):
-        inside = PurePosixPath(member.member).parent.parts
-        yield (*base, *inside) if member.member else parts, member
-
-
-def zip_members(archive: Candidate) -> list[Candidate]:
-    """Return the files in a zip archive, or the archive itself with why it cannot be read.
-
-    They are swept like those of a folder: hospitals pack viewers beside the images.
-    """
-    try:
-        infos = opened_zip(archive.path).infolist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "a damaged zip archive"
-        return [replace(archive, problem=f"cannot be read: {reason}")]
-    return [
-        Candidate(archive.path, member=info.filename, problem=zip_problem(info))
-        for info in infos
-        if not info.is_dir()
-    ]
-
-
-def zip_problem(info: zipfile.ZipInfo) -> str:
-    """Return why a member of an archive is not taken out, "" where it is."""
-    name = PurePosixPath(info.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in info.filename:
-        return "its name leads out of the archive"
-    if info.flag_bits & 1:
-        return "it is encrypted: unpack the archive with its password first"
-    inflation = info.file_size / max(info.compress_size, 1)
-    if info.file_size > MAX_MEMBER_BYTES or (
-        info.file_size > SMALL_MEMBER_BYTES and inflation > MAX_INFLATION
-    ):
-        return f"would unpack to {info.file_size} bytes, {inflation:.0f} times its size"
-    return ""
-
-
-@lru_cache(maxsize=2)
-def opened_zip(path: Path) -> zipfile.ZipFile:
-    """Return an open archive; the last ones stay open, for their directories can be long."""
-    return zipfile.ZipFile(path)
-
-
-def listed_sources(dicomdir: Path, output: Path, taken: dict[Path, set[str]]) -> Iterator[Source]:
-    """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
-
-    PS3.10 8.5: names are upper case there, and often are not on the medium.
-    """
-    try:
-        with disable_value_validation(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            records = sequence(dcmread(dicomdir, force=True), "DirectoryRecordSequence")
-            names = [text(record, "ReferencedFileID").split("\\") for record in records]
-    except UNREADABLE:
-        names = []
-    listed = list(dict.fromkeys(tuple(parts) for parts in names if parts != [""]))
-    if not listed:
-        yield Source(dicomdir, output, dicomdir.name, True, problem="lists no files")
-    folders: dict[tuple[str, ...], list[Candidate]] = {}
-    places: dict[Path, int] = {}
-    for place, parts in enumerate(listed):
-        candidate = listed_file(dicomdir.parent, parts)
-        places.setdefault(candidate.path, place)
-        folders.setdefault(parts[:-1], []).append(candidate)
-    sources: list[Source] = []
-    for parts, candidates in folders.items():
-        folder = output.joinpath(*(part for part in parts if part not in ("..", ".")))
-        sources += settle_names(candidates, folder, taken.setdefault(folder, set()))
-    yield from sorted(sources, key=lambda source: places[source.path])
-
-
-def listed_file(root: Path, parts: tuple[str, ...]) -> Candidate:
-    """Return the file that a DICOMDIR in *root* calls *parts*, whatever the case of its name."""
-    path = root
-    if any(part in ("..", ".") or "/" in part for part in parts):
-        return Candidate(root.joinpath(*parts), problem="its name leads out of the medium")
-    for part in parts:
-        exact = path / part
-        path = exact if exact.exists() else path / names_by_case(path).get(part.casefold(), part)
-    problem = "" if path.exists() else "listed in the DICOMDIR, but missing"
-    return Candidate(path, named=True, problem=problem)
-
-
-@lru_cache(maxsize=64)
-def names_by_case(folder: Path) -> dict[str, str]:
-    """Return the names in *folder* by how they look without case; none where it is unreadable."""
-    try:
-        return {path.name.casefold(): path.name for path in sorted(folder.iterdir(), reverse=True)}
-    except OSError:
-        return {}
-
-
-def paths_from(stream: BinaryIO) -> Iterator[Path]:
-    """Yield the paths that *stream* names, one a line or NUL-separated, as they come."""
-    rest, separator = b"", b""
-    while chunk := os.read(stream.fileno(), 1 << 16):
-        if not separator:
-            separator = b"\0" if b"\0" in chunk else b"\n"
-        *names, rest = (rest + chunk).split(separator)
-        yield from (Path(os.fsdecode(name.rstrip(b"\r"))) for name in names if name.strip())
-    if rest.strip():
-        yield Path(os.fsdecode(rest.rstrip(b"\r")))
-
-
-def is_folder(path: Path) -> bool:
-    """Tell whether *path* is a folder; where that cannot be asked, opening it will say why."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def leads_back(path: Path, above: tuple[Path, ...]) -> bool:
-    """Tell whether *path* leads to or above a folder that links led from, without end."""
-    return bool(above) and any(folder.is_relative_to(path.resolve()) for folder in above)
-
-
-def settle_names(
-    candidates: Iterable[Candidate], folder: Path, taken: set[str]
-) -> Iterator[Source]:
-    """Give each of *candidates* a name of its own in *folder*, whatever their order.
-
-    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
-    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *taken* grows.
-    """
-    by_name = sorted(candidates, key=lambda one: (one.name, one.path, one.member, not one.named))
-    given = {(one.path.absolute(), one.member): one for one in reversed(by_name)}
-    in_place = folder.resolve() in {
-        parent.resolve() for parent in {path.parent for path, _ in given}
-    }
-    clips = taken | {stem_of(one.name).casefold() for one in given.values()}
-    for one in reversed(given.values()):
-        own = one.name
-        names = chain((stem_of(own), own), (f"{own}-{number}" for number in count(2)))
-        name = next(
-            name
-            for name in names
-            if name.casefold() not in taken
-            and not is_frame_name(name, clips)
-            and not (in_place and would_overwrite(folder, name))
-        )
-        taken.add(name.casefold())
-        yield Source(one.path, folder, name, one.named, one.problem, one.member)
-
-
-def stem_of(name: str) -> str:
-    """Return *name* without a DICOM suffix; nothing else is cut, for UIDs are full of dots."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem if stem and dot + suffix.lower() in DICOM_SUFFIXES else name
-
-
-def is_frame_name(name: str, clips: set[str]) -> bool:
-    """Tell whether *name* is what --frames would call a frame of one of *clips*."""
-    found = re.fullmatch(r"(.+)-\d{4,}", name.casefold())
-    return found is not None and found[1] in clips
-
-
-def would_overwrite(folder: Path, name: str) -> bool:
-    """Tell whether outputs called *name* beside their input would replace what is not our own.
-
-    Ours are those with a TXT that begins as ours do, unless a DICOM file goes by such a name.
-    """
-    existing = [path for suffix in OUTPUT_SUFFIXES if (path := folder / (name + suffix)).exists()]
-    heads = {path.suffix: head_of(path) for path in existing}
-    if any(head[128:132] == b"DICM" or begins_data_set(head) for head in heads.values()):
-        return True
-    return bool(existing) and not heads.get(".txt", b"").startswith(TEXT_BEGINS.encode())
-
-
-def head_of(path: Path) -> bytes:
-    """Return the first bytes of a file, b"" where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)
-    except OSError:
-        return b""
-
-
-@contextmanager
-def unpacked_member(source: Source) -> Iterator[BinaryIO]:
-    """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
-    with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
-        try:
-            with opened_zip(source.path).open(source.member) as member:
-                shutil.copyfileobj(member, unpacked, 1 << 20)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ConversionError("damaged inside its zip archive") from error
-        unpacked.seek(0)
-        yield cast(BinaryIO, unpacked)
-
-
-@contextmanager
-def open_source(source: Source) -> Iterator[BinaryIO]:
-    """Open *source* for reading; only a regular file is opened, for a pipe would never end."""
-    if source.problem:
-        raise ConversionError(source.problem)
-    if source.member:
-        with unpacked_member(source) as file:
-            yield file
-        return
-    mode = source.path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise NotDicomError("not a regular file")
-    with source.path.open("rb") as file:
-        yield file
-
-
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
 
 
@@ -1081,11 +830,12 @@ def settle_character_set(ds: Dataset) -> None:
     declared = [stated] if isinstance(stated, str) else list(stated)
     known = declared[0] if declared[0] in python_encoding.values() else default_encoding
     escaped = [value for value in texts if ESC in value]
-    first = assumed_encoding([value for value in texts if ESC not in value], known)
+    plain = [value for value in texts if ESC not in value]
+    first = assumed_encoding(plain, known) if plain else known
     name = {"UTF8": "UTF-8", "iso8859": "Latin-1", "latin_1": "Latin-1"}.get(first, first)
-    if len(texts) > len(escaped) and known == default_encoding:
+    if plain and text(ds, "SpecificCharacterSet") in ("", "ISO_IR 6", "ISO 2022 IR 6"):
         warn(f"no character set is declared for letters beyond ASCII: {name} was assumed")
-    elif first != known:
+    elif plain and (first != known or known == default_encoding):
         warn(f"texts are not in the declared character set: {name} was assumed")
     switched = {
         encoding
@@ -1134,42 +884,48 @@ def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
 def assumed_encoding(texts: Sequence[bytes], declared: str) -> str:
     """Return the encoding of *texts*, each beyond ASCII: *declared*, unless that cannot be meant.
 
-    UTF-8 and other multi-byte sets are known by their form.
+    UTF-8 and other multi-byte sets are known by their form. The majority decides: a stray byte in
+    one text says nothing of the others.
     """
     one_byte = declared in SINGLE_BYTE_ENCODINGS
-    if not texts or (not one_byte and are_well_formed(texts, declared, whole=True)):
+    if not one_byte and 2 * well_formed(texts, declared, whole=True) >= len(texts):
         return declared
-    if are_well_formed(texts, "UTF8"):
+    if 2 * well_formed(texts, "UTF8") > len(texts):
         return "UTF8"
-    if not one_byte and are_well_formed(texts, declared):
+    if not one_byte and 2 * well_formed(texts, declared) >= len(texts):
         return declared
-    if (not one_byte or declared in ("iso8859", "latin_1")) and are_common_chinese(texts):
+    if (not one_byte or declared in ("iso8859", "latin_1")) and are_chinese(texts):
         return "GB18030"
     return declared if one_byte else "latin_1"
 
 
-def are_well_formed(texts: Iterable[bytes], encoding: str, *, whole: bool = False) -> bool:
-    """Tell whether each of *texts* is in *encoding* and beyond ASCII; if not *whole*, maybe cut."""
-    try:
-        decoded = [codecs.getincrementaldecoder(encoding)().decode(value, whole) for value in texts]
-    except UnicodeError:
-        return False
-    return not any(value.isascii() for value in decoded)
+def well_formed(texts: Iterable[bytes], encoding: str, *, whole: bool = False) -> int:
+    """Return how many of *texts* are in *encoding* and beyond ASCII; if not *whole*, maybe cut."""
+    count = 0
+    for value in texts:
+        with suppress(UnicodeError):
+            count += not codecs.getincrementaldecoder(encoding)().decode(value, whole).isascii()
+    return count
 
 
-def are_common_chinese(texts: Sequence[bytes]) -> bool:
-    """Tell whether *texts* are GB 18030 and mostly of the characters of everyday Chinese.
+def are_chinese(texts: Sequence[bytes]) -> bool:
+    """Tell whether most of *texts* are GB 18030, and of everyday characters.
 
-    Those are the pairs B0-D7, A1-FE (level 1 of GB 2312); a single one may be two accented letters.
+    Those are the pairs B0-D7, A1-FE (level 1 of GB 2312). Two accented capitals make such a pair
+    too, but between other letters (CORAÇÃO), where a single Chinese character hardly ever stands.
     """
-    if not are_well_formed(texts, "GB18030"):
+    if 2 * well_formed(texts, "GB18030") <= len(texts):
         return False
-    letters = [
-        char for value in texts for char in value.decode("GB18030", "ignore") if char > "\x7f"
-    ]
-    pairs = [char.encode("GB18030") for char in letters]
-    common = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
-    return common > 1 and 2 * common >= len(pairs)
+    common = rare = 0
+    for value in texts:
+        decoded = value.decode("GB18030", "ignore")
+        for run in re.finditer(r"[^\0-\x7f]+", decoded):
+            around = decoded[max(run.start() - 1, 0) : run.start()] + decoded[run.end() :][:1]
+            pairs = [char.encode("GB18030") for char in run[0]]
+            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
+            lone = len(pairs) == 1 and any(map(str.isalpha, around))
+            common, rare = common + usual * (not lone), rare + len(pairs) - usual * (not lone)
+    return common > 1 and common >= rare
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -1220,6 +976,8 @@ def elements_until(
     """Read the elements up to the tag that *ends* the part of the file that *file* stands at."""
     try:
         return read_dataset(file, implicit, little, stop_when=lambda tag, _vr, _length: ends(tag))
+    except ValueError as error:  # pydicom looks for it among Python's encodings
+        raise ConversionError("its (0008,0005) Specific Character Set is damaged") from error
     except (struct.error, EOFError) as error:
         raise ConversionError("the file ends inside its header: it is truncated") from error
     except OSError as error:
@@ -1331,6 +1089,368 @@ def sop_class_name(header: Header) -> str:
 def syntax_name(syntax: UID) -> str:
     """Return the name of a transfer syntax."""
     return SYNTAX_NAMES.get(syntax) or syntax.name
+
+
+# --- Sources --------------------------------------------------------------------------------------
+
+
+def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
+    """Yield every file of *inputs* with its settled name, folder by folder in sorted order.
+
+    Equal relative folders of several inputs, zip archives too, are taken together, so names settle
+    the same way whatever the order of the inputs, and a folder's files come out before the next one
+    is read. What a DICOMDIR lists and what standard input names (`-`) follow, in their own order.
+    """
+    listed = [path for path in inputs if path.name.upper() == "DICOMDIR" and not is_folder(path)]
+    reads_stdin = STDIN in inputs
+    walked = [path for path in inputs if path not in (*listed, STDIN)]
+    taken: defaultdict[Path, Names] = defaultdict(Names)  # where more than the walk adds some
+    for relative, candidates in walk(walked, output):
+        folder = output / relative
+        yield from settle_names(
+            candidates, folder, taken[folder] if listed or reads_stdin else Names()
+        )
+    for path in dict.fromkeys(listed):
+        yield from listed_sources(path, output, taken)
+    if reads_stdin and sys.stdin is None:
+        yield Source(STDIN, output, "-", True, problem="standard input is closed")
+    elif reads_stdin:
+        for path in paths_from(sys.stdin.buffer):
+            parts = [part for part in path.parent.parts if part not in (path.anchor, "..", ".")]
+            for where, one in placed(Candidate(path), tuple(parts)):
+                folder = output.joinpath(*where)
+                yield from settle_names([one], folder, taken[folder])
+
+
+def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Candidate]]]:
+    """Yield each relative folder below *inputs* with its files, in sorted order."""
+    folders: defaultdict[tuple[str, ...], list[Folder]] = defaultdict(list)
+    candidates: defaultdict[tuple[str, ...], list[Candidate]] = defaultdict(list)
+    folders[()] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
+    candidates[()] = [Candidate(path, named=True) for path in inputs if not is_folder(path)]
+    resolved_output = resolved(output)
+    order: list[tuple[str, ...]] = [()]
+    waiting: set[tuple[str, ...]] = set()
+
+    def due(parts: tuple[str, ...]) -> tuple[str, ...]:
+        if parts not in waiting:
+            waiting.add(parts)
+            heapq.heappush(order, parts)
+        return parts
+
+    while order:
+        parts = heapq.heappop(order)
+        waiting.discard(parts)
+        found = candidates.pop(parts, [])
+        for folder in folders.pop(parts, []):
+            files, subfolders = read_folder(folder, resolved_output)
+            found += files
+            for path, above in subfolders:
+                folders[due((*parts, path.name))].append((path, above))
+        own: list[Candidate] = []
+        for candidate in found:
+            for where, one in placed(candidate, parts):
+                (own if where == parts else candidates[due(where)]).append(one)
+        yield PurePath(*parts), own
+
+
+def read_folder(folder: Folder, output: Path) -> tuple[list[Candidate], list[Folder]]:
+    """Return the files and the folders in *folder*, less *output* and what leads back."""
+    path, linked_from = folder
+    try:
+        names = sorted(entry.name for entry in os.scandir(path))
+    except OSError as error:
+        reason = f"the folder cannot be read ({error.strerror})"
+        return [Candidate(path, problem=reason)], []
+    files, folders = [], []
+    for name in names:
+        inside = path / name
+        if not is_folder(inside):
+            files.append(Candidate(inside))
+            continue
+        above = (*linked_from, resolved(path)) if inside.is_symlink() else linked_from
+        if not leads_back(inside, above) and resolved(inside) != output:
+            folders.append((inside, above))
+    return files, folders
+
+
+def placed(
+    candidate: Candidate, parts: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Candidate]]:
+    """Yield *candidate* in the folder *parts*, or the members of an archive in theirs."""
+    if candidate.member or not is_archive(candidate.path):
+        yield parts, candidate
+        return
+    base = parts if candidate.named else (*parts, candidate.path.stem)
+    for member in zip_members(candidate):
+        inside = () if member.problem else PurePosixPath(member.member).parent.parts
+        yield (*base, *inside) if member.member else parts, member
+
+
+def is_archive(path: Path) -> bool:
+    """Tell whether *path* is a zip archive by its name, and not a DICOM file called so."""
+    if path.suffix.lower() != ".zip":
+        return False
+    try:
+        return stat.S_ISREG(path.stat().st_mode) and not begins_as_dicom(head_of(path))
+    except (OSError, ValueError):
+        return False
+
+
+def zip_members(archive: Candidate) -> list[Candidate]:
+    """Return the files in a zip archive, or the archive itself with why it cannot be read.
+
+    They are swept like those of a folder: hospitals pack viewers beside the images.
+    """
+    try:
+        return [
+            Candidate(
+                archive.path, member=member_name(info), entry=entry, problem=zip_problem(info)
+            )
+            for entry, info in enumerate(opened_zip(archive.path).infolist())
+            if not info.is_dir()
+        ]
+    except (*UNREADABLE, RuntimeError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "a damaged zip archive"
+        return [replace(archive, problem=f"cannot be read: {reason}")]
+
+
+def member_name(info: zipfile.ZipInfo) -> str:
+    """Return the name of a member with slashes; old names without UTF-8 are often Chinese."""
+    name = info.filename
+    if not info.flag_bits & 0x800 and not name.isascii():
+        raw = name.encode("cp437")  # as which Python read it
+        encoding = assumed_encoding([raw], "latin_1")
+        name = name if encoding == "latin_1" else raw.decode(encoding, "replace")
+    return name.replace("\\", "/")
+
+
+def zip_problem(info: zipfile.ZipInfo) -> str:
+    """Return why a member of an archive is not taken out, "" where it is."""
+    name = PurePosixPath(member_name(info))
+    drive = ":" in str(name) if os.name == "nt" else re.match("[A-Za-z]:", str(name))
+    if name.is_absolute() or ".." in name.parts or drive:
+        return "its name leads out of the archive"
+    if info.flag_bits & 1:
+        return "it is encrypted: unpack the archive with its password first"
+    inflation = info.file_size / max(info.compress_size, 1)
+    if info.file_size > MAX_MEMBER_BYTES or (
+        info.file_size > SMALL_MEMBER_BYTES and inflation > MAX_INFLATION
+    ):
+        return f"would unpack to {info.file_size} bytes, {inflation:.0f} times its size"
+    return ""
+
+
+@lru_cache(maxsize=2)
+def opened_zip(path: Path) -> zipfile.ZipFile:
+    """Return an open archive; the last ones stay open, for their directories can be long."""
+    return zipfile.ZipFile(path)
+
+
+def listed_sources(
+    dicomdir: Path, output: Path, taken: defaultdict[Path, Names]
+) -> Iterator[Source]:
+    """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
+
+    PS3.10 8.5: names are upper case there, and often are not on the medium.
+    """
+    names, problem = listed_names(dicomdir)
+    folders: dict[tuple[str, ...], list[Candidate]] = {}
+    places: dict[Path, int] = {}
+    for place, parts in enumerate(names):
+        candidate = listed_file(dicomdir.parent, parts)
+        places.setdefault(candidate.path, place)
+        folders.setdefault(parts[:-1], []).append(candidate)
+    sources: list[Source] = []
+    for parts, candidates in folders.items():
+        folder = output.joinpath(*(part for part in parts if is_plain(part)))
+        sources += settle_names(candidates, folder, taken[folder])
+    yield from sorted(sources, key=lambda source: places[source.path])
+    if problem:
+        yield Source(dicomdir, output, dicomdir.name, True, problem=problem)
+
+
+def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
+    """Return the names that a DICOMDIR lists, in parts, and what is wrong with it, if anything."""
+    try:
+        with (
+            open_source(Source(dicomdir, Path(), "", True)) as file,
+            disable_value_validation(),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            header = read_header(file)
+            records = sequence(header.data_set, "DirectoryRecordSequence")
+            names = [text(record, "ReferencedFileID").split("\\") for record in records]
+    except (*UNREADABLE, ConversionError) as error:
+        return [], getattr(error, "strerror", None) or str(error)
+    listed = list(dict.fromkeys(tuple(parts) for parts in names if parts != [""]))
+    if header.truncated:
+        return listed, f"it ends inside {header.truncated}: files may be missing from its list"
+    return listed, "" if listed else "lists no files"
+
+
+def is_plain(part: str) -> bool:
+    """Tell whether *part* of a path names something inside the folder before it."""
+    return part not in ("", ".", "..") and not re.search(r"[/\0]", part) and len(part) < 256
+
+
+def listed_file(root: Path, parts: tuple[str, ...]) -> Candidate:
+    """Return the file that a DICOMDIR in *root* calls *parts*, whatever the case of its name."""
+    path = root
+    if not all(map(is_plain, parts)):
+        shown = [printable(part).replace("/", "_")[:255] for part in parts]
+        return Candidate(root.joinpath(*shown), problem="its name leads out of the medium")
+    for part in parts:
+        exact = path / part
+        path = exact if exists(exact) else path / names_by_case(path).get(part.casefold(), part)
+    problem = "" if exists(path) else "listed in the DICOMDIR, but missing"
+    return Candidate(path, named=True, problem=problem)
+
+
+@lru_cache(maxsize=64)
+def names_by_case(folder: Path) -> dict[str, str]:
+    """Return the names in *folder* by how they look without case; none where it is unreadable."""
+    try:
+        return {path.name.casefold(): path.name for path in sorted(folder.iterdir(), reverse=True)}
+    except OSError:
+        return {}
+
+
+def paths_from(stream: BinaryIO) -> Iterator[Path]:
+    """Yield the paths that *stream* names, one a line or NUL-separated, as they come."""
+    rest, separator = b"", b""
+    while chunk := os.read(stream.fileno(), 1 << 16):
+        rest += chunk
+        first = re.search(rb"[\0\n]", rest)
+        separator = separator or (first[0] if first else b"")
+        if separator:
+            *names, rest = rest.split(separator)
+            yield from (path_of(name, separator) for name in names if name.strip())
+    if rest.strip():
+        yield path_of(rest, separator)
+
+
+def path_of(name: bytes, separator: bytes) -> Path:
+    """Return the path that a line of a list means; one with a NUL in it can only be missing."""
+    name = name if separator == b"\0" else name.rstrip(b"\r")
+    return Path(os.fsdecode(name).replace("\0", "\\0"))
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether *path* is a folder; where that cannot be asked, opening it will say why."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def leads_back(path: Path, above: tuple[Path, ...]) -> bool:
+    """Tell whether *path* leads to or above a folder that links led from, without end."""
+    return bool(above) and any(folder.is_relative_to(resolved(path)) for folder in above)
+
+
+def resolved(path: Path) -> Path:
+    """Return *path* without its links; as it is where they lead in circles."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return path.absolute()
+
+
+def exists(path: Path) -> bool:
+    """Tell whether there is something at *path*; not where its name cannot be one."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def settle_names(candidates: Iterable[Candidate], folder: Path, taken: Names) -> Iterator[Source]:
+    """Give each of *candidates* a name of its own in *folder*, whatever their order.
+
+    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
+    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *taken* grows.
+    """
+    by_name = sorted(candidates, key=lambda one: (one.name, one.path, one.entry, not one.named))
+    given = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
+    in_place = resolved(folder) in {
+        resolved(parent) for parent in {path.parent for path, _ in given}
+    }
+    clips = {stem_of(one.name).casefold() for one in given.values()}
+    for one in reversed(given.values()):
+        own = one.name
+        names = chain((stem_of(own), own), (f"{own}-{number}" for number in count(2)))
+        name = next(
+            name
+            for name in names
+            if taken.allows(name, clips) and not (in_place and would_overwrite(folder, name))
+        )
+        taken.add(name)
+        yield Source(one.path, folder, name, one.named, one.problem, one.member, one.entry)
+
+
+def stem_of(name: str) -> str:
+    """Return *name* without a DICOM suffix; nothing else is cut, for UIDs are full of dots."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and dot + suffix.lower() in DICOM_SUFFIXES else name
+
+
+def would_overwrite(folder: Path, name: str) -> bool:
+    """Tell whether outputs called *name* beside their input would replace what is not our own.
+
+    Ours are those with a TXT that begins as ours do, unless a DICOM file goes by such a name.
+    """
+    existing = [path for suffix in OUTPUT_SUFFIXES if (path := folder / (name + suffix)).exists()]
+    heads = {path.suffix: head_of(path) for path in existing}
+    if any(map(begins_as_dicom, heads.values())):
+        return True
+    return bool(existing) and not heads.get(".txt", b"").startswith(TEXT_BEGINS.encode())
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, b"" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def unpacked_member(source: Source) -> Iterator[BinaryIO]:
+    """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
+    with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
+        try:
+            archive = opened_zip(source.path)
+            with archive.open(archive.infolist()[source.entry]) as member:
+                shutil.copyfileobj(member, unpacked, 1 << 20)
+        except (NotImplementedError, RuntimeError) as error:
+            raise ConversionError("packed in a way that cannot be read: unpack it first") from error
+        except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
+            if getattr(error, "errno", None):
+                raise
+            raise ConversionError("damaged inside its zip archive") from error
+        unpacked.seek(0)
+        yield cast(BinaryIO, unpacked)
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[BinaryIO]:
+    """Open *source* for reading; only a regular file is opened, for a pipe would never end."""
+    if source.problem:
+        raise ConversionError(source.problem)
+    if source.member:
+        if source.member.lower().endswith(".zip"):
+            warn("an archive inside an archive is not opened: unpack the outer one first")
+        with unpacked_member(source) as file:
+            yield file
+        return
+    mode = source.path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise NotDicomError("not a regular file")
+    with source.path.open("rb") as file:
+        yield file
 
 
 # --- Code streams ---------------------------------------------------------------------------------
@@ -2869,6 +2989,7 @@ def described_window(look: Look) -> str:
 
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
+TEXT_SHOWN = 1 << 20  # characters; reports with pictures in them are said to exist
 REPORT_VALUES = {
     "DATE": "Date",
     "TIME": "Time",
@@ -2939,14 +3060,16 @@ def report_value(item: Dataset) -> str:
     """Return the value of a content item, with its units and codes; text may have many lines."""
     kind = text(item, "ValueType")
     if kind == "TEXT":
-        return "\n".join(map(printable, text(item, "TextValue").splitlines()))
+        lines = text(item, "TextValue").expandtabs(4).splitlines()
+        return "\n".join(map(printable, lines))
     if kind == "CODE":
         return coded(item, "ConceptCodeSequence", with_code=True)
     if kind == "NUM":
         for measured in sequence(item, "MeasuredValueSequence")[:1]:
             units = coded(measured, "MeasurementUnitsCodeSequence", unit=True)
             return f"{printable(text(measured, 'NumericValue'))} {units}".strip()
-        return "no value"
+        why = coded(item, "NumericValueQualifierCodeSequence")
+        return f"no value ({why})" if why else "no value"
     if kind in ("IMAGE", "COMPOSITE", "WAVEFORM"):
         references = sequence(item, "ReferencedSOPSequence")[:1]
         kinds = [UID(text(reference, "ReferencedSOPClassUID")).name for reference in references]
@@ -2975,7 +3098,7 @@ def waveform_lines(ds: Dataset) -> Iterator[str]:
         channels = sequence(group, "ChannelDefinitionSequence")
         label = printable(text(group, "MultiplexGroupLabel")) or "group"
         lasts = f", {samples / rate:g} s" if rate else ""
-        yield f"  {label}: {len(channels)} channels, {samples:g} samples at {rate:g} Hz{lasts}"
+        yield f"  {label}: {len(channels)} channels, {samples:.0f} samples at {rate:g} Hz{lasts}"
         for channel in channels:
             name = coded(channel, "ChannelSourceSequence") or printable(
                 text(channel, "ChannelLabel")
@@ -2988,10 +3111,13 @@ def readable(keyword: str, value: str) -> str:
     """Return *value* of the element *keyword* as a person writes names, dates and times."""
     if keyword.endswith("Name"):
         value = " = ".join(group.replace("^", " ").strip() for group in value.split("=") if group)
-    if keyword.endswith("Date") and re.fullmatch(r"\d{8}", value):
+    if keyword.endswith("DateTime") and (moment := re.fullmatch(r"(\d{8})(.*)", value)):
+        value = f"{readable('Date', moment[1])} {readable('Time', moment[2])}".rstrip()
+    elif keyword.endswith("Date") and re.fullmatch(r"\d{8}", value):
         value = f"{value[:4]}-{value[4:6]}-{value[6:]}"
-    if keyword.endswith("Time") and re.match(r"\d{4}", value):
-        value = ":".join((value[:2], value[2:4], value[4:6])).rstrip(":")
+    elif keyword.endswith("Time") and (moment := re.match(r"(\d\d)(\d\d)(\d\d)?", value)):
+        zone = re.search(r"[+-]\d{4}$", value)
+        value = ":".join(filter(None, moment.groups())) + (f" {zone[0]}" if zone else "")
     return printable(value)
 
 
@@ -3065,6 +3191,8 @@ def shown_values(values: Sequence[Any], vr: str) -> str:
     """Return *values* joined by backslashes and escaped, UIDs with names, long lists cut short."""
     if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)
+    if vr in STR_VR and (length := sum(len(str(value)) for value in values)) > TEXT_SHOWN:
+        values = ["\\".join(map(plain_text, values))[:TEXT_SHOWN] + f"... ({length} characters)"]
     cut = len(values) > VALUES_SHOWN and vr not in STR_VR
     shown = printable("\\".join(map(plain_text, values[:VALUES_SHOWN] if cut else values)))
     return f"{shown}\\... ({len(values)} values)" if cut else shown
@@ -3119,7 +3247,10 @@ def whole(path: Path) -> Iterator[Path]:
 
 def remove_stale_parts(folder: Path) -> None:
     """Remove what killed runs left in *folder*: of dead processes of this machine, or a day old."""
-    for part in folder.glob(f"{TEMPORARY_PREFIX}*.part"):
+    parts: list[Path] = []
+    with suppress(OSError, ValueError):  # a name too long to be one: writing will say so
+        parts += folder.glob(f"{TEMPORARY_PREFIX}*.part")
+    for part in parts:
         with suppress(OSError):
             owner, _, rest = part.name.removeprefix(part_prefix()).partition("-")
             ours = owner == str(os.getpid()) and rest.startswith(_run)
@@ -3482,9 +3613,9 @@ def convert(source: Source, options: Options) -> Outcome:
         if header is None:
             skipped = isinstance(error, NotDicomError) and not source.named
             status = Status.SKIPPED if skipped else Status.FAILED
-            return Outcome(source, status, reason=reason_of(error))
+            return Outcome(source, status, (), notes_of(caught), reason_of(error))
         shown, error = attempt(lambda: write_pictures(header, source, options), options)
-        notes = tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+        notes = notes_of(caught)
         written = shown or Shown(facts=(("Picture", reason_of(error)),))
         text_path, text_error = attempt(lambda: write_text(header, source, written, notes), options)
         if text_path is None:
@@ -3495,6 +3626,11 @@ def convert(source: Source, options: Options) -> Outcome:
             status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
         reason = "" if error is None else reason_of(error)
         return Outcome(source, status, (*written.outputs, text_path), notes, reason, written.remark)
+
+
+def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Return the messages of warnings, each once."""
+    return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -3515,10 +3651,12 @@ def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None
 
 def reason_of(error: Exception | None) -> str:
     """Return why *error* stopped a file, in one line without names of Python's."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror[0].lower() + error.strerror[1:]
     if isinstance(error, ImportError):
         return one_line(f"a library is missing or broken ({error}): {CURE}")
+    if type(error).__module__.startswith("av."):
+        return one_line(f"FFmpeg cannot read the video: {getattr(error, 'strerror', '') or error}")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
     if isinstance(error, RecursionError):
         return "its sequences are nested too deeply"
     if isinstance(error, MemoryError):
@@ -3550,18 +3688,30 @@ def write_document(header: Header, source: Source) -> Shown:
     if header.truncated:
         raise ConversionError("the file ends inside its document: it is truncated")
     document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
-    length = integer(ds, "EncapsulatedDocumentLength") or len(document.rstrip(b"\0"))
-    if not 0 < length <= len(document):
-        raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
-    declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower()
-    declared = declared or DOCUMENT_CLASSES.get(UID(text(ds, "SOPClassUID")), "")
-    suffix = DOCUMENT_SUFFIXES.get(declared, ".bin")
+    declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower().partition(";")[0].strip()
+    by_class = DOCUMENT_CLASSES.get(UID(text(ds, "SOPClassUID")), "")
+    kind = by_class if declared in ("", "application/octet-stream") else declared
+    suffix = DOCUMENT_SUFFIXES.get(kind, ".bin")
     if suffix == ".bin":
         warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
+    length = integer(ds, "EncapsulatedDocumentLength") or unpadded_length(document, suffix)
+    if not document:
+        raise ConversionError("the document in it is empty")
+    if not 0 < length <= len(document):
+        raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
+    if length < len(document) - 1:
+        warn(f"of {len(document)} bytes the document has {length}, as the file declares")
     path = output_path(source, suffix)
     with whole(path) as part:
         part.write_bytes(document[:length])
-    return Shown((path,), (("Document", f"{declared}, {length} bytes"),), f"{length} bytes")
+    fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
+    return Shown((path,), (("Document", fact),), f"{length} bytes")
+
+
+def unpadded_length(document: bytes, suffix: str) -> int:
+    """Return the length of *document* less the byte that makes it even; binary STL is always."""
+    text_of_kind = suffix != ".stl" or document[:5] == b"solid"
+    return len(document) - (text_of_kind and document.endswith(b"\0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -3901,6 +4051,14 @@ def check_installation() -> int:
 # --- Command line ---------------------------------------------------------------------------------
 
 
+def input_path(value: str) -> Path:
+    """Read a path; an empty one is a shell variable that was not set."""
+    if not value:
+        raise argparse.ArgumentTypeError("an empty path")
+    path = Path(value)
+    return path.absolute() if path == STDIN and value != "-" else path
+
+
 def frame_rate(value: str) -> Fraction | None:
     """Read the argument of --fps: frames a second, or None for `auto`."""
     if value == "auto":
@@ -3955,11 +4113,17 @@ def argument_parser() -> argparse.ArgumentParser:
     add(
         "input_path",
         nargs="*",
-        type=Path,
+        type=input_path,
         help="files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
         "(default: dicom_data)",
     )
-    add("-o", "--output", type=Path, default=DEFAULT_OUTPUT, help="output folder (default: output)")
+    add(
+        "-o",
+        "--output",
+        type=input_path,
+        default=DEFAULT_OUTPUT,
+        help="output folder (default: output)",
+    )
     add("--8bit", dest="eight_bit", action="store_true", help="8-bit PNG instead of 16-bit")
     add("--no-mp4", action="store_true", help="GIF only for clips")
     add("--no-gif", action="store_true", help="MP4 only for clips")

@@ -141,7 +141,7 @@ def convert(path: Path, output: Path, **options: Any) -> dc.Outcome:
     """Convert one file into *output*."""
     chosen = dc.Options(output=output, **options)
     candidate = dc.Candidate(path, named=True)  # a DICOMDIR itself, not the files it lists
-    (source,) = dc.settle_names([candidate], output, set())
+    (source,) = dc.settle_names([candidate], output, dc.Names())
     return dc.convert(source, chosen)
 
 

@@ -141,3 +141,38 @@ def test_a_report_nested_without_end(dicom_file: Factory, tmp_path: Path) -> Non
     outcome = convert(path, tmp_path / "out")
     assert outcome.status == dc.Status.TEXT_ONLY, outcome.reason
     assert "nested too deeply" in outcome.outputs[0].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("mime", "content", "suffix", "written"),
+    [
+        ("model/stl", bytes(84 + 50), ".stl", 134),
+        ("model/stl", b"solid a\nendsolid a\n\0", ".stl", 19),
+        ("application/pdf; charset=binary", b"%PDF-1.7 odd!", ".pdf", 13),
+        ("application/octet-stream", b"%PDF-1.7 odd!", ".pdf", 13),
+        ("text/xml", b"<a></a>", ".xml", 7),
+    ],
+)
+def test_documents_without_a_length_lose_the_pad_byte_only(
+    dicom_file: Factory, tmp_path: Path, mime: str, content: bytes, suffix: str, written: int
+) -> None:
+    path = dicom_file(
+        None,
+        EncapsulatedDocument=content + bytes(len(content) % 2),
+        MIMETypeOfEncapsulatedDocument=mime,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1",
+    )
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.outputs[0].suffix == suffix
+    assert outcome.outputs[0].read_bytes() == content[:written]
+
+
+def test_a_document_declared_much_shorter_is_noted(dicom_file: Factory, tmp_path: Path) -> None:
+    outcome = convert(document(dicom_file, PDF, "application/pdf", 10), tmp_path / "out")
+    assert outcome.outputs[0].read_bytes() == PDF[:10]
+    assert outcome.warnings == ("of 40 bytes the document has 10, as the file declares",)
+
+
+def test_an_empty_document_is_said(dicom_file: Factory, tmp_path: Path) -> None:
+    outcome = convert(document(dicom_file, b"", "application/pdf", None), tmp_path / "out")
+    assert outcome.reason == "the document in it is empty"

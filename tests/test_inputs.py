@@ -165,7 +165,7 @@ def test_a_dicomdir_that_lists_nothing(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(b"no directory")
     result = run(tmp_path / "DICOMDIR")
     assert (result.code, len(result.err.splitlines())) == (1, 1)
-    assert "lists no files" in result.err
+    assert "DICOMDIR: not a DICOM file" in result.err
 
 
 @pytest.mark.parametrize("separator", ["\n", "\0", "\r\n"], ids=["lines", "NUL", "DOS lines"])
@@ -223,3 +223,181 @@ def test_large_members_are_spooled(run: Runner, tmp_path: Path, monkeypatch: Any
         np.fromfile(result.output / "IM1.png", np.uint8),
         np.fromfile(run(CT, output=tmp_path / "b").output / "DCM00000.png", np.uint8),
     )
+
+
+def test_members_of_the_same_name_are_both_converted(run: Runner, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of what is wanted here
+        path = archive(tmp_path / "cd.zip", "IM1.dcm", "IM1.dcm")
+    result = run(path)
+    assert result.code == 0
+    assert result.files() == ["IM1.dcm.png", "IM1.dcm.txt", "IM1.png", "IM1.txt"]
+
+
+def test_member_names_of_other_systems(run: Runner, tmp_path: Path) -> None:
+    path = tmp_path / "cd.zip"
+    name = "王小东/头部.dcm".encode("gb18030")
+    archive(path, "Q" * len(name), "12:30.dcm", "s\\t\\IM1")
+    path.write_bytes(path.read_bytes().replace(b"Q" * len(name), name))
+    result = run(path)
+    assert result.code == 0
+    assert [found for found in result.files() if found.endswith("png")] == [
+        "12:30.png",
+        "s/t/IM1.png",
+        "王小东/头部.png",
+    ]
+
+
+@pytest.mark.parametrize("flag", [0x800, 0], ids=["as UTF-8", "empty name"])
+def test_archives_with_names_that_cannot_be_read(run: Runner, tmp_path: Path, flag: int) -> None:
+    path = archive(tmp_path / "cd.zip", "QQ")
+    path.write_bytes(path.read_bytes().replace(b"QQ", b"\0Q"))
+    if flag:
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr("éé", b"content")  # flagged as UTF-8
+        path.write_bytes(path.read_bytes().replace("éé".encode(), b"\xff\xff\xff\xff"))
+    shutil.copy(CT, tmp_path / "IM2")
+    result = run(path, tmp_path / "IM2")
+    assert "IM2.png" in result.files()
+    assert result.code in (0, 1)
+    assert all(line.startswith("dicom_converter: ") for line in result.err.splitlines())
+
+
+def test_a_long_folder_of_a_member_fails_alone(run: Runner, tmp_path: Path) -> None:
+    result = run(archive(tmp_path / "cd.zip", "a/IM1", "b" * 300 + "/IM2", "c/IM3"))
+    assert result.code == 1
+    assert "File name too long" in result.err or "file name too long" in result.err
+    assert [name for name in result.files() if name.endswith("png")] == ["a/IM1.png", "c/IM3.png"]
+
+
+def test_a_refused_member_touches_no_folder_outside(run: Runner, tmp_path: Path) -> None:
+    stray = tmp_path / ".dicom_converter-other-1-x-0.part"
+    stray.write_bytes(b"")
+    os.utime(stray, (0, 0))
+    result = run(archive(tmp_path / "cd.zip", "../IM1"), output=tmp_path / "a" / "out")
+    assert result.code == 1
+    assert stray.exists()
+
+
+def test_an_archive_in_an_archive_is_named(run: Runner, tmp_path: Path) -> None:
+    inner = archive(tmp_path / "inner.zip", "IM1").read_bytes()
+    result = run(archive(tmp_path / "cd.zip", "IM2", **{"more.zip": inner}))
+    assert result.code == 0
+    assert "more.zip: warning: an archive inside an archive is not opened" in result.err
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_damaged_members_of_other_methods(run: Runner, tmp_path: Path, method: int) -> None:
+    path = tmp_path / "cd.zip"
+    with zipfile.ZipFile(path, "w", method) as packed:
+        packed.writestr("IM1", CT.read_bytes())
+    raw = bytearray(path.read_bytes())
+    raw[100:140] = bytes(40)
+    path.write_bytes(raw)
+    result = run(path)
+    assert result.err == f"dicom_converter: {path}/IM1: damaged inside its zip archive\n"
+
+
+def test_a_dicom_file_called_zip(run: Runner, tmp_path: Path) -> None:
+    shutil.copy(CT, tmp_path / "IM1.zip")
+    assert run(tmp_path / "IM1.zip").code == 0
+
+
+def test_pipes_called_like_inputs_do_not_block(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.zip", "DICOMDIR"):
+        os.mkfifo(tmp_path / "in" / name)
+    arguments = [sys.executable, dc.__file__, "in", "in/a.zip", "in/DICOMDIR", "-o", "out"]
+    ended = subprocess.run(  # noqa: S603 - our own script
+        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.count("not a regular file") == 2
+
+
+def test_a_truncated_dicomdir_is_a_failure(run: Runner, tmp_path: Path) -> None:
+    shutil.copytree(TREE, tmp_path / "cd")
+    raw = (TREE / "DICOMDIR").read_bytes()
+    (tmp_path / "cd" / "DICOMDIR").write_bytes(raw[: len(raw) // 2])
+    result = run(tmp_path / "cd" / "DICOMDIR")
+    assert result.code == 1
+    assert "it ends inside (0004,1220): files may be missing from its list" in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("A" * 300, "its name leads out of the medium"),
+        ("A\0B", "its name leads out of the medium"),
+        ("..", "its name leads out of the medium"),
+        ("MISSING", "listed in the DICOMDIR, but missing"),
+    ],
+    ids=["long", "NUL", "up", "missing"],
+)
+def test_names_that_a_dicomdir_may_not_list(tmp_path: Path, name: str, reason: str) -> None:
+    candidate = dc.listed_file(tmp_path, (name, "IM1"))
+    assert candidate.problem == reason
+    (source,) = dc.settle_names([candidate], tmp_path / "out", dc.Names())
+    assert dc.convert(source, dc.Options()).reason == reason
+
+
+def test_a_dicomdir_that_is_not_there(run: Runner, tmp_path: Path) -> None:
+    result = run(tmp_path / "DICOMDIR")
+    assert result.err.lower().endswith("dicomdir: no such file or directory\n")
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [b"s/IM1\0s/IM2\0", b"s/IM1\ns/IM2\n", b"s/IM1\0s/\nodd\0s/IM2"],
+    ids=["NUL", "lines", "a line break in a name"],
+)
+def test_the_separator_is_the_first_that_comes(listing: bytes) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, listing)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        names = [str(path) for path in dc.paths_from(stream)]
+    assert [name for name in names if "odd" not in name] == ["s/IM1", "s/IM2"]
+
+
+def test_a_null_in_a_line_is_a_missing_file() -> None:
+    assert dc.path_of(b"a\0b\r", b"\n") == Path(r"a\0b")
+
+
+def test_closed_standard_input_is_said(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    result = run("-")
+    assert (result.code, result.err) == (1, "dicom_converter: -: standard input is closed\n")
+
+
+def test_frames_of_a_later_clip_overwrite_no_still(tmp_path: Path) -> None:
+    taken = dc.Names()
+    names = [
+        source.name
+        for path in ("A-0001.dcm", "A.dcm", "A-0002.dcm", "B.dcm", "B-0001.dcm")
+        for source in dc.settle_names([dc.Candidate(tmp_path / path)], tmp_path / "out", taken)
+    ]
+    assert names == ["A-0001", "A.dcm", "A-0002", "B", "B-0001.dcm"]
+
+
+def test_circles_in_what_is_named_stop_nothing(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    result = run(tmp_path / "loop" / "IM1", CT)
+    assert result.code == 1
+    assert "DCM00000.png" in result.files()
+
+
+@pytest.mark.parametrize("arguments", [[""], ["-o", ""]], ids=["input", "output"])
+def test_an_empty_path_is_a_usage_error(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        dc.main(arguments)
+    assert ended.value.code == 2
+    assert "an empty path" in capsys.readouterr().err
+
+
+def test_a_file_called_minus_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert dc.input_path("./-") == tmp_path / "-"
+    assert dc.input_path("-") == dc.STDIN

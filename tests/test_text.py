@@ -165,8 +165,25 @@ WRONG = "texts are not in the declared character set: {} was assumed"
         ("ISO_IR 192", "王小东".encode(), "王小东", ""),
         ("GB18030", "Müller^王".encode(), "Müller 王", WRONG.format("UTF-8")),
         ("GB18030", "联通".encode("gb18030"), "联通", ""),
-        ("NONSENSE", "王小东".encode(), "王小东", UNDECLARED.format("UTF-8")),
-        ("punycode", "王小东".encode(), "王小东", UNDECLARED.format("UTF-8")),
+        ("NONSENSE", "王小东".encode(), "王小东", WRONG.format("UTF-8")),
+        ("NONSENSE", "Müller".encode("latin-1"), "Müller", WRONG.format("Latin-1")),
+        ("punycode", "王小东".encode(), "王小东", WRONG.format("UTF-8")),
+        ("ISO_IR 100", "CONCEIÇÃO^SÃO".encode("latin-1"), "CONCEIÇÃO SÃO", ""),
+        ("ISO_IR 100", "RECONSTRUÇÃO CORAÇÃO".encode("latin-1"), "RECONSTRUÇÃO CORAÇÃO", ""),
+        ("ISO_IR 100", "RÄÄK^TÖÖMEES".encode("latin-1"), "RÄÄK TÖÖMEES", ""),
+        (
+            None,
+            "FUNÇÃO^AQUISIÇÃO".encode("latin-1"),
+            "FUNÇÃO AQUISIÇÃO",
+            UNDECLARED.format("Latin-1"),
+        ),
+        ("ISO_IR 100", "B超检查".encode("gbk"), "B超检查", WRONG.format("GB18030")),
+        (
+            "ISO_IR 100",
+            "5\xa0mm\u3000王小东".encode("gb18030"),
+            "5\xa0mm\u3000王小东",
+            WRONG.format("GB18030"),
+        ),
         (
             ["", "ISO 2022 IR 58"],
             b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
@@ -195,6 +212,43 @@ def test_names_in_sets_that_are_not_declared(
     assert any(line.startswith("(0010,0010) PN Patient's Name = ") for line in lines)
     found = [line for line in lines if line.startswith("  Note")]
     assert (f"  Note           {note}" in found) if note else not found
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding"), [("ISO_IR 192", "utf-8"), ("GB18030", "gb18030"), (None, "utf-8")]
+)
+def test_one_odd_byte_leaves_the_other_texts_alone(
+    dicom_file: Factory, tmp_path: Path, charset: str | None, encoding: str
+) -> None:
+    values = {"PatientName": "王^小东", "StudyDescription": "头部CT", "StationName": "37°C"}
+    encodings = {"PatientName": encoding, "StudyDescription": encoding, "StationName": "latin-1"}
+    raw = {key: value.encode(encodings[key]) for key, value in values.items()}
+    declared = {"SpecificCharacterSet": charset} if charset else {}
+    places = {key: mark * len(raw[key]) for key, mark in zip(raw, "QWZ", strict=True)}
+    path = dicom_file(PIXELS, **declared, **places)
+    content = path.read_bytes()
+    for key, place in places.items():
+        content = content.replace(place.encode(), raw[key])
+    path.write_bytes(content)
+    lines = lines_of(path, tmp_path / "out")
+    assert "  Name           王 小东" in lines
+    assert "  Description    头部CT" in lines
+
+
+def test_a_null_in_the_character_set_is_said(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(PIXELS, SpecificCharacterSet="ISO_IR 100", PatientName="Name")
+    path.write_bytes(path.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 1\x000"))
+    reason = convert(path, tmp_path / "out").reason
+    assert reason == "its (0008,0005) Specific Character Set is damaged"
+
+
+def test_very_long_texts_are_cut(dicom_file: Factory, tmp_path: Path) -> None:
+    long = DataElement("TextValue", "UT", "a" * (dc.TEXT_SHOWN + 5))
+    (line,) = [
+        line for line in lines_of(dicom_file(PIXELS, Long=long), tmp_path) if "(0040,a160)" in line
+    ]
+    assert line.endswith(f"a... ({dc.TEXT_SHOWN + 5} characters)")
+    assert len(line) < dc.TEXT_SHOWN + 100
 
 
 def test_items_follow_the_set_that_was_assumed(dicom_file: Factory, tmp_path: Path) -> None:
@@ -270,8 +324,14 @@ def test_warnings_stand_in_the_text(dicom_file: Factory, tmp_path: Path) -> None
         ("StudyDate", "2020.01.02", "2020.01.02"),
         ("StudyTime", "101112.123", "10:11:12"),
         ("StudyTime", "1011", "10:11"),
+        ("StudyTime", "10", "10"),
+        ("DateTime", "20210304112233", "2021-03-04 11:22:33"),
+        ("DateTime", "20210304112233.5+0100", "2021-03-04 11:22:33 +0100"),
+        ("DateTime", "20210304", "2021-03-04"),
         ("PatientName", "Doe^Jane^^Dr", "Doe Jane  Dr"),
         ("PatientID", "a\x1bb", r"a\x1bb"),
+        ("PatientID", "a\u202eb", r"a\x202eb"),
+        ("PatientID", "山\u3000郎\xa0می\u200cخو", "山\u3000郎\xa0می\u200cخو"),
     ],
 )
 def test_readable(keyword: str, value: str, shown: str) -> None:
