@@ -161,6 +161,7 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
+OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
@@ -168,6 +169,7 @@ STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 MAX_NESTING_SHOWN = 32  # sequences in sequences
+RECURSIONS = 10_000  # of which pydicom needs several for each level of nesting
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
@@ -198,11 +200,14 @@ JPEG_2000_SYNTAXES = (
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
+ONE_FRAGMENT_SYNTAXES = (uid.RLELossless, DEFLATED_IMAGE_FRAME)  # for each frame (A.4.2, A.4.13)
 VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
     UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
     for number in range(100, 109)
     for fragmentable in ("", ".1")
 )
+# What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
+VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
 COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
 # What a code stream may be, by the syntaxes that declare it, the general one first.
 SYNTAXES_OF_STREAMS = {
@@ -504,8 +509,10 @@ class PixelLocation:
     offset: int
     length: int
     fragments: int | None  # None where the value is not encapsulated
-    stream_starts: int = 0  # fragments that begin with a JPEG or JPEG 2000 signature
+    signature: bytes | None = None  # with which a code stream begins; None: that cannot be told
+    stream_starts: int = 0  # fragments that begin so
     whole: bool = True
+    cut: bool = False  # inside a fragment
 
 
 @dataclass(frozen=True, slots=True)
@@ -740,8 +747,8 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
             found = tuple(float(value) for value in kept if value is not None)
         else:
             found = tuple(float(value) for value in listed(data_set[tag].value))
-    except UNREADABLE as error:
-        warn(f"{tag_text(tag)} is not a number and was left out ({type(error).__name__})")
+    except UNREADABLE:
+        warn(f"{tag_text(tag)} is not a number and was left out")
         return ()
     return found if all(map(math.isfinite, found)) or blank is not None else ()
 
@@ -951,6 +958,8 @@ def read_header(file: BinaryIO) -> Header:
         raise ConversionError("the file ends before its data set begins")
     compressed = transfer_syntax not in NATIVE_SYNTAXES
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
+    if pixels and pixels.fragments and transfer_syntax in ONE_FRAGMENT_SYNTAXES:
+        pixels = replace(pixels, signature=b"", stream_starts=pixels.fragments)
     if pixels and pixels.whole:
         try:
             rest = read_dataset(
@@ -1046,38 +1055,52 @@ def locate_pixels(
     undefined = length == UNDEFINED_LENGTH
     begins_item = file.read(4) == EMPTY_ITEM[:4]
     end = file.seek(0, os.SEEK_END)
-    if (undefined or compressed) if begins_item else (undefined and compressed):
+    if begins_item or (undefined and compressed):
         file.seek(offset)
-        fragments, starts, whole = step_over_items(file, order, end)
-        length = file.tell() - offset
-        return PixelLocation(keyword, vr, offset, length, fragments, starts, whole)
+        found = step_over_items(file, order, end, PixelLocation(keyword, vr, offset, 0, 0))
+        if undefined or compressed or found.whole:
+            return found
     file.seek(min(offset + length, end))
-    return PixelLocation(keyword, vr, offset, file.tell() - offset, None, 0, offset + length <= end)
+    held = file.tell() - offset
+    return PixelLocation(keyword, vr, offset, held, None, whole=offset + length <= end)
 
 
-def step_over_items(file: BinaryIO, order: str, end: int) -> tuple[int, int, bool]:
-    """Step over encapsulated items (PS3.5 A.4).
-
-    Return the number of fragments, how many begin a code stream, and whether all is there.
-    """
+def step_over_items(file: BinaryIO, order: str, end: int, pixels: PixelLocation) -> PixelLocation:
+    """Step over encapsulated items (PS3.5 A.4) and return what was found of *pixels*."""
     items = starts = 0
-    whole = False
+    whole = cut = False
+    signature = None
     while len(head := file.read(8)) == 8:
         group, element, length = struct.unpack(f"{order}HHL", head)
         tag, value_start = group << 16 | element, file.tell()
         whole = tag == SEQUENCE_DELIMITER_TAG
-        if tag != ITEM_TAG or length > end - value_start:
+        cut = tag == ITEM_TAG and length > end - value_start
+        if tag != ITEM_TAG or cut:
             break
-        starts += items > 0 and begins_stream(file, value_start)
+        if items == 1:
+            signature = stream_signature(file.read(12))
+        starts += items > 0 and begins_stream(file, value_start, signature)
         file.seek(value_start + length)
         items += 1
-    return max(items - 1, 0), starts, whole
+    held, fragments = file.tell() - pixels.offset, max(items - 1, 0)
+    return PixelLocation(
+        pixels.keyword, pixels.vr, pixels.offset, held, fragments, signature, starts, whole, cut
+    )
 
 
-def begins_stream(file: BinaryIO, at: int) -> bool:
-    """Tell whether a JPEG, JPEG-LS or bare JPEG 2000 code stream begins *at* a place in *file*."""
+def stream_signature(head: bytes) -> bytes | None:
+    """Return with which of its bytes every code stream of a file begins, None where unknown."""
+    if head[:3] in (b"\xff\xd8\xff", b"\xff\x4f\xff"):  # JPEG, JPEG-LS and bare JPEG 2000
+        return head[:3]
+    if head[4:8] in (b"jP  ", b"JXL "):
+        return head[:12]
+    return head[:4] if head[:2] == b"\xff\x0a" else None  # bare JPEG XL: also its size
+
+
+def begins_stream(file: BinaryIO, at: int, signature: bytes | None) -> bool:
+    """Tell whether a code stream of that *signature* begins *at* a place in *file*."""
     file.seek(at)
-    return file.read(3) in (b"\xff\xd8\xff", b"\xff\x4f\xff")
+    return signature is not None and file.read(len(signature)) == signature
 
 
 def sop_class_name(header: Header) -> str:
@@ -1464,6 +1487,8 @@ class CodeStream:
     rows: int
     columns: int
     color: str = ""
+    bits: int = 0  # of a sample, 0 where that was not read
+    signed: bool = False
 
 
 def stream_family(head: bytes) -> str:
@@ -1495,7 +1520,8 @@ def jpeg_head(src: bytes) -> CodeStream:
                 color = ""
             elif len(set(payload[7:15:3])) > 1:
                 color = "YBR_FULL"
-            return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color)
+            bits = int.from_bytes(payload[:1], "big")
+            return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color, bits)
         at += 1 if marker == 0xFFFF else 2 + length
     raise ConversionError("the JPEG code stream has no frame header")
 
@@ -1504,16 +1530,20 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
     """Read the main header of a JPEG 2000 code stream at *at* (ITU-T T.800 A.5.1, A.6.1).
 
     The size is that of the reference grid less the image's offset on it. With the multiple
-    component transform its color decodes to RGB.
+    component transform its color decodes to RGB; so does what is sYCC by its subsampled components
+    or by the box of its container (I.5.3.3).
     """
     x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
-    color = ""
+    steps = {src[at + 43 + 3 * number : at + 45 + 3 * number] for number in range(3)}
+    components, depth = struct.unpack(">HB", src[at + 40 : at + 43].ljust(3, b"\0"))
+    in_box = src[max(src.find(b"colr", 0, at), 0) :][7:11] == (18).to_bytes(4, "big")
+    color = "RGB" if components == 3 and (len(steps) > 1 or in_box) else ""
     at += 2
     while src[at : at + 1] == b"\xff" and (marker := src[at : at + 2]) != b"\xff\x90":
         if marker == b"\xff\x52" and src[at + 8 : at + 9] == b"\1":
             color = "RGB"
         at += 2 + max(int.from_bytes(src[at + 2 : at + 4], "big"), 2)
-    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color)
+    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color, (depth & 0x7F) + 1, depth > 0x7F)
 
 
 def check_boxes(src: bytes) -> None:
@@ -1660,7 +1690,8 @@ def decode_rle(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
 def decode_deflated(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
     """Inflate one frame of Deflated Image Frame Compression (PS3.5 A.4.13; a plugin)."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    return decode_uncompressed(inflate.decompress(src, MAX_FRAME_BYTES), runner)
+    length = math.ceil(runner.frame_length())
+    return decode_uncompressed(inflate.decompress(src, length), runner)
 
 
 def decode_uncompressed(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
@@ -1775,20 +1806,29 @@ def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
     return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
 
 
-def as_signed_as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
-    """Return *image* as signed where its JPEG 2000 stream is: some writers forget to say so.
+def as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
+    """Return *image* with the sign and the depth of its code stream where the header falls short.
 
-    ITU-T T.800 A.5.1: the first bit of Ssiz. The other way round, signed data in an unsigned
-    stream, Pixel Representation is right.
+    JPEG 2000 (ITU-T T.800 A.5.1) may be signed though its header says no; signed data in an
+    unsigned stream is right, and so are few bits in a stream of 8 or 16.
     """
-    if pixels.fragments is None or image.pixel_representation:
+    if pixels.fragments is None:
         return image
-    head = first_fragment(header, pixels)
-    start = head.find(b"\xff\x4f\xff\x51") if stream_family(head) == "JPEG 2000" else -1
-    if start < 0 or not head[start + 42 : start + 43] >= b"\x80":
-        return image
-    warn("the code stream is signed though the header says it is not: the stream was followed")
-    return replace(image, pixel_representation=1)
+    head = stream_head(header, pixels)
+    stream = CodeStream("", 0, 0)
+    if family := stream_family(head):
+        at = max(head.find(b"\xff\x4f\xff\x51"), 0)
+        stream = jpeg_2000_head(head, at) if family == "JPEG 2000" else stream
+        stream = jpeg_head(head) if family.startswith("JPEG") and head[1:2] == b"\xd8" else stream
+    if stream.signed and not image.pixel_representation:
+        warn("the code stream is signed though the header says it is not: the stream was followed")
+        image = replace(image, pixel_representation=1)
+    bits = stream.bits
+    if bits > image.bits_stored and (bits not in (8, 16) or bits > image.bits_allocated):
+        warn(f"the code stream holds {bits} bits, the header says {image.bits_stored}")
+        allocated = max(image.bits_allocated, 8 if bits <= 8 else 16)
+        return replace(image, bits_allocated=allocated, bits_stored=bits, high_bit=bits - 1)
+    return image
 
 
 def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
@@ -1803,7 +1843,7 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
             warn(f"the pixels are not compressed, though declared as {name}")
             return uid.ExplicitVRLittleEndian
         return declared
-    family = stream_family(first_fragment(header, pixels))
+    family = stream_family(stream_head(header, pixels))
     if family and declared not in SYNTAXES_OF_STREAMS[family]:
         warn(f"the pixels are {family}, though declared as {name}")
         return SYNTAXES_OF_STREAMS[family][0]
@@ -1814,11 +1854,15 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
     return declared
 
 
-def first_fragment(header: Header, pixels: PixelLocation) -> bytes:
-    """Return the beginning of the first fragment of encapsulated pixel data, b"" without one."""
-    start, length = next(fragment_places(header.file, pixels), (0, 0))
-    header.file.seek(start)
-    return header.file.read(min(length, STREAM_HEAD_BYTES))
+def stream_head(header: Header, pixels: PixelLocation) -> bytes:
+    """Return how encapsulated pixel data begin, whatever its fragments; b"" without any."""
+    head = b""
+    for start, length in fragment_places(header.file, pixels):
+        header.file.seek(start)
+        head += header.file.read(min(length, STREAM_HEAD_BYTES - len(head)))
+        if len(head) >= STREAM_HEAD_BYTES:
+            break
+    return head
 
 
 def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
@@ -1844,10 +1888,16 @@ def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequ
     if frames == 1 and pixels.stream_starts < 2:
         return 0, fragments
     starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
-    begun = [number for number, at in enumerate(starts) if begins_stream(header.file, at)]
+    begun = [
+        number
+        for number, at in enumerate(starts)
+        if begins_stream(header.file, at, pixels.signature)
+    ]
     if len(begun) != frames:
         begun = begun_by_tables(header, pixels, starts, frames) or begun
-    if len(begun) < frames:
+    if begun and len(begun) < frames:
+        raise ConversionError(f"declares {frames} frames but holds {len(begun)} code streams")
+    if not begun:
         raise ConversionError(f"holds {fragments} fragments, and nothing tells its frames apart")
     return [*begun, fragments][: frames + 1]
 
@@ -1931,25 +1981,37 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
     Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
     """
     syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
-    native = syntax in NATIVE_SYNTAXES
-    if native and image.photometric_interpretation == "YBR_PARTIAL_420":
-        raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
-    if native and halved_in_vain(image, pixels):
-        raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
-    held = native_frames(image, pixels) if native else pixels.stream_starts
+    if syntax in NATIVE_SYNTAXES:
+        check_native(image, pixels)
+    elif not pixels.whole and pixels.fragments != frames:
+        raise ConversionError("the file ends inside its pixel data: it is truncated")
+    elif pixels.fragments is not None and pixels.fragments < frames:
+        raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
+    if not pixels.whole:
+        warn("the pixel data do not end as declared, but all frames are there")
+    held = pixels.stream_starts
+    if syntax == ENCAPSULATED_UNCOMPRESSED:
+        held = sum(length for _, length in fragment_places(header.file, pixels))
+        held = held * 8 // image.frame_bits
+    held = native_frames(image, pixels) if syntax in NATIVE_SYNTAXES else held
     if held > frames:
         warn(f"holds {held} frames, but declares {frames}: the rest was left out")
-    if native and pixels.length * 8 < image.frame_bits * frames:
+    return StoredFrames(header, pixels, image, syntax)
+
+
+def check_native(image: ImagePixel, pixels: PixelLocation) -> None:
+    """Raise `ConversionError` unless uncompressed pixels are laid out as *image* says."""
+    frames, photometric = image.number_of_frames, image.photometric_interpretation
+    if photometric == "YBR_PARTIAL_420":
+        raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
+    if photometric.endswith("_422") and image.columns % 2:
+        raise ConversionError(f"{photometric} without compression needs an even number of columns")
+    if halved_in_vain(image, pixels):
+        raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
+    if pixels.length * 8 < image.frame_bits * frames:
         times = f"{frames} frames of " if frames > 1 else ""
         size = f"{times}{image.columns} x {image.rows} pixels"
         raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
-    if not pixels.whole and not native and pixels.fragments != frames:
-        raise ConversionError("the file ends inside its pixel data: it is truncated")
-    if not pixels.whole:
-        warn("the pixel data do not end as declared, but all frames are there")
-    if pixels.fragments is not None and pixels.fragments < frames:
-        raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
-    return StoredFrames(header, pixels, image, syntax)
 
 
 def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
@@ -2028,11 +2090,14 @@ class StoredFrames:
         """
         label = {"photometric_interpretation": self.image.photometric_interpretation}
         bits, size = self.image.bits_allocated, self.image.frame_bits
+        swapped = self.syntax == uid.ExplicitVRBigEndian and self.pixels.vr == "OW"
         for index in range(self.image.number_of_frames):
-            start = index * size
-            self.header.file.seek(self.pixels.offset + start // 8)
-            raw = self.header.file.read((start % 8 + size + 7) // 8)
-            stored = unpacked_bits(raw, start % 8, size)
+            word, start = divmod(index * size, 16)
+            self.header.file.seek(self.pixels.offset + 2 * word)
+            raw = self.header.file.read((start + size + 15) // 16 * 2)
+            if swapped:
+                raw = np.frombuffer(raw[: len(raw) & ~1], ">u2").astype("<u2").tobytes()
+            stored = unpacked_bits(raw, start, size)
             if bits > 1:
                 words = np.pad(stored.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
                 stored = np.packbits(words, axis=1, bitorder="little").view("<u2")
@@ -2055,16 +2120,23 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
         gaps = [seconds(exact(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
             return (*gaps, gaps[-1]), "Frame Time Vector"
-    for keyword, duration in RECORDED_RATES.items():
-        value = number(ds, keyword)
-        if value and value > 0:
-            recorded = seconds(duration(exact(value), frames))
-            return (recorded,) * frames, dictionary_description(keyword)
+    duration, origin = recorded_duration(ds, frames)
+    if duration:
+        return (duration,) * frames, origin
     times = frame_times(ds, frames)
     gaps = [seconds(exact((end - start).total_seconds())) for start, end in pairwise(times)]
     if gaps and all(gap > 0 for gap in gaps):
         return (*gaps, gaps[-1]), "Frame Reference DateTime"
     return (), ""
+
+
+def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
+    """Return how long each frame lasts where all last as long, in seconds, and what says so."""
+    for keyword, duration in RECORDED_RATES.items():
+        value = number(ds, keyword)
+        if value and value > 0:
+            return seconds(duration(exact(value), frames)), dictionary_description(keyword)
+    return None, ""
 
 
 def frame_times(ds: Dataset, frames: int) -> list[datetime]:
@@ -3234,15 +3306,23 @@ def part_prefix() -> str:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of *path*: moved into place if the block ends well, or removed."""
-    part = path.with_name(f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+def whole(*paths: Path) -> Iterator[list[Path]]:
+    """Yield a temporary sibling for each of *paths*: moved into place, all or none, or removed."""
+    parts = [
+        path.with_name(f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part")
+        for path in paths
+    ]
+    moved: list[Path] = []
+    for folder in {path.parent for path in paths}:
+        folder.mkdir(parents=True, exist_ok=True)
     try:
-        yield part
-        part.replace(path)
+        yield parts
+        for part, path in zip(parts, paths, strict=True):
+            part.replace(path)
+            moved.append(path)
     finally:
-        part.unlink(missing_ok=True)
+        for path in parts if len(moved) == len(paths) else (*parts, *moved):
+            path.unlink(missing_ok=True)
 
 
 def remove_stale_parts(folder: Path) -> None:
@@ -3424,134 +3504,241 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
 ClipWriter = Callable[..., None]  # of path, pictures and timing
 
 
+@dataclass(frozen=True, slots=True)
+class VideoTiming:
+    """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
+
+    *order* holds for each packet the place of its picture as shown, from 0, where the packets are
+    not *timed*; it is empty where that cannot be told. *sounds* are the audio streams.
+    """
+
+    codec: str
+    rate: Fraction
+    start: Fraction
+    packets: int
+    timed: bool
+    order: tuple[int, ...]
+    sounds: int
+
+
 def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> tuple[int, str]:
     """Write the MPEG-2, H.264 or HEVC stream *video*, bare or in a container, as an MP4.
 
-    H.264 and HEVC are copied packet by packet, the rest is encoded anew; audio is kept. *recorded*
-    is the duration of a frame in s, for bare streams that do not tell. Return the number of frames
-    and what was done. Raises `ConversionError` where the result does not hold all of them.
+    H.264 and HEVC are copied packet by packet, the rest is encoded anew, as are pictures whose
+    order cannot be told; audio is kept. *recorded* is the duration of a frame in s, for bare
+    streams that do not tell. Return the number of frames and what was done. Raises
+    `ConversionError` where the result does not hold all of them.
     """
     import av
 
-    with av.open(video, "r") as source:
+    timing = video_timing(video, recorded)
+    frames, done = timing.packets, f"{timing.codec} copied"
+    copied = timing.codec in COPIED_CODECS and bool(timing.timed or timing.order)
+    if copied:
+        try:
+            copy_streams(path, video, video, timing)
+        except av.FFmpegError:
+            copied = False
+    if not copied:
+        if timing.codec in COPIED_CODECS:
+            warn("its packets cannot be copied as they are: the video was encoded anew")
+        encoded = path.with_name(f"{path.stem}-video.part")
+        try:
+            frames = encode_anew(encoded, video, timing)
+            done = f"{timing.codec} encoded anew as h264"
+            copy_streams(path, encoded, video, timing)
+        finally:
+            encoded.unlink(missing_ok=True)
+    with av.open(str(path), "r") as result:
+        written = sum(packet.size > 0 for packet in result.demux(video=0))
+    if written != frames:
+        raise ConversionError(f"{written} of {frames} frames came out of the {timing.codec} video")
+    return written, f"{done}, {float(timing.rate):.4g} fps"
+
+
+def opened_video(video: io.RawIOBase) -> Any:
+    """Open a video as one of the formats that DICOM allows.
+
+    FFmpeg's others, playlists and session descriptions, name files and servers that it would read.
+    """
+    import av
+
+    video.seek(0)
+    return av.open(video, "r", options={"format_whitelist": VIDEO_FORMATS})
+
+
+def codec_of(stream: Any) -> str:
+    """Return the name of a stream's codec, whichever decoder is at hand for it."""
+    if stream.codec_context is None:
+        raise ConversionError(f"its {stream.type} is of a codec that FFmpeg does not know")
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def video_timing(video: io.RawIOBase, recorded: Fraction | None) -> VideoTiming:
+    """Read what *video* says of its pictures; a bare stream tells their order when decoded."""
+    with opened_video(video) as source:
         if not source.streams.video:
             raise ConversionError("the video holds no pictures")
         stream = source.streams.video[0]
-        codec = stream.codec_context.name
-        rate = stream.codec_context.framerate or (recorded and 1 / recorded) or stream.average_rate
-        order = display_order(source, stream)
-    rate = Fraction(rate or DEFAULT_FRAME_RATE).limit_denominator(100_000)
-    if not order:
-        raise ConversionError(f"no picture of the {codec} video can be decoded")
-    if codec in COPIED_CODECS:
-        copy_packets(path, video, video, order, rate)
-        done = f"{codec} copied"
-    else:
-        encoded = path.with_name(f"{path.stem}-video.part")
-        try:
-            video.seek(0)
-            with av.open(video, "r") as source:
-                pictures = (frame.to_ndarray(format="rgb24") for frame in source.decode(video=0))
-                write_mp4(encoded, pictures, Timing((1 / rate,) * len(order), ""))
-            copy_packets(path, encoded, video, [], rate)
-        finally:
-            encoded.unlink(missing_ok=True)
-        done = f"{codec} encoded anew as h264"
-    with av.open(str(path), "r") as result:
-        written = sum(packet.size > 0 for packet in result.demux(video=0))
-    if written != len(order):
-        raise ConversionError(f"{written} of {len(order)} frames came out of the {codec} video")
-    return written, f"{done}, {float(rate):.4g} fps"
+        codec, sounds = codec_of(stream), len(source.streams.audio)
+        declared, average = stream.codec_context.framerate, stream.average_rate
+        start = Fraction((stream.start_time or 0) * stream.time_base)
+        start -= Fraction(source.start_time or 0, 1_000_000)
+        times = [(packet.pts, packet.dts) for packet in source.demux(stream) if packet.size]
+    timed = bool(times) and all(None not in pair for pair in times)
+    timed = timed and all(before[1] < after[1] for before, after in pairwise(times))
+    order: list[int] = []
+    if codec in COPIED_CODECS and not timed:
+        with opened_video(video) as source:
+            order = display_order(source)
+    told = (average, declared) if timed else (declared, recorded and 1 / recorded, average)
+    rate = Fraction(next(filter(None, told), DEFAULT_FRAME_RATE)).limit_denominator(100_000)
+    return VideoTiming(codec, rate, max(start, Fraction()), len(times), timed, tuple(order), sounds)
 
 
-def display_order(source: Any, stream: Any) -> list[int]:
-    """Return for each packet of *stream*, in order, the place of its picture as shown, from 0."""
+def display_order(source: Any) -> list[int]:
+    """Return for each packet of a video, in order, the place of its picture as shown, from 0.
+
+    [] where packets and pictures do not pair up: fields apart, a beginning or an end that lacks.
+    """
+    import av
+
     shown: list[int] = []
     count = 0
-    for packet in source.demux(stream):
+    for packet in source.demux(video=0):
         if packet.size:
             packet.pts = packet.dts = count
             count += 1
-        shown += [frame.pts for frame in packet.decode()]
+        with suppress(av.FFmpegError):
+            shown += [frame.pts for frame in packet.decode()]
     places = {number: place for place, number in enumerate(shown)}
     return [places[number] for number in range(count)] if len(places) == count else []
 
 
-def copy_packets(
-    path: Path, pictures: Any, sound: io.RawIOBase, order: list[int], rate: Fraction
-) -> None:
-    """Copy the video of *pictures* (a path or a file) and the audio of *sound* into an MP4.
-
-    Bare streams have no times: a picture's place in *order* gives when it is shown, and the
-    packet's own number, less the largest delay, when it is decoded.
-    """
+def decoded_pictures(source: Any) -> Iterator[Array]:
+    """Yield a video's pictures, RGB (rows, columns, 3), of square pixels; skip broken ones."""
     import av
 
-    sound.seek(0)
-    with (
-        av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as target,
-        av.open(sound, "r") as listened,
-    ):
-        audio = [(original, audio_stream(target, original)) for original in listened.streams.audio]
-        if pictures is sound:
-            copy_video(target, listened, order, rate)
-        else:
-            with av.open(str(pictures), "r") as watched:
-                copy_video(target, watched, order, rate)
-        for original, copied in audio:
-            sound.seek(0)
-            with av.open(sound, "r") as again:
-                for packet in again.demux(again.streams[original.index]):
-                    copy_audio(target, again, packet, copied)
-
-
-def copy_video(target: Any, source: Any, order: list[int], rate: Fraction) -> None:
-    """Copy the first video stream of *source* into *target*, giving times to what has none."""
     stream = source.streams.video[0]
-    copied = target.add_stream_from_template(stream)
-    if stream.codec_context.name == "hevc":
-        copied.codec_context.codec_tag = "hvc1"
-    delay = max((number - place for number, place in enumerate(order)), default=0)
-    count = 0
     for packet in source.demux(stream):
-        if packet.size:
-            if packet.pts is None or packet.dts is None:
-                packet.time_base = 1 / rate
-                packet.pts, packet.dts, packet.duration = order[count], count - delay, 1
-            else:
-                start_at_0(packet, source)
-            count += 1
-            packet.stream = copied
-            target.mux(packet)
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            warn("parts of the video cannot be decoded and were left out")
+            continue
+        for frame in frames:
+            wide = stream.codec_context.sample_aspect_ratio or 1
+            yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+
+
+def encode_anew(path: Path, video: io.RawIOBase, timing: VideoTiming) -> int:
+    """Encode the pictures of *video* as H.264 in an MP4; return how many there are."""
+    with opened_video(video) as source:
+        frames = sum(1 for _ in decoded_pictures(source))
+    if not frames:
+        raise ConversionError(f"no picture of the {timing.codec} video can be decoded")
+    with opened_video(video) as source:
+        write_mp4(path, decoded_pictures(source), Timing((1 / timing.rate,) * frames, ""))
+    return frames
+
+
+def copy_streams(path: Path, pictures: Any, sound: io.RawIOBase, timing: VideoTiming) -> None:
+    """Copy the video of *pictures* (a path or a file) and the audio of *sound* into an MP4."""
+    import av
+
+    for sounds in (timing.sounds, 0):
+        try:
+            with (
+                av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as target,
+                opened_video(sound) as listened,
+                ExitStack() as stack,
+            ):
+                watched = listened
+                if pictures is not sound:
+                    watched = stack.enter_context(av.open(str(pictures), "r"))
+                copied = video_stream(target, watched)
+                audio = [
+                    (original, audio_stream(target, original))
+                    for original in listened.streams.audio[:sounds]
+                ]
+                copy_video(target, watched, copied, timing, anew=watched is not listened)
+                for original, kept in audio:
+                    with opened_video(sound) as again:
+                        copy_audio(target, again, again.streams[original.index], kept)
+        except av.FFmpegError:
+            if not sounds:
+                raise
+            warn("the sound of the video cannot be kept")
+        else:
+            return
+
+
+def video_stream(target: Any, source: Any) -> Any:
+    """Add to *target* a copy of the first video stream of *source*, still without packets."""
+    copied = target.add_stream_from_template(source.streams.video[0])
+    if codec_of(copied) == "hevc":
+        copied.codec_context.codec_tag = "hvc1"
+    return copied
+
+
+def copy_video(target: Any, source: Any, copied: Any, timing: VideoTiming, *, anew: bool) -> None:
+    """Copy the first video stream of *source* into the stream *copied* of *target*.
+
+    Bare streams have no times: a picture's place gives when it is shown, and the packet's own
+    number, less the largest delay, when it is decoded. What was encoded *anew* begins at 0.
+    """
+    order = () if anew else timing.order
+    shift = timing.start if anew else Fraction(source.start_time or 0, -1_000_000)
+    delay = max((number - place for number, place in enumerate(order)), default=0)
+    first = round(timing.start * timing.rate)
+    count = 0
+    for packet in source.demux(video=0):
+        if not packet.size:
+            continue
+        if order:
+            packet.time_base = 1 / timing.rate
+            packet.pts, packet.dts = order[count] + first, count - delay + first
+            packet.duration = 1
+        else:
+            shift_times(packet, shift)
+        count += 1
+        packet.stream = copied
+        target.mux(packet)
+
+
+def shift_times(packet: Any, by: Fraction) -> None:
+    """Move the times of *packet* by some seconds: transport streams, for one, begin anywhere."""
+    shift = round(by / packet.time_base)
+    packet.dts = (packet.pts if packet.dts is None else packet.dts) + shift
+    packet.pts += shift
 
 
 def audio_stream(target: Any, original: Any) -> Any:
     """Add to *target* what *original* audio becomes: a copy, or AAC where no MP4 can hold it."""
-    if original.codec_context.name in COPIED_CODECS:
+    if codec_of(original) in COPIED_CODECS:
         return target.add_stream_from_template(original)
     return target.add_stream("aac", rate=original.codec_context.sample_rate)
 
 
-def start_at_0(packet: Any, source: Any) -> None:
-    """Move the times of *packet* so that *source* begins at 0: transport streams begin anywhere."""
-    shift = round(Fraction(source.start_time or 0, 1_000_000) / packet.time_base)
-    packet.dts = (packet.pts if packet.dts is None else packet.dts) - shift
-    packet.pts -= shift
-
-
-def copy_audio(target: Any, source: Any, packet: Any, copied: Any) -> None:
-    """Put the audio of a *packet* of *source* into the stream *copied* of *target*."""
-    if packet.stream.codec_context.name in COPIED_CODECS:
-        if packet.size and packet.pts is not None:
-            start_at_0(packet, source)
-            packet.stream = copied
-            target.mux(packet)
-        return
-    for frame in packet.decode():
-        frame.pts = None
-        target.mux(copied.encode(frame))
-    if not packet.size:
-        target.mux(copied.encode(None))
+def copy_audio(target: Any, source: Any, stream: Any, copied: Any) -> None:
+    """Put one audio *stream* of *source* into the stream *copied* of *target*, in step."""
+    begin = Fraction(source.start_time or 0, 1_000_000)
+    samples: int | None = None
+    for packet in source.demux(stream):
+        if codec_of(stream) in COPIED_CODECS:
+            if packet.size and packet.pts is not None:
+                shift_times(packet, -begin)
+                packet.stream = copied
+                target.mux(packet)
+            continue
+        for frame in packet.decode():
+            if samples is None:
+                samples = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
+            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
+            samples += frame.samples
+            target.mux(copied.encode(frame))
+        if not packet.size:
+            target.mux(copied.encode(None))
 
 
 def distribute(
@@ -3702,7 +3889,7 @@ def write_document(header: Header, source: Source) -> Shown:
     if length < len(document) - 1:
         warn(f"of {len(document)} bytes the document has {length}, as the file declares")
     path = output_path(source, suffix)
-    with whole(path) as part:
+    with whole(path) as (part,):
         part.write_bytes(document[:length])
     fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
     return Shown((path,), (("Document", fact),), f"{length} bytes")
@@ -3731,12 +3918,12 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     pixels = header.pixels
     if pixels is None or not pixels.length:
         return write_document(header, source)
-    if header.transfer_syntax in VIDEO_SYNTAXES:
+    if holds_video(header, pixels):
         return write_dicom_video(header, pixels, source, options)
-    image = as_signed_as_its_stream(image_pixel(header.data_set, pixels), header, pixels)
+    image = as_its_stream(image_pixel(header.data_set, pixels), header, pixels)
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
-    small = image.frame_bits // 8 * count <= KEEP_DECODED_BYTES
+    small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
     look = look_of(header, image, frames, options)
@@ -3751,6 +3938,23 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     return Shown(written, (*facts, ("Frame rate", timing.used)), f"{count} frames, {timing.used}")
 
 
+def holds_video(header: Header, pixels: PixelLocation) -> bool:
+    """Tell whether the pixels are a video, by their code stream: headers lie."""
+    declared = header.transfer_syntax
+    if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
+        return False
+    head = stream_head(header, pixels)
+    if declared in VIDEO_SYNTAXES:
+        return not stream_family(head)
+    begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
+    transport = (
+        any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"
+    )
+    if begins or transport:
+        warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
+    return begins or transport
+
+
 def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
     """Tell whether gray levels depend on all frames: better kept than decoded twice."""
     group = functional_group(ds, "FrameVOILUTSequence", 0)
@@ -3762,7 +3966,7 @@ def write_still(scene: Scene, source: Source, options: Options) -> tuple[Path, .
     """Write the only frame as a PNG."""
     path = output_path(source, ".png")
     (frame,) = scene.frames
-    with whole(path) as part:
+    with whole(path) as (part,):
         write_frame(part, scene, 0, frame, options)
     return (path,)
 
@@ -3799,9 +4003,8 @@ def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ..
     clips = [output_path(source, suffix) for suffix in writers]
     if not clips and not stills:
         return ()
-    with ExitStack() as stack:
-        parts = [stack.enter_context(whole(path)) for path in clips]
-        still_parts = {index: stack.enter_context(whole(path)) for index, path in stills.items()}
+    with whole(*clips, *stills.values()) as parts:
+        still_parts = dict(zip(stills, parts[len(clips) :], strict=True))
 
         def pictures() -> Iterator[Array]:
             for index, frame in enumerate(scene.frames):
@@ -3815,7 +4018,7 @@ def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ..
             pictures(),
             [
                 partial(write, part, timing=scene.timing)
-                for write, part in zip(writers.values(), parts, strict=True)
+                for write, part in zip(writers.values(), parts, strict=False)
             ],
         )
     return (*clips, *stills.values())
@@ -3841,16 +4044,20 @@ def write_dicom_video(
     header: Header, pixels: PixelLocation, source: Source, options: Options
 ) -> Shown:
     """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
-    if not pixels.fragments or not pixels.whole:
+    if pixels.cut:
         raise ConversionError("the file ends inside its video: it is truncated")
+    if not pixels.fragments:
+        raise ConversionError("holds no video, though it is declared as one")
+    if not pixels.whole:
+        warn("the video does not end as declared, but all of its fragments are there")
     if not options.mp4:
         return Shown()
     declared = integer(header.data_set, "NumberOfFrames")
-    durations, _ = recorded_durations(header.data_set, max(declared, 1))
+    duration, _ = recorded_duration(header.data_set, max(declared, 1))
     path = output_path(source, ".mp4")
-    with whole(path) as part:
+    with whole(path) as (part,):
         video = FragmentReader(header, pixels)
-        frames, done = write_video(part, video, durations[0] if durations else None)
+        frames, done = write_video(part, video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
     facts = ("Frames", str(frames)), ("Video", done)
@@ -3913,7 +4120,7 @@ def write_text(header: Header, source: Source, shown: Shown, notes: Sequence[str
     facts = (*shown.facts, *([("Written", printable(written))] if written else []))
     path = output_path(source, ".txt")
     with (
-        whole(path) as part,
+        whole(path) as (part,),
         part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
         file.writelines(
@@ -4197,6 +4404,7 @@ def report(outcome: Outcome, options: Options) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
     counts: Counter[Status] = Counter()

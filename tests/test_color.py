@@ -24,7 +24,7 @@ from conftest import (
 from PIL import Image, ImageCms
 from pydicom.dataelem import DataElement
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
 
 import dicom_converter as dc
 
@@ -405,3 +405,27 @@ def test_color_of_8_bits_under_a_header_of_16(dicom_file: Factory, tmp_path: Pat
         picture.astype(np.uint16), [code], JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL"
     )
     assert psnr(picture, still(path, tmp_path, png_bits=8)) > 36
+
+
+@pytest.mark.parametrize("photometric", ["YBR_FULL", "RGB"])
+def test_a_container_that_says_sycc_is_converted_once(
+    dicom_file: Factory, tmp_path: Path, photometric: str
+) -> None:
+    rgb = np.full((16, 16, 3), (201, 62, 33), np.uint8)
+    ycc = np.array(Image.fromarray(rgb).convert("YCbCr"))
+    code = bytearray(imagecodecs.jpeg2k_encode(ycc, level=0, codecformat="jp2", mct=False))
+    at = code.index(b"colr") + 7
+    code[at : at + 4] = (18).to_bytes(4, "big")
+    code += bytes(len(code) % 2)
+    path = dicom_file(rgb, [bytes(code)], JPEG2000, PhotometricInterpretation=photometric)
+    assert np.abs(still(path, tmp_path / "out").astype(int) - rgb).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "color"), [((1, 1, 1), ""), ((1, 2, 2), "RGB")], ids=["alike", "halved"]
+)
+def test_subsampled_components_of_jpeg_2000(steps: tuple[int, ...], color: str) -> None:
+    size = (16).to_bytes(4, "big") * 2 + bytes(24)
+    components = b"".join(bytes((7, step, step)) for step in steps)
+    head = b"\xff\x4f\xff\x51\0\x2f\0\0" + size + b"\0\3" + components + b"\xff\x90"
+    assert dc.jpeg_2000_head(head, 0) == dc.CodeStream("JPEG 2000", 16, 16, color, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -173,6 +174,16 @@ def test_what_lengths_and_ends_may_not_be(raw: bytes, reason: str, tmp_path: Pat
     outcome = convert(tmp_path / "image.dcm", tmp_path / "out")
     assert (outcome.status, outcome.reason) == (dc.Status.FAILED, reason)
     assert {path.suffix for path in outcome.outputs} <= {".txt"}
+
+
+def test_nesting_that_the_command_line_can_stand(tmp_path: Path) -> None:
+    (tmp_path / "image.dcm").write_bytes(inserted(NATIVE, nested(1000, EXPLICIT_SQ)))
+    limit = sys.getrecursionlimit()
+    try:
+        assert dc.main([str(tmp_path / "image.dcm"), "-q", "-o", str(tmp_path / "out")]) == 0
+    finally:
+        sys.setrecursionlimit(limit)
+    np.testing.assert_array_equal(read_png(tmp_path / "out" / "image.png"), PICTURE)
 
 
 def test_nesting_is_shown_as_deep_as_the_text_says(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import struct
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -810,3 +811,166 @@ def test_extended_offset_tables(dicom_file: Factory, offsets: bytes, lengths: by
         FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=items(b"", *FRAME_CODES), **tables
     )
     np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (RLELossless, None),
+        (dc.DEFLATED_IMAGE_FRAME, lambda frame: deflated(frame.tobytes())),
+        (dc.JPEG_XL_SYNTAXES[0], lambda frame: imagecodecs.jpegxl_encode(frame, lossless=True)),
+        (
+            JPEG2000Lossless,
+            lambda frame: imagecodecs.jpeg2k_encode(frame, level=0, codecformat="jp2"),
+        ),
+        (JPEGLSLossless, imagecodecs.jpegls_encode),
+    ],
+    ids=["RLE", "deflated", "JPEG XL", "JP2", "JPEG-LS"],
+)
+@pytest.mark.parametrize("declared", [None, 1, 3])
+def test_frames_that_the_header_does_not_count(
+    dicom_file: Factory, syntax: str, encode: Callable[[Array], bytes] | None, declared: int | None
+) -> None:
+    if encode is None:
+        ds = data_set(FRAMES)
+        ds.compress(RLELossless)
+        codes = list(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=5))
+    else:
+        codes = [bytes(encode(frame)) for frame in FRAMES]
+    codes = [code + bytes(len(code) % 2) for code in codes]
+    path = dicom_file(FRAMES, codes, syntax, PixelData=items(b"", *codes), NumberOfFrames=declared)
+    with pytest.warns(UserWarning, match="hold") as caught:
+        found = [stored for stored, _ in decoded(path)[2]]
+    np.testing.assert_array_equal(found, FRAMES[: declared or 5])
+    said = "Number of Frames is missing: the pixel data hold 5"
+    rest = f"holds 5 frames, but declares {declared}: the rest was left out"
+    assert (rest if declared else said) in {str(warning.message) for warning in caught}
+
+
+@pytest.mark.parametrize("form", ["jp2", "jxl"])
+def test_split_frames_of_boxes_and_jpeg_xl(dicom_file: Factory, form: str) -> None:
+    if form == "jp2":
+        codes = [bytes(imagecodecs.jpeg2k_encode(f, level=0, codecformat="jp2")) for f in FRAMES]
+    else:
+        codes = [bytes(imagecodecs.jpegxl_encode(frame, lossless=True)) for frame in FRAMES]
+    halves = [half for code in codes for half in (code[:14], code[14:] + bytes(len(code) % 2))]
+    syntax = JPEG2000Lossless if form == "jp2" else dc.JPEG_XL_SYNTAXES[0]
+    path = dicom_file(FRAMES, codes, syntax, PixelData=items(b"", *halves))
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+def test_fewer_code_streams_than_declared(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=items(b"", *HALVES[:8]))
+    reason = convert(path, tmp_path / "out").reason
+    assert reason == "declares 5 frames but holds 4 code streams"
+
+
+@pytest.mark.parametrize(("allocated", "stored"), [(8, 8), (16, 8), (16, 10)])
+def test_a_stream_that_is_deeper_than_its_header_says(
+    dicom_file: Factory, tmp_path: Path, allocated: int, stored: int
+) -> None:
+    deep = (np.arange(64, dtype=np.uint16) * 65).reshape(8, 8)
+    code = lossless_code(deep, predictor=1)
+    header = {"BitsAllocated": allocated, "BitsStored": stored, "HighBit": stored - 1}
+    path = dicom_file(deep, [code], JPEGLossless, **header)
+    outcome = convert(path, tmp_path / "out")
+    assert f"the code stream holds 12 bits, the header says {stored}" in outcome.warnings
+    picture = read_png(outcome.outputs[0])
+    np.testing.assert_array_equal(picture, np.rint(deep / deep.max() * 65535))
+
+
+def test_overlay_bits_above_a_deep_stream_stay_hidden(dicom_file: Factory, tmp_path: Path) -> None:
+    marked = RAMP | 0xF000
+    path = dicom_file(
+        marked,
+        [imagecodecs.jpeg8_encode(marked, lossless=True)],
+        JPEGLossless,
+        BitsStored=12,
+        HighBit=11,
+    )
+    assert np.array_equal(still(path, tmp_path), DEEP)
+
+
+@pytest.mark.parametrize("bits", [1, 12])
+def test_packed_words_of_big_endian_files(dicom_file: Factory, bits: int) -> None:
+    pixels = (np.arange(60, dtype=np.uint16) * 997 % (1 << bits)).reshape(3, 4, 5)
+    joined = sum(int(value) << bits * place for place, value in enumerate(pixels.ravel()))
+    little = joined.to_bytes(math.ceil(60 * bits / 16) * 2, "little")
+    header = {"BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1}
+    swapped = np.frombuffer(little, "<u2").astype(">u2").tobytes()
+    path = dicom_file(pixels, **header, PixelData=little)
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], pixels)
+    path = dicom_file(pixels, (), ExplicitVRBigEndian, **header, PixelData=swapped)
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], pixels)
+
+
+def test_items_with_a_length_under_a_native_syntax(dicom_file: Factory) -> None:
+    path = dicom_file(RAMP, [CODE], JPEGLosslessSV1, BitsStored=12, HighBit=11)
+    raw = with_syntax(path.read_bytes(), uid.ExplicitVRLittleEndian)
+    at = raw.index(b"\xe0\x7f\x10\x00OB\0\0") + 8
+    path.write_bytes(raw[:at] + struct.pack("<L", len(raw) - at - 4) + raw[at + 4 :])
+    with pytest.warns(UserWarning, match="the pixels are JPEG, though declared"):
+        np.testing.assert_array_equal(decoded(path)[2][0][0], RAMP)
+
+
+def test_the_head_of_a_stream_may_be_in_fragments(dicom_file: Factory, tmp_path: Path) -> None:
+    signed = (RAMP.astype(np.int32) - 2000).astype(np.int16)
+    code = bytes(imagecodecs.jpeg2k_encode(signed, level=0))
+    parts = [code[at : at + 20] for at in range(0, len(code), 20)]
+    parts[-1] += bytes(len(parts[-1]) % 2)
+    pixel_data = items(b"", *parts)
+    path = dicom_file(signed, [code], JPEG2000Lossless, PixelData=pixel_data, PixelRepresentation=0)
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.warnings[0].startswith("the code stream is signed")
+    expected = (signed - signed.min()) / np.ptp(signed.astype(int)) * 65535
+    assert np.abs(read_png(outcome.outputs[0]) - expected).max() < 1
+
+
+def test_a_deflated_frame_inflates_no_further_than_it_may(dicom_file: Factory) -> None:
+    bomb = deflated(bytes(50_000_000))
+    path = dicom_file(RAMP, [bomb], dc.DEFLATED_IMAGE_FRAME)
+    tracemalloc.start()
+    try:
+        assert not decoded(path)[2][0][0].any()
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def deflated(raw: bytes) -> bytes:
+    deflate = zlib.compressobj(9, wbits=-15)
+    code = deflate.compress(raw) + deflate.flush()
+    return code + bytes(len(code) % 2)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "bomb"])
+def test_deflated_data_sets_that_are_refused(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    path = dicom_file(RAMP, (), DeflatedExplicitVRLittleEndian)
+    raw = path.read_bytes()
+    if damage == "bomb":
+        monkeypatch.setattr(dc, "MAX_INFLATED_BYTES", 100)
+        reason = "the data set inflates to more than 100 bytes"
+    else:
+        at = 132 + 12 + int.from_bytes(raw[140:144], "little")
+        path.write_bytes(raw[:at] + b"\xff" * 50)
+        reason = "the deflated data set is damaged"
+    assert convert(path, tmp_path / "out").reason == reason
+
+
+def test_odd_columns_of_native_422(dicom_file: Factory, tmp_path: Path) -> None:
+    color = np.zeros((4, 5, 3), np.uint8)
+    header = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": bytes(48)}
+    reason = convert(dicom_file(color, **header), tmp_path).reason
+    assert reason == "YBR_FULL_422 without compression needs an even number of columns"
+
+
+def test_it_does_not_fit_in_memory(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(dc, "look_of", full)
+    assert convert(dicom_file(RAMP), tmp_path).reason == "it does not fit in memory"

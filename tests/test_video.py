@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imagecodecs
 import numpy as np
 import pytest
 from conftest import CORPUS, Array, Factory, convert, needs_corpus, psnr
@@ -23,16 +24,29 @@ def moving(number: int) -> Array:
     return np.stack([x * 2 + number, y * 3, 200 - x - y], axis=-1).clip(0, 255).astype(np.uint8)
 
 
-def encoded(folder: Path, form: str, codec: str, sound: str = "", **options: str) -> bytes:
-    """Return a stream of moving pictures at 25 fps in a container or bare, with *sound*."""
+def encoded(
+    folder: Path,
+    form: str,
+    codec: str,
+    sound: str = "",
+    late: tuple[int, int] = (0, 0),
+    aspect: Fraction | None = None,
+    **options: str,
+) -> bytes:
+    """Return a stream of moving pictures at 25 fps in a container or bare, with *sound*.
+
+    Pictures and sound begin *late* by so many frames; *aspect* is that of the pixels.
+    """
     path = folder / "stream"
     with av.open(str(path), "w", format=form) as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = COLUMNS, ROWS, "yuv420p"
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         audio: Any = container.add_stream(sound, rate=48000, layout="mono") if sound else None
         for number in range(FRAMES):
             frame = av.VideoFrame.from_ndarray(moving(number), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 25)
+            frame.pts, frame.time_base = number + late[0], Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if audio:
@@ -40,7 +54,7 @@ def encoded(folder: Path, form: str, codec: str, sound: str = "", **options: str
             for at in range(0, len(tone), 1152):
                 block = tone[at : at + 1152].astype(np.int16)[None]
                 sample = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-                sample.sample_rate, sample.pts = 48000, at
+                sample.sample_rate, sample.pts = 48000, at + late[1] * 1920
                 container.mux(audio.encode(sample))
             container.mux(audio.encode(None))
     return path.read_bytes()
@@ -175,6 +189,162 @@ def test_no_mp4_leaves_the_text_of_a_video(dicom_file: Factory, tmp_path: Path) 
     path = video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102")
     outcome = convert(path, tmp_path / "out", mp4=False)
     assert [output.suffix for output in outcome.outputs] == [".txt"]
+
+
+def starts(path: Path) -> list[float]:
+    """Return when the streams of a file begin, in s."""
+    with av.open(str(path), "r") as container:
+        assert [found.type for found in container.streams] == ["video", "audio"]
+        return [
+            float((found.start_time or 0) * (found.time_base or 0)) for found in container.streams
+        ]
+
+
+@pytest.mark.parametrize(
+    ("form", "codec", "sound"),
+    [
+        ("mpegts", "mpeg2video", "mp2"),
+        ("mpegts", "libx264", "mp2"),
+        ("mpegts", "libx264", "aac"),
+        ("mpegts", "libx264", "mp3"),
+    ],
+)
+@pytest.mark.parametrize("late", [(0, 0), (25, 0), (0, 25)], ids=["together", "sound", "pictures"])
+def test_sound_and_pictures_stay_in_step(
+    dicom_file: Factory,
+    tmp_path: Path,
+    form: str,
+    codec: str,
+    sound: str,
+    late: tuple[int, int],
+) -> None:
+    stream = encoded(tmp_path, form, codec, sound, late=late)
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    pictures, heard = starts(outcome.outputs[0])
+    assert pictures - heard == pytest.approx((late[0] - late[1]) / 25, abs=0.06)
+    kept = "aac" if sound == "mp2" else sound
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        (audio,) = container.streams.audio
+        assert audio.codec_context.codec.canonical_name == kept
+
+
+@pytest.mark.parametrize("frames", ["0", "3"], ids=["no B-frames", "B-frames"])
+def test_program_streams_have_even_times(dicom_file: Factory, tmp_path: Path, frames: str) -> None:
+    stream = encoded(tmp_path, "mpeg", "libx264", bf=frames)
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.103"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    pictures, times = shown(outcome.outputs[0])
+    assert times == [Fraction(number, 25) for number in range(FRAMES)]
+    assert all(psnr(moving(number), frame) > 30 for number, frame in enumerate(pictures))
+
+
+def test_mpeg_2_gets_square_pixels(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = encoded(tmp_path, "mpeg2video", "mpeg2video", aspect=Fraction(32, 27))
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.100"), tmp_path / "out")
+    pictures, _ = shown(outcome.outputs[0])
+    assert pictures[0].shape == (ROWS, 114, 3)
+
+
+def test_a_video_that_begins_without_its_parameters_in_order(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    stream = encoded(tmp_path, "h264", "libx264", g="5", bf="0")
+    units = [
+        b"\0\0\1" + unit for unit in stream.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+    ]
+    parameters = [unit for unit in units if unit[3] & 31 in (7, 8)]
+    pictures = [unit for unit in units if unit[3] & 31 in (1, 5)]
+    cut = b"".join([*pictures[1:4], *parameters[:2], *pictures[5:]])
+    outcome = convert(video_file(dicom_file, cut, "1.2.840.10008.1.2.4.102"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    warning = "its packets cannot be copied as they are: the video was encoded anew"
+    assert warning in outcome.warnings
+    frames, _ = shown(outcome.outputs[0])
+    assert FRAMES - 5 <= len(frames) < FRAMES
+    whole = zip(range(5, FRAMES), frames[-(FRAMES - 5) :], strict=True)
+    assert all(psnr(moving(number), frame) > 28 for number, frame in whole)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+        "a=rtpmap:96 H264/90000\n",
+        "ffconcat version 1.0\nfile local.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    ],
+    ids=["session", "list", "playlist"],
+)
+def test_a_video_that_names_other_files_is_not_followed(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local.mp4").write_bytes(encoded(tmp_path, "mp4", "libx264"))
+    path = video_file(dicom_file, text.encode(), "1.2.840.10008.1.2.4.102")
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.status == dc.Status.FAILED
+    assert outcome.reason.startswith("FFmpeg cannot read the video: ")
+
+
+@pytest.mark.parametrize("form", ["h264", "mp4", "mpegts", "mpeg"])
+def test_a_video_declared_as_something_else(dicom_file: Factory, tmp_path: Path, form: str) -> None:
+    stream = encoded(tmp_path, form, "libx264")
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.50"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    assert outcome.outputs[0].suffix == ".mp4"
+    assert (
+        "the pixels are a video, though declared as JPEG Baseline (Process 1)" in outcome.warnings
+    )
+
+
+def test_stills_declared_as_a_video(dicom_file: Factory, tmp_path: Path) -> None:
+    gray = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    path = dicom_file(gray, [imagecodecs.jpegls_encode(gray)], "1.2.840.10008.1.2.4.102")
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.outputs[0].suffix == ".png"
+    assert "the pixels are JPEG-LS, though declared as" in outcome.warnings[0]
+
+
+def test_an_absurd_number_of_frames_costs_nothing(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = encoded(tmp_path, "h264", "libx264")
+    elements = {"NumberOfFrames": 2_000_000_000, "FrameTime": 40}
+    path = video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102", **elements)
+    assert convert(path, tmp_path / "out").status == dc.Status.CONVERTED
+
+
+def test_a_video_without_its_delimiter_is_whole(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = encoded(tmp_path, "h264", "libx264")
+    path = video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102")
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-8])
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED
+    assert outcome.warnings == (
+        "the video does not end as declared, but all of its fragments are there",
+    )
+    path.write_bytes(raw[:-500])
+    reason = convert(path, tmp_path / "out").reason
+    assert reason == "the file ends inside its video: it is truncated"
+
+
+def test_a_codec_that_is_not_known(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = encoded(tmp_path, "mp4", "libx264").replace(b"avc1", b"zzz1")
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102"), tmp_path / "out")
+    assert outcome.reason == "its video is of a codec that FFmpeg does not know"
+
+
+def test_sound_that_cannot_be_kept_loses_no_picture(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    monkeypatch.setattr(dc, "copy_audio", refused)
+    stream = encoded(tmp_path, "mpegts", "libx264", "aac")
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
+    assert outcome.warnings == ("the sound of the video cannot be kept",)
+    assert len(shown(outcome.outputs[0])[0]) == FRAMES
 
 
 @needs_corpus

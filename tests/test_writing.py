@@ -307,7 +307,7 @@ def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "file.bin"
 
     def write_half() -> None:
-        with dc.whole(path) as part:
+        with dc.whole(path) as (part,):
             part.write_bytes(b"half")
             assert part.parent == path.parent
             raise RuntimeError("midway")
@@ -315,12 +315,26 @@ def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="midway"):
         write_half()
     assert list(path.parent.iterdir()) == []
-    with dc.whole(path) as part:
+    with dc.whole(path) as (part,):
         part.write_bytes(b"all")
         assert not path.exists()
     assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [
         ("file.bin", b"all")
     ]
+
+
+def test_several_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    second.mkdir()  # nothing can be moved there
+
+    def write_both() -> None:
+        with dc.whole(first, second) as parts:
+            for part in parts:
+                part.write_bytes(b"all")
+
+    with pytest.raises(OSError, match="b"):
+        write_both()
+    assert list(tmp_path.iterdir()) == [second]
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
@@ -329,7 +343,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
         import os, sys
         from pathlib import Path
         import dicom_converter as dc
-        with dc.whole(Path(sys.argv[1])) as part:
+        with dc.whole(Path(sys.argv[1])) as (part,):
             part.write_bytes(b"half")
             os._exit(9)
         """
@@ -339,7 +353,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     killed = subprocess.run(arguments, cwd=root, check=False)  # noqa: S603 - our own code
     assert killed.returncode == 9
     (left,) = tmp_path.iterdir()
-    with dc.whole(tmp_path / "y.png") as own:
+    with dc.whole(tmp_path / "y.png") as (own,):
         own.write_bytes(b"ours")
         dc.remove_stale_parts(tmp_path)
         assert own.exists()
