@@ -164,6 +164,7 @@ KEEP_DECODED_BYTES = 64 << 20
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
+TEXT_HEAD_LINES = 100  # of a TXT, in which it says how it ended and what was written
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
@@ -1825,7 +1826,8 @@ def as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> I
         image = replace(image, pixel_representation=1)
     bits = stream.bits
     if bits > image.bits_stored and (bits not in (8, 16) or bits > image.bits_allocated):
-        warn(f"the code stream holds {bits} bits, the header says {image.bits_stored}")
+        if image.bits_stored <= 8:  # JPEG has only 12 bits for 9 to 11
+            warn(f"the code stream holds {bits} bits, the header says {image.bits_stored}")
         allocated = max(image.bits_allocated, 8 if bits <= 8 else 16)
         return replace(image, bits_allocated=allocated, bits_stored=bits, high_bit=bits - 1)
     return image
@@ -3803,6 +3805,7 @@ def convert(source: Source, options: Options) -> Outcome:
             return Outcome(source, status, (), notes_of(caught), reason_of(error))
         shown, error = attempt(lambda: write_pictures(header, source, options), options)
         notes = notes_of(caught)
+        earlier = [] if shown else earlier_outputs(source)
         written = shown or Shown(facts=(("Picture", reason_of(error)),))
         text_path, text_error = attempt(lambda: write_text(header, source, written, notes), options)
         if text_path is None:
@@ -3811,8 +3814,27 @@ def convert(source: Source, options: Options) -> Outcome:
         status = Status.CONVERTED
         if shown is None:
             status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+        attempt(lambda: remove(earlier), options)  # not what the new TXT speaks of
         reason = "" if error is None else reason_of(error)
         return Outcome(source, status, (*written.outputs, text_path), notes, reason, written.remark)
+
+
+def earlier_outputs(source: Source) -> list[Path]:
+    """Return the pictures that the TXT of an earlier run names for *source*, [] without one."""
+    name, head = printable(source.name), text_head(source)
+    if not "".join(head[:1]).startswith(TEXT_BEGINS):
+        return []
+    named = next((line for line in head if line.startswith("  Written ")), "").partition(name)[2]
+    return [output_path(source, suffix) for suffix in named.split(f", {name}") if suffix]
+
+
+def text_head(source: Source) -> list[str]:
+    """Return the first lines of the TXT of an earlier run, [] without one."""
+    try:
+        with output_path(source, ".txt").open(encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in islice(file, TEXT_HEAD_LINES)]
+    except OSError:
+        return []
 
 
 def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
