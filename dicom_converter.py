@@ -7,16 +7,19 @@
 #     "isal>=1.7",
 #     "numpy>=2",
 #     "opencv-python-headless>=5",
+#     "pebble>=5.2",
 #     "pillow>=12",
 #     "pydicom>=3.0.2",
 #     "pylibjpeg>=2.1",
 #     "pylibjpeg-libjpeg>=2.3",
 #     "pylibjpeg-openjpeg>=2.5",
+#     "rich>=14",
 # ]
 # ///
 """Convert DICOM medical images to files that open anywhere.
 
-    dicom_converter.py [-h] [-o OUTPUT] [--8bit] [--no-mp4] [--no-gif] [--fps FPS] [input_path ...]
+    dicom_converter.py [-h] [-o OUTPUT] [--8bit] [--no-mp4] [--no-gif] [--fps FPS] [-j N]
+                       [--resume] [--report FILE] [input_path ...]
 
 One frame becomes a PNG (16 bit), several become a GIF and an H.264 MP4, and every DICOM file gets a
 TXT with a summary and each of its elements.
@@ -33,19 +36,25 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import csv
+import errno
 import heapq
 import io
+import json
 import lzma
 import math
+import multiprocessing
 import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import stat
 import struct
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -54,9 +63,10 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -65,11 +75,38 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from importlib.metadata import version
 from itertools import accumulate, chain, count, islice, pairwise
+from multiprocessing import forkserver
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Full, Queue
 from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
 
 CURE = "python -m pip install -r requirements.txt"
+
+
+def prepare_workers(arguments: Sequence[str]) -> None:
+    """Let the server that forks worker processes import beside this process, if it will be wanted.
+
+    With one process after the other, the start of a run over many files takes twice as long.
+    """
+    named = (
+        Path(value)
+        for before, value in pairwise(["", *arguments])
+        if before not in ("-o", "--output", "--report")
+    )
+    found = [path for path in named if path.exists()]
+    command = " ".join(arguments)
+    alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help)|-h", command)
+    one = len(found) == 1 and found[0].is_file()
+    if one or alone or "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    # Each process has one thread while it is forked: BLAS would begin its own at import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "pebble"])
+    forkserver.ensure_running()
+
+
+if __name__ == "__main__":
+    prepare_workers(sys.argv[1:])
 
 try:
     import cv2
@@ -117,6 +154,7 @@ STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
 DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
+DEFAULT_TIMEOUT = 600.0  # s
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 DOCUMENT_SUFFIXES = {
     "application/pdf": ".pdf",
@@ -175,6 +213,8 @@ MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
+IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
+CONNECT_TIMEOUT = 30  # s
 MAX_OVERLAY_PIXELS = 1 << 28
 MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
 
@@ -201,7 +241,6 @@ JPEG_2000_SYNTAXES = (
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
-ONE_FRAGMENT_SYNTAXES = (uid.RLELossless, DEFLATED_IMAGE_FRAME)  # for each frame (A.4.2, A.4.13)
 VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
     UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
     for number in range(100, 109)
@@ -374,6 +413,7 @@ class Status(StrEnum):
 
     CONVERTED = "converted"
     TEXT_ONLY = "text only"
+    DONE = "done before"
     SKIPPED = "skipped"
     FAILED = "failed"
 
@@ -453,6 +493,26 @@ class Options:
     quiet: bool = False
     debug: bool = False
     check: bool = False
+    jobs: int = 1
+    timeout: float = DEFAULT_TIMEOUT  # s for one source that a worker converts
+    resume: bool = False
+    report: Path | None = None
+    dask: str = ""
+    threads: int = 0  # of an encoder; 0: as many as there are cores
+
+
+# The options under which pictures come out differently.
+PICTURE_OPTIONS = (
+    "png_bits",
+    "gif",
+    "mp4",
+    "frame_rate",
+    "window",
+    "frames",
+    "overlays",
+    "shutter",
+    "native_pixels",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +559,11 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     reason: str = ""
     remark: str = ""
+    frames: int = 0
+    transfer_syntax: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,6 +590,7 @@ class Header:
     data_set: Dataset
     pixels: PixelLocation | None
     transfer_syntax: UID
+    size: int  # of the file, in bytes
     truncated: str = ""  # the element that the file ends in
 
 
@@ -649,6 +715,7 @@ class Shown:
     outputs: tuple[Path, ...] = ()
     facts: tuple[Fact, ...] = ()
     remark: str = ""
+    frames: int = 0
 
 
 # --- Elements -------------------------------------------------------------------------------------
@@ -920,7 +987,8 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
     """Tell whether most of *texts* are GB 18030, and of everyday characters.
 
     Those are the pairs B0-D7, A1-FE (level 1 of GB 2312). Two accented capitals make such a pair
-    too, but between other letters (CORAÇÃO), where a single Chinese character hardly ever stands.
+    too, but between other letters (CORAÇÃO), where a single Chinese character hardly ever stands;
+    two signs (°±) say nothing.
     """
     if 2 * well_formed(texts, "GB18030") <= len(texts):
         return False
@@ -930,6 +998,7 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
         for run in re.finditer(r"[^\0-\x7f]+", decoded):
             around = decoded[max(run.start() - 1, 0) : run.start()] + decoded[run.end() :][:1]
             pairs = [char.encode("GB18030") for char in run[0]]
+            pairs = [pair for pair in pairs if max(pair) >= 0xC0]
             usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
             lone = len(pairs) == 1 and any(map(str.isalpha, around))
             common, rare = common + usual * (not lone), rare + len(pairs) - usual * (not lone)
@@ -946,6 +1015,8 @@ def read_header(file: BinaryIO) -> Header:
     """
     if not is_dicom(file):
         raise NotDicomError("not a DICOM file")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
@@ -959,8 +1030,8 @@ def read_header(file: BinaryIO) -> Header:
         raise ConversionError("the file ends before its data set begins")
     compressed = transfer_syntax not in NATIVE_SYNTAXES
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
-    if pixels and pixels.fragments and transfer_syntax in ONE_FRAGMENT_SYNTAXES:
-        pixels = replace(pixels, signature=b"", stream_starts=pixels.fragments)
+    if pixels and pixels.fragments and transfer_syntax == DEFLATED_IMAGE_FRAME:
+        pixels = replace(pixels, stream_starts=pixels.fragments)  # one for each frame (A.4.13)
     if pixels and pixels.whole:
         try:
             rest = read_dataset(
@@ -977,7 +1048,7 @@ def read_header(file: BinaryIO) -> Header:
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
-    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
+    return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
 
 
 def elements_until(
@@ -1058,8 +1129,11 @@ def locate_pixels(
     end = file.seek(0, os.SEEK_END)
     if begins_item or (undefined and compressed):
         file.seek(offset)
-        found = step_over_items(file, order, end, PixelLocation(keyword, vr, offset, 0, 0))
-        if undefined or compressed or found.whole:
+        stop = end if undefined else min(offset + length, end)
+        found = step_over_items(file, order, stop, PixelLocation(keyword, vr, offset, 0, 0))
+        if not undefined and found.fragments and file.tell() == stop and not found.cut:
+            return replace(found, whole=True)
+        if undefined or compressed:
             return found
     file.seek(min(offset + length, end))
     held = file.tell() - offset
@@ -1071,15 +1145,15 @@ def step_over_items(file: BinaryIO, order: str, end: int, pixels: PixelLocation)
     items = starts = 0
     whole = cut = False
     signature = None
-    while len(head := file.read(8)) == 8:
+    while file.tell() < end and len(head := file.read(8)) == 8:
         group, element, length = struct.unpack(f"{order}HHL", head)
         tag, value_start = group << 16 | element, file.tell()
         whole = tag == SEQUENCE_DELIMITER_TAG
         cut = tag == ITEM_TAG and length > end - value_start
         if tag != ITEM_TAG or cut:
             break
-        if items == 1:
-            signature = stream_signature(file.read(12))
+        if items and length and signature is None:
+            signature = stream_signature(file.read(min(length, 12)))
         starts += items > 0 and begins_stream(file, value_start, signature)
         file.seek(value_start + length)
         items += 1
@@ -1095,6 +1169,8 @@ def stream_signature(head: bytes) -> bytes | None:
         return head[:3]
     if head[4:8] in (b"jP  ", b"JXL "):
         return head[:12]
+    if head[4:8] == b"\x40\0\0\0" and 0 < int.from_bytes(head[:4], "little") < 16:
+        return head[:8]  # RLE: the number of segments and where the first begins (G.5)
     return head[:4] if head[:2] == b"\xff\x0a" else None  # bare JPEG XL: also its size
 
 
@@ -1243,9 +1319,10 @@ def member_name(info: zipfile.ZipInfo) -> str:
     """Return the name of a member with slashes; old names without UTF-8 are often Chinese."""
     name = info.filename
     if not info.flag_bits & 0x800 and not name.isascii():
-        raw = name.encode("cp437")  # as which Python read it
-        encoding = assumed_encoding([raw], "latin_1")
-        name = name if encoding == "latin_1" else raw.decode(encoding, "replace")
+        with suppress(UnicodeEncodeError):  # else it came from a field that says its encoding
+            raw = name.encode("cp437")  # as which Python read it
+            encoding = assumed_encoding([raw], "latin_1")
+            name = name if encoding == "latin_1" else raw.decode(encoding, "replace")
     return name.replace("\\", "/")
 
 
@@ -1346,9 +1423,8 @@ def paths_from(stream: BinaryIO) -> Iterator[Path]:
     rest, separator = b"", b""
     while chunk := os.read(stream.fileno(), 1 << 16):
         rest += chunk
-        first = re.search(rb"[\0\n]", rest)
-        separator = separator or (first[0] if first else b"")
-        if separator:
+        told = next((sign for sign in (b"\0", b"\n") if sign in rest), b"")
+        if separator := separator or told:
             *names, rest = rest.split(separator)
             yield from (path_of(name, separator) for name in names if name.strip())
     if rest.strip():
@@ -1495,8 +1571,9 @@ class CodeStream:
 def stream_family(head: bytes) -> str:
     """Return which family of code streams *head* begins, "" where its signature is of none."""
     if head.startswith(b"\xff\xd8\xff"):
-        with suppress(ConversionError):
+        with suppress(ConversionError):  # its frame header may be further on
             return jpeg_head(head).family
+        return "JPEG"
     if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
         return "JPEG 2000"
     return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
@@ -1537,7 +1614,8 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
     x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
     steps = {src[at + 43 + 3 * number : at + 45 + 3 * number] for number in range(3)}
     components, depth = struct.unpack(">HB", src[at + 40 : at + 43].ljust(3, b"\0"))
-    in_box = src[max(src.find(b"colr", 0, at), 0) :][7:11] == (18).to_bytes(4, "big")
+    box = src.find(b"colr", 0, at)
+    in_box = box >= 0 and src[box + 7 : box + 11] == (18).to_bytes(4, "big")
     color = "RGB" if components == 3 and (len(steps) > 1 or in_box) else ""
     at += 2
     while src[at : at + 1] == b"\xff" and (marker := src[at : at + 2]) != b"\xff\x90":
@@ -1810,8 +1888,8 @@ def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
 def as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
     """Return *image* with the sign and the depth of its code stream where the header falls short.
 
-    JPEG 2000 (ITU-T T.800 A.5.1) may be signed though its header says no; signed data in an
-    unsigned stream is right, and so are few bits in a stream of 8 or 16.
+    JPEG 2000 (ITU-T T.800 A.5.1) may be signed though its header says no. Signed data in an
+    unsigned stream are as the header says, and so are few bits in a stream of 8 or 16.
     """
     if pixels.fragments is None:
         return image
@@ -1824,7 +1902,7 @@ def as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> I
     if stream.signed and not image.pixel_representation:
         warn("the code stream is signed though the header says it is not: the stream was followed")
         image = replace(image, pixel_representation=1)
-    bits = stream.bits
+    bits = stream.bits if stream.signed or not image.pixel_representation else 0
     if bits > image.bits_stored and (bits not in (8, 16) or bits > image.bits_allocated):
         if image.bits_stored <= 8:  # JPEG has only 12 bits for 9 to 11
             warn(f"the code stream holds {bits} bits, the header says {image.bits_stored}")
@@ -1887,8 +1965,10 @@ def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequ
     fragments = pixels.fragments or 0
     if fragments == frames:
         return range(frames + 1)
-    if frames == 1 and pixels.stream_starts < 2:
+    if frames == 1 and (pixels.stream_starts < 2 or pixels.signature is None):
         return 0, fragments
+    if pixels.signature is None and pixels.stream_starts >= frames:
+        return range(frames + 1)
     starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
     begun = [
         number
@@ -3088,14 +3168,14 @@ SUMMARY = (
 
 
 def metadata_text(
-    header: Header, name: str, facts: Sequence[Fact], notes: Sequence[str]
+    header: Header, name: str, mark: str, facts: Sequence[Fact], notes: Sequence[str]
 ) -> Iterator[str]:
     """Yield the lines of the TXT: a summary a person can read, then every element of the file.
 
-    *facts* say how the picture was shown, *notes* are the warnings.
+    *mark* says how the file ended, *facts* how the picture was shown, *notes* are the warnings.
     """
     ds = header.data_set
-    yield f"{TEXT_BEGINS}{printable(name)}, described by dicom_converter {__version__}"
+    yield from (title_of(name), mark)
     for title, rows in SUMMARY:
         yield from ("", title)
         for label, keyword in rows:
@@ -3114,6 +3194,11 @@ def metadata_text(
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
     yield from element_lines(header.file_meta, "")
     yield from element_lines(ds, "", header.pixels)
+
+
+def title_of(name: str) -> str:
+    """Return the first line of the TXT of a file called *name*."""
+    return f"{TEXT_BEGINS}{printable(name)}, described by dicom_converter {__version__}"
 
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
@@ -3457,11 +3542,11 @@ class PaletteMaker:
         return indices, self.argb
 
 
-def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
+def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> None:
     """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as H.264 in an MP4.
 
     High profile, yuv420p in BT.709 studio range, and tagged so. An odd side is padded by repeating
-    its last line, never scaled.
+    its last line, never scaled. *threads* 0 are as many as there are cores.
     """
     import av
 
@@ -3480,6 +3565,7 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
                 stream.width, stream.height = columns + columns % 2, rows + rows % 2
                 stream.pix_fmt, stream.profile = "yuv420p", "High"
                 codec = stream.codec_context
+                codec.thread_count = threads
                 codec.time_base = stream.time_base = time_base
                 codec.color_range = LIMITED_RANGE
                 codec.colorspace = codec.color_primaries = codec.color_trc = BT709
@@ -3790,42 +3876,125 @@ def put(queue: Queue[Array | None], picture: Array | None, future: Future[None])
 
 def convert(source: Source, options: Options) -> Outcome:
     """Convert one source and say how it ended. Never raises; takes and returns what pickles."""
+    began = time.perf_counter()
     with (
         warnings.catch_warnings(record=True) as caught,
         disable_value_validation(),
         ExitStack() as stack,
     ):
         warnings.simplefilter("always")
+        state = state_of(source.path)
         header, error = attempt(
             lambda: read_header(stack.enter_context(open_source(source))), options
         )
         if header is None:
             skipped = isinstance(error, NotDicomError) and not source.named
             status = Status.SKIPPED if skipped else Status.FAILED
-            return Outcome(source, status, (), notes_of(caught), reason_of(error))
-        shown, error = attempt(lambda: write_pictures(header, source, options), options)
-        notes = notes_of(caught)
-        earlier = [] if shown else earlier_outputs(source)
-        written = shown or Shown(facts=(("Picture", reason_of(error)),))
-        text_path, text_error = attempt(lambda: write_text(header, source, written, notes), options)
-        if text_path is None:
-            attempt(lambda: remove(written.outputs), options)
-            return Outcome(source, Status.FAILED, (), notes, reason_of(error or text_error))
-        status = Status.CONVERTED
-        if shown is None:
-            status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
-        attempt(lambda: remove(earlier), options)  # not what the new TXT speaks of
-        reason = "" if error is None else reason_of(error)
-        return Outcome(source, status, (*written.outputs, text_path), notes, reason, written.remark)
+            outcome = Outcome(source, status, (), notes_of(caught), reason_of(error))
+        else:
+            outcome = convert_opened(source, header, state, options, caught)
+    return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def earlier_outputs(source: Source) -> list[Path]:
-    """Return the pictures that the TXT of an earlier run names for *source*, [] without one."""
-    name, head = printable(source.name), text_head(source)
-    if not "".join(head[:1]).startswith(TEXT_BEGINS):
-        return []
-    named = next((line for line in head if line.startswith("  Written ")), "").partition(name)[2]
-    return [output_path(source, suffix) for suffix in named.split(f", {name}") if suffix]
+FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
+
+
+def convert_opened(
+    source: Source,
+    header: Header,
+    state: FileState | None,
+    options: Options,
+    caught: Sequence[warnings.WarningMessage],
+) -> Outcome:
+    """Write all outputs of a file whose *header* could be read, and say how it ended.
+
+    *state* is that of the file from before it was opened, *caught* are the warnings so far and on.
+    """
+
+    def pictures() -> Shown:
+        shown = write_pictures(header, source, options)
+        if state_of(source.path) not in (state, None):
+            remove(shown.outputs)
+            raise ConversionError("it changed while it was read: convert it again")
+        return shown
+
+    shown, error = attempt(pictures, options)
+    notes, status = notes_of(caught), Status.CONVERTED
+    if shown is None:
+        status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+        shown = Shown(facts=(("Picture", reason_of(error)),))
+    mark = mark_of(status, options)
+    text_path, text_error = attempt(lambda: write_text(header, source, mark, shown, notes), options)
+    if text_path is None:
+        attempt(lambda: remove(shown.outputs), options)
+        return Outcome(source, Status.FAILED, (), notes, reason_of(error or text_error))
+    outputs = (*shown.outputs, text_path)
+    return Outcome(
+        source,
+        status,
+        outputs,
+        notes,
+        "" if error is None else reason_of(error),
+        shown.remark,
+        shown.frames,
+        str(header.transfer_syntax),
+        header.size,
+        sum(size for _, size, _ in filter(None, map(state_of, outputs))),
+    )
+
+
+def state_of(path: Path) -> FileState | None:
+    """Return by what a change of the file at *path* shows, None where it cannot be asked."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def mark_of(status: Status, options: Options) -> str:
+    """Return the second line of a TXT: how the file ended, and with which options for pictures."""
+    defaults = Options()
+    chosen = [
+        f"{name}={shown_option(getattr(options, name))}"
+        for name in PICTURE_OPTIONS
+        if getattr(options, name) != getattr(defaults, name)
+    ]
+    return f"{status.capitalize()}; options: {', '.join(chosen) or 'default'}"
+
+
+def shown_option(value: Any) -> str:
+    """Return the value of an option on one line."""
+    if isinstance(value, Window):
+        return f"{value.center!r},{value.width!r}"
+    return printable("auto" if value is None else str(value))
+
+
+def is_done(source: Source, options: Options) -> bool:
+    """Tell whether *source* has whole outputs, made with the same *options* and newer than it.
+
+    The TXT is written last and names the others, so what it names is whole.
+    """
+    head, state = text_head(source), state_of(source.path)
+    marks = [mark_of(status, options) for status in (Status.CONVERTED, Status.TEXT_ONLY)]
+    if state is None or head[:1] != [title_of(own_name(source))] or head[1:2][0] not in marks:
+        return False
+    outputs = map(state_of, (*named_outputs(source, head), output_path(source, ".txt")))
+    return all(found and found[1] and found[2] > state[2] for found in outputs)
+
+
+def own_name(source: Source) -> str:
+    """Return the name of a source's file, in its archive or folder."""
+    return PurePath(source.label).name
+
+
+def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
+    """Return the pictures that the *head* of the TXT of an earlier run names for *source*."""
+    name, label = printable(source.name), f"  {'Written':<14} "
+    summary = head[: head.index("", head.index("IMAGE"))] if "IMAGE" in head else head
+    named = next((line for line in summary if line.startswith(label)), "").removeprefix(label)
+    suffixes = named.removeprefix(name).split(f", {name}") if named else []
+    return [output_path(source, suffix) for suffix in suffixes]
 
 
 def text_head(source: Source) -> list[str]:
@@ -3833,7 +4002,7 @@ def text_head(source: Source) -> list[str]:
     try:
         with output_path(source, ".txt").open(encoding="utf-8", errors="replace") as file:
             return [line.rstrip("\n") for line in islice(file, TEXT_HEAD_LINES)]
-    except OSError:
+    except (OSError, ValueError):
         return []
 
 
@@ -3955,9 +4124,10 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     scene = Scene(frames, count, look, timing, resolution, largest)
     facts = image_facts(image, look)
     if count == 1:
-        return Shown(write_still(scene, source, options), facts)
+        return Shown(write_still(scene, source, options), facts, frames=1)
     written = write_clip(scene, source, options)
-    return Shown(written, (*facts, ("Frame rate", timing.used)), f"{count} frames, {timing.used}")
+    remark = f"{count} frames, {timing.used}"
+    return Shown(written, (*facts, ("Frame rate", timing.used)), remark, count)
 
 
 def holds_video(header: Header, pixels: PixelLocation) -> bool:
@@ -4013,7 +4183,7 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
     if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
         warn(f"larger than the {MAX_MP4_SIDE} pixels that H.264 can be: no MP4")
     elif options.mp4:
-        writers[".mp4"] = write_mp4
+        writers[".mp4"] = partial(write_mp4, threads=options.threads)
     return writers
 
 
@@ -4083,7 +4253,7 @@ def write_dicom_video(
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
     facts = ("Frames", str(frames)), ("Video", done)
-    return Shown((path,), facts, f"{frames} frames, {done}")
+    return Shown((path,), facts, f"{frames} frames, {done}", frames)
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -4136,7 +4306,9 @@ def output_path(source: Source, suffix: str) -> Path:
     return source.folder / (source.name + suffix)
 
 
-def write_text(header: Header, source: Source, shown: Shown, notes: Sequence[str]) -> Path:
+def write_text(
+    header: Header, source: Source, mark: str, shown: Shown, notes: Sequence[str]
+) -> Path:
     """Write the TXT, the last of a source's outputs: where it is, the source is done."""
     written = ", ".join(path.name for path in shown.outputs)
     facts = (*shown.facts, *([("Written", printable(written))] if written else []))
@@ -4145,9 +4317,8 @@ def write_text(header: Header, source: Source, shown: Shown, notes: Sequence[str
         whole(path) as (part,),
         part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
-        file.writelines(
-            f"{line}\n" for line in metadata_text(header, PurePath(source.label).name, facts, notes)
-        )
+        lines = metadata_text(header, own_name(source), mark, facts, notes)
+        file.writelines(f"{line}\n" for line in lines)
     return path
 
 
@@ -4164,14 +4335,407 @@ def say(line: str, stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def convert_all(sources: Iterable[Source], options: Options) -> Iterator[Outcome]:
-    """Convert *sources* one by one; what a killed run left in an output folder is removed first."""
+Work = Source | Outcome  # left to do, or found done
+
+
+def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcome, None, None]:
+    """Convert *sources* and yield how each ended: here, in worker processes or on a cluster.
+
+    A single source is converted here. What is in flight is bounded, and so is memory.
+    """
+    works = works_of(sources, options)
+    if options.dask:
+        return convert_elsewhere(works, Cluster(options))
+    head = list(islice(works, 2))
+    works = chain(head, works)
+    if options.jobs > 1 and len(head) > 1:
+        return convert_elsewhere(works, Workers(options))
+    return (work if isinstance(work, Outcome) else convert(work, options) for work in works)
+
+
+def works_of(sources: Iterable[Source], options: Options) -> Iterator[Work]:
+    """Yield what of *sources* is left to do, and the outcome of what --resume finds done.
+
+    What a killed run left in an output folder is removed first.
+    """
     swept: set[Path] = set()
     for source in sources:
         if source.folder not in swept:
             swept.add(source.folder)
             remove_stale_parts(source.folder)
-        yield convert(source, options)
+        done = options.resume and is_done(source, options)
+        yield Outcome(source, Status.DONE) if done else source
+
+
+def convert_elsewhere(
+    works: Iterable[Work], where: Workers | Cluster
+) -> Generator[Outcome, None, None]:
+    """Convert with *where*, never more at once than it has room for."""
+    pending: dict[Any, Source] = {}
+    try:
+        for work in works:
+            if isinstance(work, Outcome):
+                yield work
+                continue
+            pending[where.start(work)] = work
+            while len(pending) >= where.room():
+                yield from where.ended(pending)
+        while pending:
+            yield from where.ended(pending)
+    finally:
+        where.stop()
+        for folder in {source.folder for source in pending.values()}:
+            remove_stale_parts(folder)
+
+
+def reason_of_end(exit_code: int) -> str:
+    """Return why a worker process ended in the middle of a source."""
+    if exit_code == -signal.SIGKILL:
+        return "the process that converted it was killed, perhaps for want of memory"
+    cause = signal.strsignal(-exit_code) if exit_code < 0 else f"exit code {exit_code}"
+    return f"the process that converted it crashed ({cause})"
+
+
+class Workers:
+    """Worker processes, each of which may crash, hang or fill its memory at its own cost."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = replace(options, threads=max(available_cores() // options.jobs, 1))
+        self._pool: Any = None
+
+    def room(self) -> int:
+        """Return how many sources may be under way or wait."""
+        return IN_FLIGHT * self._options.jobs
+
+    def start(self, source: Source) -> Any:
+        """Have *source* converted; its time counts from when a worker takes it."""
+        if self._pool is None or not self._pool.active:
+            self.stop()
+            self._pool = self._new_pool()
+        timeout = self._options.timeout or None
+        return self._pool.schedule(convert, (source, self._options), timeout=timeout)
+
+    def ended(self, pending: dict[Any, Source]) -> Iterator[Outcome]:
+        """Wait for one of *pending*, and yield the outcomes of all that ended."""
+        from pebble import ProcessExpired
+
+        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            source = pending.pop(future)
+            try:
+                yield future.result()
+                continue
+            except BrokenProcessPool:  # a worker died between two sources: begin again
+                pending[self.start(source)] = source
+                continue
+            except TimeoutError:
+                reason = f"took longer than {self._options.timeout:g} s and was stopped"
+            except ProcessExpired as error:
+                reason = reason_of_end(error.exitcode)
+            remove_stale_parts(source.folder)
+            yield Outcome(source, Status.FAILED, reason=reason)
+
+    def stop(self) -> None:
+        """End the worker processes, whatever they do."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def _new_pool(self) -> Any:
+        from pebble import ProcessPool
+
+        prepare_workers([])
+        methods = multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context(
+            "forkserver" if "forkserver" in methods else "spawn"
+        )
+        return ProcessPool(
+            max_workers=self._options.jobs,
+            initializer=start_worker,
+            initargs=(self._options.threads, memory_of_worker(self._options.jobs)),
+            context=context,
+        )
+
+
+def start_worker(threads: int, memory: int) -> None:
+    """Bound the threads of OpenCV and the memory (bytes; 0: any) of this worker process."""
+    cv2.setNumThreads(threads)
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
+    if memory:
+        resource = import_module("resource")
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+
+
+def memory_of_worker(jobs: int) -> int:
+    """Return how many bytes a worker may take: its share of the machine, but enough for a frame.
+
+    0 where the system cannot be asked or knows no such bound.
+    """
+    if sys.platform != "linux":
+        return 0
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(machine * 3 // 4 // jobs, 2 * MAX_FRAME_BYTES)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Cluster:
+    """The workers of a Dask cluster, which see the same files under the same paths.
+
+    This file is sent to them. A source whose worker dies goes to another one.
+    """
+
+    def __init__(self, options: Options) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            cure = "python -m pip install 'dask[distributed]'"
+            raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
+        self._options = replace(options, threads=1)
+        self._began: dict[Any, float] = {}
+        named = "address" if "://" in options.dask else "scheduler_file"
+        connect: Any = distributed.Client
+        try:
+            self._client: Any = connect(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
+            self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ConversionError(f"{options.dask}: no Dask scheduler with workers") from error
+        self._client.upload_file(__file__)
+
+    def room(self) -> int:
+        """Return how many sources may be under way or wait; workers come and go."""
+        return IN_FLIGHT * max(sum(map(int, self._client.ncores().values())), 1)
+
+    def start(self, source: Source) -> Any:
+        """Have *source* converted by one of the workers."""
+        there = replace(source, path=source.path.absolute(), folder=source.folder.absolute())
+        future = self._client.submit(convert_shipped, there, self._options, pure=False)
+        self._began[future] = time.monotonic()
+        return future
+
+    def ended(self, pending: dict[Any, Source]) -> Iterator[Outcome]:
+        """Wait for one of *pending*, and yield the outcomes of all that ended."""
+        import distributed
+
+        wait_for: Any = distributed.wait
+        with suppress(TimeoutError):
+            wait_for(list(pending), timeout=1, return_when="FIRST_COMPLETED")
+        for future in [future for future in pending if future.done() or self._is_overdue(future)]:
+            source = pending.pop(future)
+            if self._is_overdue(future) and not future.done():
+                self._give_up(future)
+                reason = f"took longer than {self._options.timeout:g} s and was stopped"
+                yield Outcome(source, Status.FAILED, reason=reason)
+            elif future.status == "finished":
+                yield replace(future.result(), source=source)
+            elif future.status == "error":
+                reason = f"the workers that converted it ended ({reason_of(future.exception())})"
+                yield Outcome(source, Status.FAILED, reason=reason)
+            else:  # lost with its worker
+                pending[self.start(source)] = source
+            del self._began[future]
+
+    def _is_overdue(self, future: Any) -> bool:
+        """Tell whether a source takes too long, those before it on its worker included."""
+        waited = time.monotonic() - self._began[future]
+        return 0 < self._options.timeout * IN_FLIGHT < waited
+
+    def _give_up(self, future: Any) -> None:
+        """End the worker that *future* hangs on; its nanny starts another one."""
+        workers = [
+            worker for worker, keys in self._client.processing().items() if future.key in keys
+        ]
+        self._client.cancel([future], force=True)
+        self._client.restart_workers(workers, raise_for_error=False)
+
+    def stop(self) -> None:
+        """Leave the cluster; what it has not begun is taken back."""
+        self._client.close()
+
+
+_converting = threading.Lock()
+
+
+def convert_shipped(source: Source, options: Options) -> Outcome:
+    """Convert *source* on a worker of a cluster, one at a time: warnings belong to a process."""
+    with _converting:
+        cv2.setNumThreads(options.threads)
+        return convert(source, options)
+
+
+# --- Report and progress --------------------------------------------------------------------------
+
+REPORT_FIELDS = (
+    "path",
+    "status",
+    "outputs",
+    "warnings",
+    "reason",
+    "frames",
+    "transfer_syntax",
+    "bytes_in",
+    "bytes_out",
+    "seconds",
+)
+REPORT_SUFFIXES = (".csv", ".jsonl")
+REASONS_SHOWN, REASONS_KEPT = 10, 1000
+MAX_ROW = 1 << 20  # bytes of the report in which its last row surely begins
+MANY_INPUTS = 10  # for which a bar says more than lines
+
+
+def report_row(outcome: Outcome, suffix: str) -> bytes:
+    """Return one line on how a source ended, as CSV or as JSON."""
+    several = "\n" if suffix == ".jsonl" else " | "
+    row = {name: getattr(outcome, name) for name in REPORT_FIELDS if name != "path"}
+    row = {"path": outcome.source.label} | row
+    row["status"] = str(outcome.status)
+    row["outputs"], row["warnings"] = list(map(str, outcome.outputs)), list(outcome.warnings)
+    if suffix == ".jsonl":
+        return json.dumps(row).encode() + b"\n"
+    cells = [several.join(cell) if isinstance(cell, list) else cell for cell in row.values()]
+    return csv_line([printable(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
+def csv_line(cells: Sequence[Any]) -> bytes:
+    """Return *cells* as one line of CSV."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
+    """Yield what adds a row to the report at *path*, at once and whole, or nothing without one.
+
+    Rows that are there stay; one that a killed run left half written is cut off.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    suffix = path.suffix.lower()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - MAX_ROW, 0))
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+        if suffix == ".csv" and not file.seek(0, os.SEEK_END):
+            file.write(csv_line(REPORT_FIELDS))
+
+        def add(outcome: Outcome) -> None:
+            row = report_row(outcome, suffix)
+            if file.write(row) != len(row):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        yield add
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many sources ended how, and why those failed that did."""
+
+    counts: Counter[Status] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count *outcome*; reasons that differ in numbers only are one."""
+        self.counts[outcome.status] += 1
+        if outcome.status == Status.FAILED:
+            reason = re.sub(r"\d+", "N", outcome.reason)
+            kept = reason in self.reasons or len(self.reasons) < REASONS_KEPT
+            self.reasons[reason if kept else "other reasons"] += 1
+
+    def lines(self) -> Iterator[str]:
+        """Yield the counts, and the reasons of several failures by how frequent they are."""
+        yield ", ".join(f"{self.counts[end]} {end}" for end in Status if self.counts[end])
+        if self.counts[Status.FAILED] > 1:
+            for reason, count in self.reasons.most_common(REASONS_SHOWN):
+                yield f"{count:>8} x {reason}"
+            if (rest := len(self.reasons) - REASONS_SHOWN) > 0:
+                yield f"         and {rest} other reasons"
+
+
+def failure_line(outcome: Outcome) -> str:
+    """Return why a source failed, on one line that names it."""
+    return f"dicom_converter: {printable(outcome.source.label)}: {outcome.reason}"
+
+
+def written_line(outcome: Outcome) -> str:
+    """Return what was written of a source on one line, "" for nothing."""
+    if not outcome.outputs:
+        return ""
+    first, *rest = outcome.outputs
+    shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
+    written = printable(", ".join([str(first), *shorter]))
+    remark = outcome.remark or outcome.reason
+    path = printable(outcome.source.label)
+    return f"{path} -> {written}{f' ({remark})' if remark else ''}"
+
+
+def show_lines(outcome: Outcome, options: Options) -> None:
+    """Print how a source ended: what was written and its warnings, or just why it failed."""
+    path = printable(outcome.source.label)
+    if outcome.status == Status.FAILED:
+        say(failure_line(outcome), sys.stderr)
+    elif not options.quiet:
+        for warning in outcome.warnings:
+            say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
+        if line := written_line(outcome):
+            say(line, sys.stdout)
+
+
+@contextmanager
+def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outcome], None]]:
+    """Yield what shows an outcome: lines, or on a terminal a bar with the failures above it."""
+    few = len(inputs) < MANY_INPUTS and all(map(is_single, inputs))
+    if few or options.quiet or not sys.stderr.isatty():
+        yield partial(show_lines, options=options)
+        return
+    from rich import console, progress
+
+    screen = console.Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    columns = (
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[failed]} failed, {task.fields[rate]:.1f}/s"),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("", total=None, failed=0, rate=0.0)
+        began, done, failed = time.monotonic(), 0, 0
+
+        def count_sources() -> None:
+            with suppress(*UNREADABLE):  # the run itself will say what is wrong
+                found = (len(files) for _, files in walk(inputs, options.output))
+                bar.update(task, total=sum(found))
+
+        if not any(path == STDIN or path.name.upper() == "DICOMDIR" for path in inputs):
+            threading.Thread(target=count_sources, daemon=True).start()
+
+        def show(outcome: Outcome) -> None:
+            nonlocal done, failed
+            done, failed = done + 1, failed + (outcome.status == Status.FAILED)
+            if outcome.status == Status.FAILED:
+                screen.print(failure_line(outcome))
+            elif not sys.stdout.isatty() and (line := written_line(outcome)):
+                say(line, sys.stdout)
+            rate = done / max(time.monotonic() - began, 1e-3)
+            bar.update(task, completed=done, failed=failed, rate=rate)
+
+        yield show
+
+
+def is_single(path: Path) -> bool:
+    """Tell whether an input is one file, and neither a folder, an archive nor a list."""
+    many = path == STDIN or path.name.upper() == "DICOMDIR" or path.suffix.lower() == ".zip"
+    return not many and not is_folder(path)
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -4213,6 +4777,8 @@ def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
         ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
         ("maps gray levels and colors", "opencv-python-headless", opencv_trial),
         ("computes", "numpy", str),
+        ("runs worker processes", "pebble", partial(import_trial, "pebble")),
+        ("shows progress", "rich", partial(import_trial, "rich.progress")),
     )
 
 
@@ -4244,6 +4810,12 @@ def video_trial(codec: str, mode: Literal["r", "w"]) -> str:
 
     av.Codec(codec, mode)
     return f"FFmpeg {av.ffmpeg_version_info}"
+
+
+def import_trial(module: str) -> str:
+    """Import a library that is imported where it is needed."""
+    import_module(module)
+    return ""
 
 
 def pillow_trial() -> str:
@@ -4381,9 +4953,65 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
+    add_archive_arguments(add)
     add("--check", action="store_true", help="print what this installation can decode and encode")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
+
+
+def add_archive_arguments(add: Callable[..., Any]) -> None:
+    """Add the arguments for runs over many files."""
+    cores = available_cores()
+    add(
+        "-j",
+        "--jobs",
+        type=positive,
+        default=cores,
+        metavar="N",
+        help=f"convert N files at once, each in a process of its own (default: {cores}, the cores)",
+    )
+    add(
+        "--timeout",
+        type=seconds_or_none,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="give up a file that takes longer, where each has a process (default: 600; 0: never)",
+    )
+    add("--resume", action="store_true", help="leave out what is done: whole, newer, same options")
+    add(
+        "--report",
+        type=report_path,
+        metavar="FILE",
+        help="add a row for each file to FILE as it ends (.csv or .jsonl)",
+    )
+    add(
+        "--dask",
+        default="",
+        metavar="ADDRESS",
+        help="convert on a Dask cluster: tcp://HOST:PORT of its scheduler, or a scheduler file",
+    )
+
+
+def positive(value: str) -> int:
+    """Read a number of processes."""
+    if not re.fullmatch(r"[1-9]\d{0,3}", value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1 on")
+    return int(value)
+
+
+def seconds_or_none(value: str) -> float:
+    """Read a time in seconds; 0 means any."""
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds")
+    return float(value)
+
+
+def report_path(value: str) -> Path:
+    """Read the path of a report, whose name says its form."""
+    path = input_path(value)
+    if path.suffix.lower() not in REPORT_SUFFIXES:
+        raise argparse.ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
+    return path
 
 
 def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
@@ -4403,47 +5031,56 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
         quiet=found.quiet,
         debug=found.debug,
         check=found.check,
+        jobs=found.jobs,
+        timeout=found.timeout,
+        resume=found.resume,
+        report=found.report,
+        dask=found.dask,
     )
     return found.input_path or [DEFAULT_INPUT], options
-
-
-def report(outcome: Outcome, options: Options) -> None:
-    """Print one line on how a source ended, with its warnings; of a failure just the reason."""
-    path = printable(outcome.source.label)
-    if outcome.status == Status.FAILED:
-        say(f"dicom_converter: {path}: {outcome.reason}", sys.stderr)
-    elif not options.quiet:
-        for warning in outcome.warnings:
-            say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
-        if outcome.outputs:
-            first, *rest = outcome.outputs
-            shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
-            written = printable(", ".join([str(first), *shorter]))
-            remark = outcome.remark or outcome.reason
-            say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
+    if options.dask and __name__ == "__main__":  # whose workers import this file by its name
+        return int(import_module(Path(__file__).stem).main(arguments))
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
-    counts: Counter[Status] = Counter()
+    tally = Tally()
     try:
-        for outcome in convert_all(find_sources(inputs, options.output), options):
-            counts[outcome.status] += 1
-            report(outcome, options)
+        run(inputs, options, tally)
     except KeyboardInterrupt:
-        say("dicom_converter: interrupted", sys.stderr)
+        done = next(tally.lines()) or "nothing done"
+        say(f"dicom_converter: interrupted: {done}", sys.stderr)
         return 130
-    if not counts.keys() - {Status.SKIPPED}:
+    except (ConversionError, OSError) as error:  # of the report or the cluster, not of a source
+        name = getattr(error, "filename", None)
+        where = f"{printable(str(name))}: " if name else ""
+        say(f"dicom_converter: {where}{reason_of(error)}", sys.stderr)
+        return 1
+    if not tally.counts.keys() - {Status.SKIPPED}:
         where = ", ".join(printable(str(path)) for path in inputs)
         say(f"dicom_converter: {where}: no DICOM files found", sys.stderr)
         return 1
     if not options.quiet:
-        say(", ".join(f"{counts[end]} {end}" for end in Status if counts[end]), sys.stdout)
-    return 1 if counts[Status.FAILED] else 0
+        for line in tally.lines():
+            say(line, sys.stdout)
+    return 1 if tally.counts[Status.FAILED] else 0
+
+
+def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
+    """Convert all *inputs*; report, show and count how each source ended."""
+    with (
+        opened_report(options.report) as record,
+        display(inputs, options) as show,
+        closing(convert_all(find_sources(inputs, options.output), options)) as outcomes,
+    ):
+        for outcome in outcomes:
+            tally.add(outcome)
+            record(outcome)
+            show(outcome)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,9 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run
 
     def call(*arguments: Any, output: Path | None = None) -> Run:
         folder = output or tmp_path / "out"
-        code = dc.main([*(str(argument) for argument in arguments), "-o", str(folder)])
+        given = [str(argument) for argument in arguments]
+        jobs = [] if {"-j", "--jobs"} & {*given} else ["-j", "1"]
+        code = dc.main([*given, *jobs, "-o", str(folder)])
         captured = capsys.readouterr()
         return Run(code, captured.out, captured.err, folder)
 

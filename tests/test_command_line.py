@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -252,7 +253,8 @@ def test_a_name_too_long_for_its_outputs_is_said(run: Runner, tmp_path: Path) ->
     ids=str,
 )
 def test_options(arguments: list[str], options: dc.Options) -> None:
-    assert dc.parse_args(arguments) == ([Path("dicom_data")], options)
+    expected = replace(options, jobs=dc.available_cores())
+    assert dc.parse_args(arguments) == ([Path("dicom_data")], expected)
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "fast", "1e9", "nan", "inf", "1/0", ""])

@@ -52,7 +52,7 @@ def test_the_usage_line_names_every_option(readme: str) -> None:
     usage = next(
         line for line in read(readme).splitlines() if line.startswith("dicom_converter.py [-h]")
     )
-    long_forms = {"--output", "--quiet", "--help"}
+    long_forms = {"--output", "--quiet", "--jobs", "--help"}
     assert set(re.findall(r"--?[a-z8][\w-]*", usage)) == options() - long_forms
 
 

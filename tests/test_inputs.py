@@ -348,8 +348,8 @@ def test_a_dicomdir_that_is_not_there(run: Runner, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "listing",
-    [b"s/IM1\0s/IM2\0", b"s/IM1\ns/IM2\n", b"s/IM1\0s/\nodd\0s/IM2"],
-    ids=["NUL", "lines", "a line break in a name"],
+    [b"s/IM1\0s/IM2\0", b"s/IM1\ns/IM2\n", b"s/IM1\0s/\nodd\0s/IM2", b"odd\n\0s/IM1\0s/IM2\0"],
+    ids=["NUL", "lines", "a line break in a name", "a line break in the first name"],
 )
 def test_the_separator_is_the_first_that_comes(listing: bytes) -> None:
     reader, writer = os.pipe()
@@ -358,6 +358,11 @@ def test_the_separator_is_the_first_that_comes(listing: bytes) -> None:
     with os.fdopen(reader, "rb") as stream:
         names = [str(path) for path in dc.paths_from(stream)]
     assert [name for name in names if "odd" not in name] == ["s/IM1", "s/IM2"]
+
+
+def test_a_member_name_that_is_no_cp437_stays() -> None:
+    info = zipfile.ZipInfo("胸部.dcm")  # from a field of its own, as Python 3.12 reads them
+    assert dc.member_name(info) == "胸部.dcm"
 
 
 def test_a_null_in_a_line_is_a_missing_file() -> None:

@@ -975,3 +975,43 @@ def test_it_does_not_fit_in_memory(
 
     monkeypatch.setattr(dc, "look_of", full)
     assert convert(dicom_file(RAMP), tmp_path).reason == "it does not fit in memory"
+
+
+@pytest.mark.parametrize("columns", [4600, 4608, 4800])
+def test_no_width_is_taken_for_a_color_space(columns: int) -> None:
+    sides = b"".join(side.to_bytes(4, "big") for side in (columns, 16, 0, 0, columns, 16, 0, 0))
+    components = bytes((7, 1, 1)) * 3
+    head = b"\xff\x4f\xff\x51\0\x2f\0\0" + sides + b"\0\3" + components + b"\xff\x90"
+    assert dc.jpeg_2000_head(head, 0).color == ""
+
+
+def test_signed_values_of_few_bits_in_an_unsigned_stream(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    values = np.arange(-32, 32, dtype=np.int16).reshape(8, 8) * 10
+    words = (values & 0x3FF).astype(np.uint16)  # two's complement of 10 bits
+    header = {"BitsStored": 10, "HighBit": 9, "PixelRepresentation": 1}
+    path = dicom_file(words, [lossless_code(words, predictor=1)], JPEGLossless, **header)
+    outcome = convert(path, tmp_path / "out")
+    assert not outcome.warnings
+    expected = (values - values.min()) / np.ptp(values) * 65535
+    np.testing.assert_array_equal(read_png(outcome.outputs[0]), np.rint(expected))
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("table_is", ["empty", "right"])
+def test_rle_frames_in_two_fragments(dicom_file: Factory, frames: int, table_is: str) -> None:
+    ds = data_set(FRAMES[:frames])
+    ds.compress(RLELossless)
+    codes = list(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=frames))
+    halves = [half for code in codes for half in (code[:30], code[30:])]
+    offsets = [sum(len(code) + 16 for code in codes[:index]) for index in range(frames)]
+    pixel_data = items(table(offsets) if table_is == "right" else b"", *halves)
+    path = dicom_file(FRAMES[:frames], codes, RLELossless, PixelData=pixel_data)
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES[:frames])
+
+
+def test_an_empty_fragment_before_the_frames(dicom_file: Factory) -> None:
+    pixel_data = items(b"", b"", *FRAME_CODES)
+    path = dicom_file(FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=pixel_data)
+    np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)

@@ -323,20 +323,6 @@ def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     ]
 
 
-def test_a_failure_takes_back_what_an_earlier_run_wrote(
-    dicom_file: Factory, tmp_path: Path
-) -> None:
-    frames = np.stack([np.eye(16, dtype=np.uint8)] * 3)
-    path = dicom_file(frames, name="a, b.dcm")
-    outcome = convert(path, tmp_path / "out", frames="2")
-    assert len(outcome.outputs) == 4
-    other = tmp_path / "out" / "a, b-note.png"
-    other.write_bytes(b"somebody's")
-    path.write_bytes(path.read_bytes()[:-500])
-    assert convert(path, tmp_path / "out").status == dc.Status.FAILED
-    assert sorted((tmp_path / "out").iterdir()) == [other, tmp_path / "out" / "a, b.txt"]
-
-
 def test_several_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     second.mkdir()  # nothing can be moved there

@@ -1,0 +1,615 @@
+"""Many files: worker processes that fail alone, runs that are resumed, reports, interrupts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import SAMPLES, Run, data_set
+
+import dicom_converter as dc
+
+Runner = Callable[..., Run]
+CT = SAMPLES / "DCM00000"
+SMALL = np.arange(64, dtype=np.uint8).reshape(8, 8)
+
+
+def many(folder: Path, count: int) -> Path:
+    """Return a folder of so many small images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        data_set(SMALL, PatientID=str(number)).save_as(
+            folder / f"IM{number:03}", enforce_file_format=True
+        )
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def command(*arguments: Any) -> list[str]:
+    return [sys.executable, dc.__file__, *map(str, arguments)]
+
+
+def program(*arguments: Any, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the program as its users do."""
+    return subprocess.run(  # noqa: S603 - our own script
+        command(*arguments),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        **options,
+    )
+
+
+def test_processes_write_what_one_process_writes(tmp_path: Path) -> None:
+    many(tmp_path / "in" / "a", 20)
+    many(tmp_path / "in" / "b", 5)
+    shutil.copy(SAMPLES / "DCM00001", tmp_path / "in" / "clip")
+    (tmp_path / "in" / "notes").write_text("not DICOM", encoding="utf-8")
+    one = program("in", "-o", "one", "-j", "1", cwd=tmp_path)
+    two = program("in", "-o", "two", "-j", "2", cwd=tmp_path)
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert sorted(one.stdout.replace("one/", "").splitlines()) == sorted(
+        two.stdout.replace("two/", "").splitlines()
+    )
+    ours, theirs = contents(tmp_path / "one"), contents(tmp_path / "two")
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 53
+    for name, content in ours.items():
+        if not name.endswith(".mp4"):  # whose bytes depend on the number of threads
+            assert content == theirs[name], name
+
+
+FAULTS = {
+    "killed": "os.kill(os.getpid(), 9)",
+    "crashed": "import ctypes; ctypes.string_at(0)",
+    "ended": "os._exit(3)",
+    "hung": "time.sleep(600)",
+    "hung in C": "import numpy; sum(1 for _ in iter(int, 1))",
+    "memory": "bytearray(1 << 50)",
+    "much memory": "import numpy; held = [numpy.empty(1 << 30, 'u1') for _ in range(1 << 10)]",
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("killed", "the process that converted it was killed, perhaps for want of memory"),
+        ("crashed", "the process that converted it crashed (Segmentation fault)"),
+        ("ended", "the process that converted it crashed (exit code 3)"),
+        ("hung", "took longer than 2 s and was stopped"),
+        ("hung in C", "took longer than 2 s and was stopped"),
+        ("memory", "it does not fit in memory"),
+        ("much memory", "it does not fit in memory"),
+    ],
+)
+def test_a_bad_file_hurts_no_other(tmp_path: Path, fault: str, reason: str) -> None:
+    many(tmp_path / "in", 12)
+    data_set(SMALL, PatientID="BAD").save_as(tmp_path / "in" / "IM005", enforce_file_format=True)
+    script = tmp_path / "faulty.py"
+    script.write_text(
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(Path(dc.__file__).parent)!r})\n"
+        "import dicom_converter as dc\n"
+        "whole = dc.write_pictures\n"
+        "def write_pictures(header, source, options):\n"
+        "    if dc.text(header.data_set, 'PatientID') == 'BAD':\n"
+        f"        {FAULTS[fault]}\n"
+        "    return whole(header, source, options)\n"
+        "dc.write_pictures = write_pictures\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(dc.main(sys.argv[1:]))\n",
+        encoding="utf-8",
+    )
+    arguments = [sys.executable, str(script), "in", "-o", "out", "-j", "2", "--timeout", "2"]
+    ended = subprocess.run(  # noqa: S603 - our own script
+        [*arguments, "--report", "r.jsonl"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == f"dicom_converter: in/IM005: {reason}\n"
+    names = {f"IM{number:03}" for number in range(12)} - {"IM005"}
+    found = {path.name for path in (tmp_path / "out").iterdir()} - {"IM005.txt"}
+    assert found == {f"{name}{suffix}" for name in names for suffix in (".png", ".txt")}
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 12
+    assert [row["path"] for row in rows if row["status"] == "failed"] == ["in/IM005"]
+
+
+def test_resume_does_only_what_is_left(run: Runner, tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 6)
+    (folder / "bad").write_bytes(CT.read_bytes()[:3000])
+    assert run(folder).code == 1
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "out" / "IM001.png").unlink()
+    (tmp_path / "out" / "IM002.txt").write_text("somebody's", encoding="utf-8")
+    (tmp_path / "out" / "IM003.png").write_bytes(b"")
+    os.utime(folder / "IM004")
+    result = run(folder, "--resume")
+    assert result.code == 1
+    assert "4 converted, 2 done before, 1 failed" in result.out
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    same = {path.name for path in after if before[path] == after[path]}
+    assert same == {"IM000.png", "IM000.txt", "IM005.png", "IM005.txt"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--8bit",
+        "--no-gif",
+        "--no-mp4",
+        "--fps=7",
+        "--window=full",
+        "--frames=1",
+        "--no-overlays",
+        "--no-shutter",
+        "--native-pixels",
+    ],
+)
+def test_options_for_pictures_make_outputs_stale(run: Runner, tmp_path: Path, options: str) -> None:
+    folder = many(tmp_path / "in", 2)
+    assert run(folder).code == 0
+    assert "2 converted" in run(folder, "--resume", options).out
+    assert "2 done before" in run(folder, "--resume", options).out
+    assert "2 converted" in run(folder, "--resume").out
+
+
+def test_another_version_makes_outputs_stale(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = many(tmp_path / "in", 1)
+    assert run(folder).code == 0
+    monkeypatch.setattr(dc, "__version__", "9.9")
+    assert "1 converted" in run(folder, "--resume").out
+
+
+def test_every_option_is_known_to_matter_or_not() -> None:
+    others = {"output", "quiet", "debug", "check", "jobs", "timeout", "resume", "report", "dask"}
+    assert {*dc.PICTURE_OPTIONS} | others | {"threads"} == {*dc.Options.__slots__}
+    options = dc.Options(window=dc.Window(40, 400), frame_rate=None)
+    mark = dc.mark_of(dc.Status.CONVERTED, options)
+    assert mark == "Converted; options: frame_rate=auto, window=40,400"
+
+
+def test_a_report_cannot_make_resume_name_other_files(tmp_path: Path) -> None:
+    source = dc.Source(tmp_path / "in" / "a", tmp_path, "a")
+    head = ["title", "mark", "", "IMAGE", "  Kind           SR", "", "REPORT"]
+    head += ["  Written        a/../../victim.txt"]
+    assert dc.named_outputs(source, head) == []
+    head[5:5] = ["  Written        a.gif, a.mp4, a-0001.png"]
+    assert dc.named_outputs(source, head) == [
+        tmp_path / name for name in ("a.gif", "a.mp4", "a-0001.png")
+    ]
+
+
+def test_the_report_has_a_row_for_each_file(run: Runner, tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 2)
+    shutil.copy(SAMPLES / "DCM00001", folder / "clip")
+    (folder / 'odd, "name"\n').write_bytes(CT.read_bytes()[:3000])
+    (folder / "notes").write_text("not DICOM", encoding="utf-8")
+    for name in ("r.csv", "r.jsonl"):
+        run(folder, "--report", tmp_path / name)
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
+        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    lines = (tmp_path / "r.jsonl").read_text("utf-8").splitlines()
+    objects = {Path(row["path"]).name: row for row in map(json.loads, lines)}
+    assert list(rows["clip"]) == list(objects["clip"]) == list(dc.REPORT_FIELDS)
+    assert len(rows) == len(objects) == 5
+    clip = objects["clip"]
+    assert clip["status"] == "converted"
+    assert clip["frames"] == int(rows["clip"]["frames"]) == 28
+    assert clip["transfer_syntax"] == rows["clip"]["transfer_syntax"] == "1.2.840.10008.1.2.4.70"
+    assert clip["bytes_in"] == (folder / "clip").stat().st_size
+    assert clip["bytes_out"] == sum(Path(path).stat().st_size for path in clip["outputs"])
+    assert clip["outputs"] == rows["clip"]["outputs"].split(" | ")
+    assert 0 < clip["seconds"] < 60
+    assert objects["notes"]["status"] == "skipped"
+    assert objects['odd, "name"\n']["status"] == "failed"
+    assert rows['odd, "name"\\x0a']["reason"] == objects['odd, "name"\n']["reason"] != ""
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("cut", [1, 20])
+def test_half_a_row_is_cut_off_and_rows_stay(
+    run: Runner, tmp_path: Path, suffix: str, cut: int
+) -> None:
+    folder = many(tmp_path / "in", 3)
+    report = tmp_path / "new" / f"r{suffix}"
+    run(folder, "--report", report)
+    first = report.read_text("utf-8")
+    report.write_text(first[:-cut], encoding="utf-8")
+    run(folder, "--report", report)
+    lines = report.read_text("utf-8").splitlines()
+    assert len(lines) == 2 + 3 + (suffix == ".csv")
+    assert lines[:-3] == first.splitlines()[:-1]
+
+
+def test_a_report_that_cannot_be_written_ends_the_run(run: Runner, tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 2)
+    (tmp_path / "r.csv").mkdir()
+    result = run(folder, "--report", tmp_path / "r.csv")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert result.err.endswith("r.csv: is a directory\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-j", "0"], ["-j", "x"], ["--timeout", "-1"], ["--timeout", "nan"], ["--report", "r.txt"]],
+    ids=" ".join,
+)
+def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        dc.main(arguments)
+    assert ended.value.code == 2
+    assert repr(arguments[1]) in capsys.readouterr().err
+
+
+def test_reasons_are_grouped_by_frequency(run: Runner, tmp_path: Path) -> None:
+    for number, bits in enumerate((3, 5, 7)):
+        data_set(SMALL, BitsAllocated=bits).save_as(
+            tmp_path / f"IM{number}", enforce_file_format=True
+        )
+    (tmp_path / "cut").write_bytes(CT.read_bytes()[:3000])
+    lines = run(tmp_path).out.splitlines()
+    assert lines[-3] == "4 failed"
+    assert lines[-2].startswith("       3 x Bits Allocated is N: only")
+    assert lines[-1].startswith("       1 x ")
+
+
+def test_reasons_without_end_are_bounded() -> None:
+    tally = dc.Tally()
+    source = dc.Source(CT, CT.parent, "x")
+    for number in range(2 * dc.REASONS_KEPT):
+        name = "".join(chr(97 + int(digit)) for digit in str(number))
+        tally.add(dc.Outcome(source, dc.Status.FAILED, reason=f"because of {name}"))
+    assert len(tally.reasons) == dc.REASONS_KEPT + 1
+    first, *rest = tally.lines()
+    assert first == f"{2 * dc.REASONS_KEPT} failed"
+    assert rest[0] == f"{dc.REASONS_KEPT:>8} x other reasons"
+    assert rest[-1].strip() == f"and {dc.REASONS_KEPT + 1 - dc.REASONS_SHOWN} other reasons"
+
+
+def changing(path: Path, change: Callable[[], object]) -> dc.Outcome:
+    """Convert the file at *path*, which *change* changes while it is read."""
+    whole = dc.image_pixel
+
+    def image_pixel(*arguments: Any) -> dc.ImagePixel:
+        change()
+        return whole(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dc, "image_pixel", image_pixel)
+        return dc.convert(dc.Source(path, path.parent / "out", path.name), dc.Options())
+
+
+def test_an_input_that_is_replaced_while_read_fails(tmp_path: Path) -> None:
+    path, other = many(tmp_path, 2) / "IM000", tmp_path / "IM001"
+    outcome = changing(path, lambda: other.replace(path))
+    assert outcome.reason == "it changed while it was read: convert it again"
+    assert [found.name for found in (tmp_path / "out").iterdir()] == ["IM000.txt"]
+
+
+def test_an_input_that_is_written_while_read_fails(tmp_path: Path) -> None:
+    path = many(tmp_path, 1) / "IM000"
+    outcome = changing(path, lambda: os.truncate(path, path.stat().st_size - 10))
+    assert outcome.status == dc.Status.FAILED
+    assert [found.name for found in (tmp_path / "out").iterdir()] == ["IM000.txt"]
+
+
+def test_an_input_that_vanishes_while_read_was_read(tmp_path: Path) -> None:
+    path = many(tmp_path, 1) / "IM000"
+    assert changing(path, path.unlink).status == dc.Status.CONVERTED
+
+
+def test_inputs_that_vanish_before_they_are_read(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 3)
+    sources = dc.find_sources([folder], tmp_path / "out")
+    first = next(sources)
+    (folder / "IM001").unlink()
+    outcomes = [dc.convert(source, dc.Options()) for source in (first, *sources)]
+    assert [outcome.reason for outcome in outcomes] == ["", "no such file or directory", ""]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of file sizes are asked of Linux")
+def test_a_full_disk_leaves_no_broken_output(tmp_path: Path) -> None:
+    many(tmp_path / "in", 3)
+    shutil.copy(SAMPLES / "DCM00001", tmp_path / "in" / "clip")
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    limited += f"sys.path.insert(0, {str(Path(dc.__file__).parent)!r}); import dicom_converter; "
+    limited += "sys.exit(dicom_converter.main(sys.argv[1:]))"
+    ended = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", limited, "in", "-o", "out", "-j", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "in/clip: " in ended.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        ["clip.txt", *(f"IM00{n}.{suffix}" for n in range(3) for suffix in ("png", "txt"))]
+    )
+
+
+def test_two_runs_into_one_folder(tmp_path: Path) -> None:
+    many(tmp_path / "in", 40)
+    program("in", "-o", "alone", "-j", "1", cwd=tmp_path)
+    arguments = command("in", "-o", "both", "-j", "2")
+    runs = [
+        subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.DEVNULL)  # noqa: S603 - ours
+        for _ in range(2)
+    ]
+    assert [process.wait(120) for process in runs] == [0, 0]
+    assert contents(tmp_path / "both") == contents(tmp_path / "alone")
+
+
+def test_an_interrupt_stops_at_once_and_leaves_nothing_broken(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 4)
+    for number in range(30):
+        shutil.copy(SAMPLES / "DCM00001", folder / f"clip{number}")
+    arguments = command("in", "-o", "out", "-j", "2", "--report", "r.jsonl")
+    process = subprocess.Popen(  # noqa: S603 - our own script
+        arguments, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    wait_for(lambda: len(list((tmp_path / "out").glob("*.txt"))) > 5)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    assert process.returncode == 130
+    assert errors.startswith("dicom_converter: interrupted: ")
+    assert "converted" in errors
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert not [name for name in names if name.endswith(".part")]
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
+    assert all(Path(tmp_path, output).is_file() for row in rows for output in row["outputs"])
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something *happened*."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are of POSIX")
+def test_a_run_that_is_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 60)
+    shutil.copy(SAMPLES / "DCM00002", folder / "clip")
+    assert program("in", "-o", "calm", "-j", "2", cwd=tmp_path).returncode == 0
+    moments = random.Random(5)  # noqa: S311 - no secret
+    arguments = command("in", "-o", "out", "-j", "2", "--resume", "--report", "r.jsonl")
+    for _ in range(6):
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(moments.uniform(0.5, 1.1))
+        with_group = moments.random() < 0.5
+        if with_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        time.sleep(0.3)
+    last = program("in", "-o", "out", "-j", "2", "--resume", "--report", "r.jsonl", cwd=tmp_path)
+    assert last.returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+    lines = (tmp_path / "r.jsonl").read_text("utf-8").splitlines()
+    assert all(json.loads(line)["status"] in ("converted", "done before") for line in lines)
+
+
+def test_a_pool_that_breaks_is_made_anew(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 6)
+    sources = list(dc.find_sources([folder], tmp_path / "out"))
+    workers = dc.Workers(dc.Options(jobs=1))
+    try:
+        pending = {workers.start(sources[0]): sources[0]}
+        (first,) = workers.ended(pending)
+        assert first.status == dc.Status.CONVERTED
+        for process in list(workers._pool._pool_manager.worker_manager.workers.values()):
+            process.kill()
+        outcomes: list[dc.Outcome] = []
+        for source in sources[1:]:
+            pending[workers.start(source)] = source
+        while pending:
+            outcomes += workers.ended(pending)
+        assert {outcome.status for outcome in outcomes} == {dc.Status.CONVERTED}
+        assert len(outcomes) == 5
+    finally:
+        workers.stop()
+
+
+def test_cores_are_shared() -> None:
+    cores = dc.available_cores()
+    assert dc.Workers(dc.Options(jobs=cores))._options.threads == 1
+    assert dc.Workers(dc.Options(jobs=4 * cores))._options.threads == 1
+    assert dc.Workers(dc.Options(jobs=1))._options.threads == cores
+    assert dc.memory_of_worker(1000) >= 2 * dc.MAX_FRAME_BYTES
+
+
+def test_the_bar_and_the_failures_above_it(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 5)
+    (folder / "bad").write_bytes(CT.read_bytes()[:3000])
+    script = (
+        "import os, pty, sys\n"
+        "def read(fd):\n"
+        "    data = os.read(fd, 1 << 16)\n"
+        "    return data\n"
+        f"code = pty.spawn({command('in', '-o', 'out', '-j', '2')!r}, read)\n"
+        "sys.exit(os.waitstatus_to_exitcode(code))\n"
+    )
+    ended = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    assert ended.returncode == 1
+    assert "dicom_converter: in/bad: " in ended.stdout
+    assert "1 failed" in ended.stdout
+    assert "/6" in ended.stdout
+    assert "5 converted, 1 failed" in ended.stdout
+    assert "IM000 ->" not in ended.stdout
+
+
+def test_sources_are_found_as_they_are_needed(tmp_path: Path) -> None:
+    for number in range(50):
+        many(tmp_path / "in" / f"{number:02}", 1)
+    found = 0
+
+    def counted() -> Iterator[dc.Source]:
+        nonlocal found
+        for source in dc.find_sources([tmp_path / "in"], tmp_path / "out"):
+            found += 1
+            yield source
+
+    outcomes = dc.convert_all(counted(), dc.Options(jobs=2))
+    assert next(outcomes).status == dc.Status.CONVERTED
+    assert found <= 2 * dc.IN_FLIGHT + 2
+    outcomes.close()
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_one_file_is_converted_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dc, "Workers", None)
+    assert dc.main([str(CT), "-j", "4", "-q", "-o", str(tmp_path / "out")]) == 0
+
+
+def test_options_of_a_worker_pickle() -> None:
+    import pickle
+
+    options = replace(dc.Options(), window=dc.Window(1, 2), report=Path("r.csv"))
+    assert pickle.loads(pickle.dumps(options)) == options  # noqa: S301 - our own
+
+
+@contextmanager
+def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Run a scheduler and worker processes of Dask on this machine; yield its address and them."""
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
+    dask = [sys.executable, "-m", "dask"]
+    file = folder / "scheduler.json"
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"]
+    quiet: Any = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = [
+        subprocess.Popen(  # noqa: S603 - our own cluster
+            [*dask, "scheduler", *options, "--scheduler-file", str(file)], **quiet
+        )
+    ]
+    try:
+        wait_for(file.is_file)
+        worker = [*dask, "worker", "--scheduler-file", str(file), "--nthreads", "1"]
+        worker += ["--host", "127.0.0.1", "--no-dashboard", "--local-directory", str(folder)]
+        started += [
+            subprocess.Popen(  # noqa: S603 - our own cluster
+                [*worker, "--no-nanny", "--name", str(number)], **quiet
+            )
+            for number in range(workers)
+        ]
+        yield json.loads(file.read_text("utf-8"))["address"], started[1:]
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
+
+
+needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed")
+
+
+@needs_dask
+def test_a_cluster_writes_what_this_machine_writes(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in" / "a", 30)
+    shutil.copy(SAMPLES / "DCM00001", folder / "clip")
+    (folder / "bad").write_bytes(CT.read_bytes()[:3000])
+    here = program("in", "-o", "here", "-j", "2", "--report", "here.csv", cwd=tmp_path)
+    with cluster(tmp_path, 2) as (address, _):
+        there = program(
+            "in", "-o", "there", "--dask", address, "--report", "there.csv", cwd=tmp_path
+        )
+        file = str(tmp_path / "scheduler.json")
+        again = program("in", "-o", "there", "--dask", file, "--resume", cwd=tmp_path)
+    assert (here.returncode, there.returncode, again.returncode) == (1, 1, 1)
+    assert there.stderr.splitlines()[-1] == here.stderr.strip()
+    assert there.stdout.splitlines()[-1] == here.stdout.splitlines()[-1]
+    assert "31 done before, 1 failed" in again.stdout
+    ours, theirs = contents(tmp_path / "here"), contents(tmp_path / "there")
+    assert ours.keys() == theirs.keys()
+    same = [name for name in ours if ours[name] == theirs[name]]
+    assert {*ours} - {*same} <= ({"a/clip.mp4"} if dc.available_cores() // 2 > 1 else set())
+    rows = [
+        {
+            (row["path"], row["status"], row["reason"], row["frames"], row["bytes_in"])
+            for row in csv.DictReader((tmp_path / name).read_text("utf-8").splitlines())
+        }
+        for name in ("here.csv", "there.csv")
+    ]
+    assert rows[0] == rows[1]
+
+
+@needs_dask
+def test_a_killed_worker_of_a_cluster_loses_nothing(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 40)
+    for number in range(12):
+        shutil.copy(SAMPLES / "DCM00001", folder / f"clip{number:02}")
+    with cluster(tmp_path, 2) as (address, workers):
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            command("in", "-o", "out", "--dask", address, "--report", "r.jsonl"),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+        )
+        wait_for(lambda: len(list((tmp_path / "out").glob("clip*.txt"))) > 0)
+        workers[0].kill()
+        assert process.wait(120) == 0
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == 52
+    assert {row["status"] for row in rows} == {"converted"}
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 52
+
+
+@needs_dask
+def test_no_cluster_is_one_line(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dc, "CONNECT_TIMEOUT", 1)
+    result = run(CT, "--dask", "tcp://127.0.0.1:9")
+    reason = "tcp://127.0.0.1:9: no Dask scheduler with workers"
+    assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
+
+
+def test_dask_that_is_missing_is_one_line(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    result = run(CT, "--dask", "tcp://127.0.0.1:9")
+    cure = "python -m pip install 'dask[distributed]'"
+    assert result.err == f"dicom_converter: --dask needs a library that is missing: {cure}\n"
