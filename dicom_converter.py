@@ -1903,10 +1903,11 @@ def as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> I
         warn("the code stream is signed though the header says it is not: the stream was followed")
         image = replace(image, pixel_representation=1)
     bits = stream.bits if stream.signed or not image.pixel_representation else 0
-    if bits > image.bits_stored and (bits not in (8, 16) or bits > image.bits_allocated):
+    depths = [size for size in (8, 16, 32) if bits <= size]
+    if depths and bits > image.bits_stored and (bits not in (8, 16) or bits > image.bits_allocated):
         if image.bits_stored <= 8:  # JPEG has only 12 bits for 9 to 11
             warn(f"the code stream holds {bits} bits, the header says {image.bits_stored}")
-        allocated = max(image.bits_allocated, 8 if bits <= 8 else 16)
+        allocated = max(image.bits_allocated, depths[0])
         return replace(image, bits_allocated=allocated, bits_stored=bits, high_bit=bits - 1)
     return image
 
@@ -3652,7 +3653,8 @@ def opened_video(video: io.RawIOBase) -> Any:
     import av
 
     video.seek(0)
-    return av.open(video, "r", options={"format_whitelist": VIDEO_FORMATS})
+    formats = {"format_whitelist": VIDEO_FORMATS}
+    return av.open(video, "r", options=formats, metadata_errors="replace")
 
 
 def codec_of(stream: Any) -> str:

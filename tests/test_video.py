@@ -373,3 +373,10 @@ def test_fragments_read_as_one_file(dicom_file: Factory) -> None:
                 found += part
             assert found == stream[start : start + length]
         assert video.seek(-4, 2) == len(stream) - 4
+
+
+def test_metadata_that_is_no_text_loses_no_video(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = encoded(tmp_path, "mp4", "libx264").replace(b"VideoHandler", b"\xffideo\xfeandler")
+    assert b"\xffideo" in stream
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
