@@ -3433,11 +3433,12 @@ def is_running(process: int) -> bool:
         return True
     try:
         os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat").read_text("latin-1").rpartition(")")[2].strip()
     except ProcessLookupError:
         return False
-    except OSError:
+    except OSError:  # somebody else's, or no Linux
         return True
-    return True
+    return state[:1] not in ("Z", "X")  # dead, but not yet buried by its parent
 
 
 def write_png(

@@ -363,6 +363,10 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 def test_which_processes_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dc.is_running(os.getppid())
     assert not dc.is_running(2**22 + 1)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+    assert dc.is_running(ended.pid) == (sys.platform != "linux")
+    ended.wait()
 
     def of_another_user(*_: int) -> None:
         raise PermissionError
