@@ -88,12 +88,12 @@ def prepare_workers(arguments: Sequence[str]) -> None:
 
     With one process after the other, the start of a run over many files takes twice as long.
     """
-    named = (
+    found = [
         Path(value)
         for before, value in pairwise(["", *arguments])
         if before not in ("-o", "--output", "--report")
-    )
-    found = [path for path in named if path.exists()]
+        if os.path.exists(value)  # noqa: PTH110 - which never raises
+    ]
     command = " ".join(arguments)
     alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help)|-h", command)
     one = len(found) == 1 and found[0].is_file()
@@ -214,6 +214,7 @@ MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GI
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
+MAX_BREAKS = 20  # of the pool, without a source in between that ends
 CONNECT_TIMEOUT = 30  # s
 MAX_OVERLAY_PIXELS = 1 << 28
 MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
@@ -761,6 +762,12 @@ def begins_data_set(head: bytes) -> bool:
     return False
 
 
+@cache
+def tag_of(keyword: str | int) -> BaseTag:
+    """Return the tag of a keyword."""
+    return Tag(keyword)
+
+
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
     try:
@@ -773,7 +780,7 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
-    tag = Tag(keyword)
+    tag = tag_of(keyword)
     try:
         return data_set[tag].value if tag in data_set else None
     except UNREADABLE:
@@ -804,7 +811,7 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
     Decimal strings are read leniently (comma decimals, stray blanks), the rest is warned of. An
     empty value among others is left out, or stands as *blank*.
     """
-    tag = Tag(keyword)
+    tag = tag_of(keyword)
     if tag not in data_set:
         return ()
     try:
@@ -2465,7 +2472,7 @@ def bytes_of(table: Array) -> Array:
 
 def words(data_set: Dataset, keyword: str) -> Array:
     """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
-    tag = Tag(keyword)
+    tag = tag_of(keyword)
     if tag not in data_set:
         return np.empty(0, np.uint16)
     element = data_set.get_item(tag)
@@ -3286,14 +3293,15 @@ def element_lines(
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
     pixel_tag = Tag(pixels.keyword) if pixels else None
-    for tag in sorted([*data_set.keys(), *([pixel_tag] if pixel_tag else [])]):
+    elements, creators = dict(data_set.items()), Creators(data_set)
+    for tag in sorted([*elements, *([pixel_tag] if pixel_tag else [])]):
         if tag == pixel_tag and pixels:
             parts = "" if pixels.fragments is None else f" in {pixels.fragments} fragments"
             name = dictionary_description(tag)
             yield f"{indent}{tag_text(tag)} {pixels.vr} {name} = <{pixels.length} bytes{parts}>"
             continue
         try:
-            if plain := plain_line(data_set, tag):
+            if plain := plain_line(elements[tag], creators[tag]):
                 yield indent + plain
                 continue
             element = data_set[tag]
@@ -3302,7 +3310,7 @@ def element_lines(
             content = shown_bytes(raw_bytes(data_set, tag) or b"")
             yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
-        name, _ = described(tag, private_creator(data_set, tag) if tag.is_private else "")
+        name, _ = described(tag, creators[tag])
         start = f"{indent}{tag_text(tag)} {element.VR} {name} ="
         if element.VR == "SQ":
             yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
@@ -3316,15 +3324,33 @@ def element_lines(
             yield f"{start} {element_text(element)}".rstrip()
 
 
-def plain_line(data_set: Dataset, tag: BaseTag) -> str:
+class Creators(dict[BaseTag, str]):
+    """Who defines each private element of a data set; each block is asked for once."""
+
+    def __init__(self, data_set: Dataset) -> None:
+        super().__init__()
+        self._data_set = data_set
+        self._of_blocks: dict[int, str] = {}
+
+    def __missing__(self, tag: BaseTag) -> str:
+        """Return the creator of a tag, "" for a public one."""
+        if not tag >> 16 & 1:
+            return ""
+        block = tag >> 8
+        if block not in self._of_blocks:
+            self._of_blocks[block] = private_creator(self._data_set, tag)
+        return self._of_blocks[block]
+
+
+def plain_line(raw: Any, creator: str) -> str:
     """Return the line of an element of text, numbers or bytes as it was read, "" for any other.
 
     Making pydicom's objects of all values would cost four times as much as the rest of the TXT.
     """
-    raw = data_set.get_item(tag)
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return ""
-    name, vr = described(tag, private_creator(data_set, tag) if tag.is_private else "")
+    tag = raw.tag
+    name, vr = described(tag, creator)
     vr = vr if raw.VR in (None, "UN") else str(raw.VR)
     if vr in NUMBER_FORMATS:
         order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
@@ -4405,6 +4431,7 @@ class Workers:
     def __init__(self, options: Options) -> None:
         self._options = replace(options, threads=max(available_cores() // options.jobs, 1))
         self._pool: Any = None
+        self._breaks = 0  # one after the other
 
     def room(self) -> int:
         """Return how many sources may be under way or wait."""
@@ -4425,9 +4452,15 @@ class Workers:
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
             source = pending.pop(future)
             try:
-                yield future.result()
+                outcome = future.result()
+                self._breaks = 0
+                yield outcome
                 continue
-            except BrokenProcessPool:  # a worker died between two sources: begin again
+            except BrokenProcessPool as error:  # a worker died between two sources: begin again
+                self._breaks += 1
+                if self._breaks > MAX_BREAKS:
+                    reason = "worker processes cannot be kept alive: use -j 1"
+                    raise ConversionError(reason) from error
                 pending[self.start(source)] = source
                 continue
             except TimeoutError:
@@ -4733,6 +4766,7 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
             bar.update(task, completed=done, failed=failed, rate=rate)
 
         yield show
+    screen.print(f"the outputs are in {printable(str(options.output))}")
 
 
 def is_single(path: Path) -> bool:

@@ -613,3 +613,36 @@ def test_dask_that_is_missing_is_one_line(run: Runner, monkeypatch: pytest.Monke
     result = run(CT, "--dask", "tcp://127.0.0.1:9")
     cure = "python -m pip install 'dask[distributed]'"
     assert result.err == f"dicom_converter: --dask needs a library that is missing: {cure}\n"
+
+
+def test_workers_that_cannot_live_end_the_run(tmp_path: Path) -> None:
+    many(tmp_path / "in", 3)
+    script = tmp_path / "faulty.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(Path(dc.__file__).parent)!r})\n"
+        "import dicom_converter as dc\n"
+        "dc.MAX_BREAKS = 2\n"
+        "if __name__ != '__main__':\n"
+        "    dc.start_worker.__code__ = (lambda threads, memory: os._exit(1)).__code__\n"
+        "    dc.os = os\n"
+        "else:\n"
+        "    sys.exit(dc.main(['in', '-o', 'out', '-j', '2']))\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    reason = "worker processes cannot be kept alive: use -j 1"
+    assert (ended.returncode, ended.stderr) == (1, f"dicom_converter: {reason}\n")
+
+
+def test_long_arguments_stop_nothing(tmp_path: Path) -> None:
+    ended = program("--window", "x" * 5000, CT, "-o", "out", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "stores no window called" in ended.stderr
