@@ -34,51 +34,12 @@ Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing wa
 
 from __future__ import annotations
 
-import argparse
-import codecs
-import csv
-import errno
-import heapq
-import io
-import json
-import lzma
-import math
 import multiprocessing
 import os
 import re
-import secrets
-import shutil
-import signal
-import socket
-import stat
-import struct
 import sys
-import tempfile
-import threading
-import time
-import traceback
-import warnings
-import zipfile
-import zlib
-from array import array
-from bisect import bisect_right
-from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
-from enum import StrEnum
-from fractions import Fraction
-from functools import cache, lru_cache, partial
-from importlib import import_module
-from importlib.metadata import version
-from itertools import accumulate, chain, count, islice, pairwise
-from multiprocessing import forkserver
-from pathlib import Path, PurePath, PurePosixPath
-from queue import Full, Queue
-from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
+from itertools import pairwise
+from pathlib import Path
 
 CURE = "python -m pip install -r requirements.txt"
 
@@ -95,10 +56,12 @@ def prepare_workers(arguments: Sequence[str]) -> None:
         if os.path.exists(value)  # noqa: PTH110 - which never raises
     ]
     command = " ".join(arguments)
-    alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help)|-h", command)
-    one = len(found) == 1 and found[0].is_file()
+    alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help)|(^| )-h( |$)", command)
+    one = (len(found) == 1 and found[0].is_file()) or os.cpu_count() == 1
     if one or alone or "forkserver" not in multiprocessing.get_all_start_methods():
         return
+    from multiprocessing import forkserver
+
     # Each process has one thread while it is forked: BLAS would begin its own at import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "pebble"])
@@ -109,6 +72,47 @@ if __name__ == "__main__":
     prepare_workers(sys.argv[1:])
 
 try:
+    import argparse
+    import codecs
+    import csv
+    import errno
+    import heapq
+    import io
+    import json
+    import lzma
+    import math
+    import secrets
+    import shutil
+    import signal
+    import socket
+    import stat
+    import struct
+    import tempfile
+    import threading
+    import time
+    import traceback
+    import warnings
+    import zipfile
+    import zlib
+    from array import array
+    from bisect import bisect_right
+    from collections import Counter, defaultdict
+    from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
+    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+    from contextlib import ExitStack, closing, contextmanager, suppress
+    from dataclasses import asdict, dataclass, field, replace
+    from datetime import datetime
+    from enum import StrEnum
+    from fractions import Fraction
+    from functools import cache, lru_cache, partial
+    from importlib import import_module
+    from importlib.metadata import version
+    from itertools import accumulate, chain, count, islice
+    from pathlib import PurePath, PurePosixPath
+    from queue import Full, Queue
+    from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
+
     import cv2
     import imagecodecs
     import numpy as np
