@@ -195,6 +195,7 @@ PIXEL_DATA_TAGS = {
     0x7FE00009: "DoubleFloatPixelData",
     0x7FE00010: "PixelData",
 }
+CHARACTER_SET = Tag("SpecificCharacterSet")
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
 EMPTY_ITEM = bytes.fromhex("feff00e000000000")
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -908,8 +909,7 @@ def settle_character_set(ds: Dataset) -> None:
 
     PS3.3 C.12.1.1.2. Items that declare a set of their own keep it.
     """
-    data_sets = list(inheriting_data_sets(ds))
-    texts = [value for one in data_sets for value in special_texts(one)]
+    data_sets, texts = inheriting_data_sets(ds)
     if not texts:
         return
     stated = ds.original_character_set
@@ -935,26 +935,23 @@ def settle_character_set(ds: Dataset) -> None:
         one.set_original_encoding(implicit, little, [first, *declared[1:], *undeclared])
 
 
-def inheriting_data_sets(ds: Dataset) -> Iterator[Dataset]:
-    """Yield *ds* and the items in it without a character set of their own, as deep as are shown."""
-    level = [ds]
+def inheriting_data_sets(ds: Dataset) -> tuple[list[Dataset], list[bytes]]:
+    """Return *ds* with the items in it without a character set of their own, and their texts.
+
+    Items as deep as are shown; undecoded texts that are not plain ASCII.
+    """
+    level, found, texts = [ds], [ds], []
     for _ in range(MAX_NESTING_SHOWN):
-        yield from level
-        level = [
-            item
-            for one in level
-            for tag, vr in beyond_ascii(one)
-            if vr == "SQ"
-            for item in sequence(one, tag)
-            if "SpecificCharacterSet" not in item
-        ]
-
-
-def special_texts(ds: Dataset) -> Iterator[bytes]:
-    """Yield the undecoded texts of *ds* that are not plain ASCII."""
-    for tag, vr in beyond_ascii(ds):
-        if vr in CUSTOMIZABLE_CHARSET_VR and (value := raw_bytes(ds, tag)):
-            yield value.rstrip(b" \0")
+        items: list[Dataset] = []
+        for one in level:
+            for tag, vr in beyond_ascii(one):
+                if vr == "SQ":
+                    items += [item for item in sequence(one, tag) if CHARACTER_SET not in item]
+                elif vr in CUSTOMIZABLE_CHARSET_VR and (value := raw_bytes(one, tag)):
+                    texts.append(value.rstrip(b" \0"))
+        found += items
+        level = items
+    return found, texts
 
 
 def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
@@ -3418,6 +3415,7 @@ _run = secrets.token_hex(4)
 _part_numbers = count()
 
 
+@cache
 def part_prefix() -> str:
     """Return how temporary files of this machine begin; the process and the run follow."""
     return f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
