@@ -37,6 +37,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -58,17 +59,34 @@ def prepare_workers(arguments: Sequence[str]) -> None:
     command = " ".join(arguments)
     alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help)|(^| )-h( |$)", command)
     one = (len(found) == 1 and found[0].is_file()) or os.cpu_count() == 1
-    if one or alone or "forkserver" not in multiprocessing.get_all_start_methods():
-        return
+    if not one and not alone:
+        start_server()
+
+
+def start_server() -> bool:
+    """Start the server that forks worker processes, unless it runs; return whether it does.
+
+    It ignores interrupts, and so do the processes that it begins: they end with this one.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return False
     from multiprocessing import forkserver
 
     # Each process has one thread while it is forked: BLAS would begin its own at import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "pebble"])
-    forkserver.ensure_running()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    except OSError:  # of a temporary folder whose name is too long for a socket
+        return False
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return True
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
     prepare_workers(sys.argv[1:])
 
 try:
@@ -83,7 +101,6 @@ try:
     import math
     import secrets
     import shutil
-    import signal
     import socket
     import stat
     import struct
@@ -108,7 +125,7 @@ try:
     from functools import cache, lru_cache, partial
     from importlib import import_module
     from importlib.metadata import version
-    from itertools import accumulate, chain, count, islice
+    from itertools import accumulate, chain, count, islice, takewhile
     from pathlib import PurePath, PurePosixPath
     from queue import Full, Queue
     from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
@@ -188,7 +205,7 @@ DOCUMENT_CLASSES = {  # for documents that do not say what they are
 }
 OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(), ".bin"}), ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
-TEXT_BEGINS = "DICOM file "
+TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END"
 
 PIXEL_DATA_TAGS = {
     0x7FE00008: "FloatPixelData",
@@ -219,6 +236,8 @@ MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GI
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
+MAX_WORKERS_PER_CORE = 4
+PR_SET_PDEATHSIG = 1  # of Linux
 MAX_BREAKS = 20  # of the pool, without a source in between that ends
 CONNECT_TIMEOUT = 30  # s
 MAX_OVERLAY_PIXELS = 1 << 28
@@ -3203,6 +3222,7 @@ def metadata_text(
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
     yield from element_lines(header.file_meta, "")
     yield from element_lines(ds, "", header.pixels)
+    yield TEXT_ENDS
 
 
 def title_of(name: str) -> str:
@@ -3447,7 +3467,7 @@ def remove_stale_parts(folder: Path) -> None:
     with suppress(OSError, ValueError):  # a name too long to be one: writing will say so
         parts += folder.glob(f"{TEMPORARY_PREFIX}*.part")
     for part in parts:
-        with suppress(OSError):
+        with suppress(OSError, ValueError, OverflowError):
             owner, _, rest = part.name.removeprefix(part_prefix()).partition("-")
             ours = owner == str(os.getpid()) and rest.startswith(_run)
             dead = owner.isdecimal() and (not is_running(int(owner)) or int(owner) == os.getpid())
@@ -3954,7 +3974,7 @@ def convert_opened(
     if shown is None:
         status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
         shown = Shown(facts=(("Picture", reason_of(error)),))
-    mark = mark_of(status, options)
+    mark = mark_of(status, options, state, shown.outputs)
     text_path, text_error = attempt(lambda: write_text(header, source, mark, shown, notes), options)
     if text_path is None:
         attempt(lambda: remove(shown.outputs), options)
@@ -3983,15 +4003,26 @@ def state_of(path: Path) -> FileState | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def mark_of(status: Status, options: Options) -> str:
-    """Return the second line of a TXT: how the file ended, and with which options for pictures."""
+def mark_of(
+    status: Status, options: Options, state: FileState | None, outputs: Iterable[Path]
+) -> str:
+    """Return the second line of a TXT: how the file ended, from what and to what.
+
+    The options for pictures, size and time of the source and sizes of the *outputs*: where one of
+    these is another, the file has to be converted again.
+    """
     defaults = Options()
     chosen = [
         f"{name}={shown_option(getattr(options, name))}"
         for name in PICTURE_OPTIONS
         if getattr(options, name) != getattr(defaults, name)
     ]
-    return f"{status.capitalize()}; options: {', '.join(chosen) or 'default'}"
+    _, size, changed = state or (0, 0, 0)
+    sizes = [str(found[1] if found else 0) for found in map(state_of, outputs)]
+    return (
+        f"{status.capitalize()}; options: {', '.join(chosen) or 'default'}; "
+        f"source: {size} bytes of {changed}; outputs: {' + '.join(sizes) or 'no'} bytes"
+    )
 
 
 def shown_option(value: Any) -> str:
@@ -4002,16 +4033,26 @@ def shown_option(value: Any) -> str:
 
 
 def is_done(source: Source, options: Options) -> bool:
-    """Tell whether *source* has whole outputs, made with the same *options* and newer than it.
+    """Tell whether *source* has whole outputs, made of it as it is and with the same *options*.
 
-    The TXT is written last and names the others, so what it names is whole.
+    The TXT is written last, names the others and knows their sizes.
     """
     head, state = text_head(source), state_of(source.path)
-    marks = [mark_of(status, options) for status in (Status.CONVERTED, Status.TEXT_ONLY)]
-    if state is None or head[:1] != [title_of(own_name(source))] or head[1:2][0] not in marks:
+    if state is None or head[:1] != [title_of(own_name(source))] or not has_end(source):
         return False
-    outputs = map(state_of, (*named_outputs(source, head), output_path(source, ".txt")))
-    return all(found and found[1] and found[2] > state[2] for found in outputs)
+    outputs = named_outputs(source, head)
+    made = (Status.CONVERTED, Status.TEXT_ONLY)
+    return any(head[1:2] == [mark_of(status, options, state, outputs)] for status in made)
+
+
+def has_end(source: Source) -> bool:
+    """Tell whether the TXT of an earlier run is there to its last line."""
+    try:
+        with output_path(source, ".txt").open("rb") as file:
+            file.seek(-len(TEXT_ENDS) - 2, os.SEEK_END)
+            return file.read() == f"\n{TEXT_ENDS}\n".encode()
+    except (OSError, ValueError):
+        return False
 
 
 def own_name(source: Source) -> str:
@@ -4022,7 +4063,8 @@ def own_name(source: Source) -> str:
 def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
     """Return the pictures that the *head* of the TXT of an earlier run names for *source*."""
     name, label = printable(source.name), f"  {'Written':<14} "
-    summary = head[: head.index("", head.index("IMAGE"))] if "IMAGE" in head else head
+    start = head.index("IMAGE") if "IMAGE" in head else len(head)
+    summary = list(takewhile(bool, head[start:]))
     named = next((line for line in summary if line.startswith(label)), "").removeprefix(label)
     suffixes = named.removeprefix(name).split(f", {name}") if named else []
     return [output_path(source, suffix) for suffix in suffixes]
@@ -4356,8 +4398,10 @@ def write_text(
 # --- Batch ----------------------------------------------------------------------------------------
 
 
-def say(line: str, stream: TextIO) -> None:
+def say(line: str, stream: TextIO | None) -> None:
     """Print *line*; that nobody reads it (a closed pipe, a full disk) stops no conversion."""
+    if stream is None:
+        return
     try:
         print(line, file=stream, flush=True)
     except UnicodeEncodeError:
@@ -4441,9 +4485,12 @@ class Workers:
 
     def start(self, source: Source) -> Any:
         """Have *source* converted; its time counts from when a worker takes it."""
-        if self._pool is None or not self._pool.active:
+        if self._pool is not None and not self._pool.active:
+            self._breaks += 1
             self.stop()
-            self._pool = self._new_pool()
+        if self._breaks > MAX_BREAKS:
+            raise ConversionError("worker processes cannot be kept alive: use -j 1")
+        self._pool = self._pool or self._new_pool()
         timeout = self._options.timeout or None
         return self._pool.schedule(convert, (source, self._options), timeout=timeout)
 
@@ -4458,11 +4505,7 @@ class Workers:
                 self._breaks = 0
                 yield outcome
                 continue
-            except BrokenProcessPool as error:  # a worker died between two sources: begin again
-                self._breaks += 1
-                if self._breaks > MAX_BREAKS:
-                    reason = "worker processes cannot be kept alive: use -j 1"
-                    raise ConversionError(reason) from error
+            except BrokenProcessPool:  # a worker died between two sources: begin again
                 pending[self.start(source)] = source
                 continue
             except TimeoutError:
@@ -4482,27 +4525,34 @@ class Workers:
     def _new_pool(self) -> Any:
         from pebble import ProcessPool
 
-        prepare_workers([])
-        methods = multiprocessing.get_all_start_methods()
-        context: Any = multiprocessing.get_context(
-            "forkserver" if "forkserver" in methods else "spawn"
-        )
+        method = "forkserver" if start_server() else "spawn"
+        context: Any = multiprocessing.get_context(method)
         return ProcessPool(
-            max_workers=self._options.jobs,
+            max_workers=min(self._options.jobs, MAX_WORKERS_PER_CORE * available_cores()),
             initializer=start_worker,
-            initargs=(self._options.threads, memory_of_worker(self._options.jobs)),
+            initargs=(
+                self._options.threads,
+                memory_of_worker(self._options.jobs),
+                method == "forkserver",
+            ),
             context=context,
         )
 
 
-def start_worker(threads: int, memory: int) -> None:
+def start_worker(threads: int, memory: int, forked: bool) -> None:
     """Bound the threads of OpenCV and the memory (bytes; 0: any) of this worker process."""
     cv2.setNumThreads(threads)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if memory:
         resource = import_module("resource")
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+        least = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
+    if forked and sys.platform == "linux":
+        import ctypes
+
+        # The server of workers ends with the run, however that ends; they follow it at once.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def memory_of_worker(jobs: int) -> int:
@@ -4537,10 +4587,14 @@ class Cluster:
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self._options = replace(options, threads=1)
         self._began: dict[Any, float] = {}
-        named = "address" if "://" in options.dask else "scheduler_file"
+        named, place = "address", options.dask
+        if Path(place).is_file():
+            named = "scheduler_file"
+        elif not re.match(r"\w+://", place):
+            place = f"tcp://{place}"
         connect: Any = distributed.Client
         try:
-            self._client: Any = connect(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
+            self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError, TimeoutError) as error:
             raise ConversionError(f"{options.dask}: no Dask scheduler with workers") from error
@@ -4590,7 +4644,8 @@ class Cluster:
             worker for worker, keys in self._client.processing().items() if future.key in keys
         ]
         self._client.cancel([future], force=True)
-        self._client.restart_workers(workers, raise_for_error=False)
+        with suppress(ValueError):  # without a nanny it hangs on, and the rest goes to others
+            self._client.restart_workers(workers, raise_for_error=False)
 
     def stop(self) -> None:
         """Leave the cluster; what it has not begun is taken back."""
@@ -4623,7 +4678,7 @@ REPORT_FIELDS = (
 )
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
-MAX_ROW = 1 << 20  # bytes of the report in which its last row surely begins
+MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
 MANY_INPUTS = 10  # for which a bar says more than lines
 
 
@@ -4733,7 +4788,7 @@ def show_lines(outcome: Outcome, options: Options) -> None:
 def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outcome], None]]:
     """Yield what shows an outcome: lines, or on a terminal a bar with the failures above it."""
     few = len(inputs) < MANY_INPUTS and all(map(is_single, inputs))
-    if few or options.quiet or not sys.stderr.isatty():
+    if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
         return
     from rich import console, progress
@@ -4762,13 +4817,18 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
             done, failed = done + 1, failed + (outcome.status == Status.FAILED)
             if outcome.status == Status.FAILED:
                 screen.print(failure_line(outcome))
-            elif not sys.stdout.isatty() and (line := written_line(outcome)):
+            elif not is_terminal(sys.stdout) and (line := written_line(outcome)):
                 say(line, sys.stdout)
             rate = done / max(time.monotonic() - began, 1e-3)
             bar.update(task, completed=done, failed=failed, rate=rate)
 
         yield show
     screen.print(f"the outputs are in {printable(str(options.output))}")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether somebody sees *stream*, which may be closed."""
+    return stream is not None and stream.isatty()
 
 
 def is_single(path: Path) -> bool:
@@ -5016,7 +5076,7 @@ def add_archive_arguments(add: Callable[..., Any]) -> None:
         metavar="SECONDS",
         help="give up a file that takes longer, where each has a process (default: 600; 0: never)",
     )
-    add("--resume", action="store_true", help="leave out what is done: whole, newer, same options")
+    add("--resume", action="store_true", help="leave out what is done, with the same options")
     add(
         "--report",
         type=report_path,
@@ -5082,8 +5142,8 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
-    if options.dask and __name__ == "__main__":  # whose workers import this file by its name
-        return int(import_module(Path(__file__).stem).main(arguments))
+    if options.dask and __name__ == "__main__":
+        return main_by_name(arguments)
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
@@ -5109,6 +5169,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if tally.counts[Status.FAILED] else 0
 
 
+def main_by_name(arguments: Sequence[str] | None) -> int:
+    """Run the command line in this file as a module, which the workers of a cluster can import."""
+    try:
+        module = import_module(Path(__file__).stem)
+    except ImportError:
+        say("dicom_converter: for --dask the script needs its name, NAME.py", sys.stderr)
+        return 1
+    return int(module.main(arguments))
+
+
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
     """Convert all *inputs*; report, show and count how each source ended."""
     with (
@@ -5123,4 +5193,6 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
 
 
 if __name__ == "__main__":
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     sys.exit(main())
