@@ -1325,18 +1325,19 @@ def is_archive(path: Path) -> bool:
 
 
 def zip_members(archive: Candidate) -> list[Candidate]:
-    """Return the files in a zip archive, or the archive itself with why it cannot be read.
+    """Return the files in a zip archive; itself if it has none, or with why it cannot be read.
 
     They are swept like those of a folder: hospitals pack viewers beside the images.
     """
     try:
-        return [
+        members = [
             Candidate(
                 archive.path, member=member_name(info), entry=entry, problem=zip_problem(info)
             )
             for entry, info in enumerate(opened_zip(archive.path).infolist())
             if not info.is_dir()
         ]
+        return members or [archive]
     except (*UNREADABLE, RuntimeError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "a damaged zip archive"
         return [replace(archive, problem=f"cannot be read: {reason}")]

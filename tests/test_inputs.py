@@ -263,6 +263,14 @@ def test_archives_with_names_that_cannot_be_read(run: Runner, tmp_path: Path, fl
     assert all(line.startswith("dicom_converter: ") for line in result.err.splitlines())
 
 
+def test_an_empty_archive_is_accounted_for(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = archive(tmp_path / "in" / "empty.zip")
+    shutil.copy(CT, tmp_path / "in" / "IM1")
+    assert "1 converted, 1 skipped" in run(tmp_path / "in").out
+    assert run(path).err == f"dicom_converter: {path}: not a DICOM file\n"
+
+
 def test_a_long_folder_of_a_member_fails_alone(run: Runner, tmp_path: Path) -> None:
     result = run(archive(tmp_path / "cd.zip", "a/IM1", "b" * 300 + "/IM2", "c/IM3"))
     assert result.code == 1
