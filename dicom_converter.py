@@ -48,7 +48,7 @@ CURE = "python -m pip install -r requirements.txt"
 def prepare_workers(arguments: Sequence[str]) -> None:
     """Let the server that forks worker processes import beside this process, if it will be wanted.
 
-    With one process after the other, the start of a run over many files takes twice as long.
+    One after the other, the first result of a run over many files would take half as long again.
     """
     found = [
         Path(value)
@@ -604,6 +604,7 @@ class PixelLocation:
     stream_starts: int = 0  # fragments that begin so
     whole: bool = True
     cut: bool = False  # inside a fragment
+    head: bytes = b""  # of what the fragments hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -1060,22 +1061,29 @@ def read_header(file: BinaryIO) -> Header:
     if pixels and pixels.fragments and transfer_syntax == DEFLATED_IMAGE_FRAME:
         pixels = replace(pixels, stream_starts=pixels.fragments)  # one for each frame (A.4.13)
     if pixels and pixels.whole:
-        try:
-            rest = read_dataset(
-                file,
-                implicit,
-                little,
-                stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
-                parent_encoding=data_set.original_character_set,
-            )
-            data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
-        except UNREADABLE:
-            warn("what follows the pixel data cannot be read")
+        read_rest(file, data_set, implicit, little)
+    if pixels and pixels.fragments:
+        pixels = replace(pixels, head=stream_head(file, pixels))
     truncated = truncated_element(data_set)
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
     return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
+
+
+def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
+    """Add to *data_set* what follows the pixel data, behind which *file* stands."""
+    try:
+        rest = read_dataset(
+            file,
+            implicit,
+            little,
+            stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
+            parent_encoding=data_set.original_character_set,
+        )
+        data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+    except UNREADABLE:
+        warn("what follows the pixel data cannot be read")
 
 
 def elements_until(
@@ -1205,6 +1213,28 @@ def begins_stream(file: BinaryIO, at: int, signature: bytes | None) -> bool:
     """Tell whether a code stream of that *signature* begins *at* a place in *file*."""
     file.seek(at)
     return signature is not None and file.read(len(signature)) == signature
+
+
+def stream_head(file: BinaryIO, pixels: PixelLocation) -> bytes:
+    """Return how encapsulated pixel data begin, whatever its fragments; b"" without any."""
+    head = b""
+    for start, length in fragment_places(file, pixels):
+        file.seek(start)
+        head += file.read(min(length, STREAM_HEAD_BYTES - len(head)))
+        if len(head) >= STREAM_HEAD_BYTES:
+            break
+    return head
+
+
+def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
+    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
+    at = pixels.offset
+    for item in range((pixels.fragments or 0) + 1):
+        file.seek(at + 4)
+        length = int.from_bytes(file.read(4), "little")
+        if item:  # the first is the offset table
+            yield at + 8, length
+        at += 8 + length
 
 
 def sop_class_name(header: Header) -> str:
@@ -1607,6 +1637,18 @@ def stream_family(head: bytes) -> str:
     return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
 
 
+def code_stream(src: bytes) -> CodeStream | None:
+    """Return what the head of a code stream says, None where *src* begins none of those known.
+
+    Raises `ConversionError` where it breaks off.
+    """
+    if src[:2] == b"\xff\xd8":
+        return jpeg_head(src)
+    if (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
+        return jpeg_2000_head(src, at)
+    return jpeg_xl_head(src) if stream_family(src) == "JPEG XL" else None
+
+
 def jpeg_head(src: bytes) -> CodeStream:
     """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
 
@@ -1761,16 +1803,11 @@ def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
     Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
     marker is looked for here. A color label that contradicts the stream is corrected in *runner*.
     """
-    if src[:2] == b"\xff\xd8":
-        stream = jpeg_head(src)
-        if src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
-            raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
-    elif (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
-        stream = jpeg_2000_head(src, at)
-    elif stream_family(src) == "JPEG XL":
-        stream = jpeg_xl_head(src)
-    else:
+    stream = code_stream(src)
+    if stream is None:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
+    if src[:2] == b"\xff\xd8" and src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
+        raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     if (stream.rows, stream.columns) != (runner.rows, runner.columns):
         found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
         raise ConversionError(f"the code stream is {found}, the header says {declared}")
@@ -1913,20 +1950,17 @@ def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
     return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
 
 
-def as_its_stream(image: ImagePixel, header: Header, pixels: PixelLocation) -> ImagePixel:
+def as_its_stream(image: ImagePixel, pixels: PixelLocation) -> ImagePixel:
     """Return *image* with the sign and the depth of its code stream where the header falls short.
 
     JPEG 2000 (ITU-T T.800 A.5.1) may be signed though its header says no. Signed data in an
     unsigned stream are as the header says, and so are few bits in a stream of 8 or 16.
     """
-    if pixels.fragments is None:
+    stream = None
+    with suppress(ConversionError):
+        stream = code_stream(pixels.head)
+    if stream is None:
         return image
-    head = stream_head(header, pixels)
-    stream = CodeStream("", 0, 0)
-    if family := stream_family(head):
-        at = max(head.find(b"\xff\x4f\xff\x51"), 0)
-        stream = jpeg_2000_head(head, at) if family == "JPEG 2000" else stream
-        stream = jpeg_head(head) if family.startswith("JPEG") and head[1:2] == b"\xd8" else stream
     if stream.signed and not image.pixel_representation:
         warn("the code stream is signed though the header says it is not: the stream was followed")
         image = replace(image, pixel_representation=1)
@@ -1952,7 +1986,7 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
             warn(f"the pixels are not compressed, though declared as {name}")
             return uid.ExplicitVRLittleEndian
         return declared
-    family = stream_family(stream_head(header, pixels))
+    family = stream_family(pixels.head)
     if family and declared not in SYNTAXES_OF_STREAMS[family]:
         warn(f"the pixels are {family}, though declared as {name}")
         return SYNTAXES_OF_STREAMS[family][0]
@@ -1961,28 +1995,6 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
     if declared not in DECODED_SYNTAXES:
         raise ConversionError(f"the transfer syntax is not decoded: {name}")
     return declared
-
-
-def stream_head(header: Header, pixels: PixelLocation) -> bytes:
-    """Return how encapsulated pixel data begin, whatever its fragments; b"" without any."""
-    head = b""
-    for start, length in fragment_places(header.file, pixels):
-        header.file.seek(start)
-        head += header.file.read(min(length, STREAM_HEAD_BYTES - len(head)))
-        if len(head) >= STREAM_HEAD_BYTES:
-            break
-    return head
-
-
-def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
-    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
-    at = pixels.offset
-    for item in range((pixels.fragments or 0) + 1):
-        file.seek(at + 4)
-        length = int.from_bytes(file.read(4), "little")
-        if item:  # the first is the offset table
-            yield at + 8, length
-        at += 8 + length
 
 
 def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequence[int]:
@@ -4185,7 +4197,7 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
         return write_document(header, source)
     if holds_video(header, pixels):
         return write_dicom_video(header, pixels, source, options)
-    image = as_its_stream(image_pixel(header.data_set, pixels), header, pixels)
+    image = as_its_stream(image_pixel(header.data_set, pixels), pixels)
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
@@ -4209,7 +4221,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     declared = header.transfer_syntax
     if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
         return False
-    head = stream_head(header, pixels)
+    head = pixels.head
     if declared in VIDEO_SYNTAXES:
         return not stream_family(head)
     begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
@@ -4518,10 +4530,16 @@ class Workers:
 
     def stop(self) -> None:
         """End the worker processes, whatever they do."""
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
-            self._pool = None
+        if self._pool is None:
+            return
+        self._pool.stop()
+        # pebble takes its locks away before it ends the processes; one that is still starting then
+        # (of few sources, or on a busy machine) would print a traceback.
+        for process in multiprocessing.active_children():
+            if process.name == "pebble_pool_worker":
+                process.terminate()
+        self._pool.join()
+        self._pool = None
 
     def _new_pool(self) -> Any:
         from pebble import ProcessPool
@@ -4685,14 +4703,13 @@ MANY_INPUTS = 10  # for which a bar says more than lines
 
 def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
-    several = "\n" if suffix == ".jsonl" else " | "
     row = {name: getattr(outcome, name) for name in REPORT_FIELDS if name != "path"}
     row = {"path": outcome.source.label} | row
     row["status"] = str(outcome.status)
     row["outputs"], row["warnings"] = list(map(str, outcome.outputs)), list(outcome.warnings)
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
-    cells = [several.join(cell) if isinstance(cell, list) else cell for cell in row.values()]
+    cells = [" | ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
     return csv_line([printable(cell) if isinstance(cell, str) else cell for cell in cells])
 
 
@@ -5025,6 +5042,17 @@ def argument_parser() -> argparse.ArgumentParser:
         default=DEFAULT_OUTPUT,
         help="output folder (default: output)",
     )
+    add_picture_arguments(add)
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("--debug", action="store_true", help="print a traceback with unexpected errors")
+    add_archive_arguments(add)
+    add("--check", action="store_true", help="print what this installation can decode and encode")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def add_picture_arguments(add: Callable[..., Any]) -> None:
+    """Add the arguments for how pictures come out."""
     add("--8bit", dest="eight_bit", action="store_true", help="8-bit PNG instead of 16-bit")
     add("--no-mp4", action="store_true", help="GIF only for clips")
     add("--no-gif", action="store_true", help="MP4 only for clips")
@@ -5051,12 +5079,6 @@ def argument_parser() -> argparse.ArgumentParser:
     add("--no-overlays", action="store_true", help="leave out overlay planes")
     add("--no-shutter", action="store_true", help="show what the display shutter hides")
     add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("--debug", action="store_true", help="print a traceback with unexpected errors")
-    add_archive_arguments(add)
-    add("--check", action="store_true", help="print what this installation can decode and encode")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
-    return parser
 
 
 def add_archive_arguments(add: Callable[..., Any]) -> None:
