@@ -127,7 +127,7 @@ try:
     from importlib.metadata import version
     from itertools import accumulate, chain, count, islice, takewhile
     from pathlib import PurePath, PurePosixPath
-    from queue import Full, Queue
+    from queue import Empty, Full, Queue
     from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
 
     import cv2
@@ -240,6 +240,7 @@ MAX_WORKERS_PER_CORE = 4
 PR_SET_PDEATHSIG = 1  # of Linux
 MAX_BREAKS = 20  # of the pool, without a source in between that ends
 CONNECT_TIMEOUT = 30  # s
+FEED_WAIT = 0.05  # s between looks at what was found and at what has ended
 MAX_OVERLAY_PIXELS = 1 << 28
 MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
 
@@ -4433,11 +4434,11 @@ def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcom
     """
     works = works_of(sources, options)
     if options.dask:
-        return convert_elsewhere(works, Cluster(options))
+        return convert_elsewhere(works, Cluster(options), options)
     head = list(islice(works, 2))
     works = chain(head, works)
     if options.jobs > 1 and len(head) > 1:
-        return convert_elsewhere(works, Workers(options))
+        return convert_elsewhere(works, Workers(options), options)
     return (work if isinstance(work, Outcome) else convert(work, options) for work in works)
 
 
@@ -4456,24 +4457,63 @@ def works_of(sources: Iterable[Source], options: Options) -> Iterator[Work]:
 
 
 def convert_elsewhere(
-    works: Iterable[Work], where: Workers | Cluster
+    works: Iterable[Work], where: Workers | Cluster, options: Options
 ) -> Generator[Outcome, None, None]:
-    """Convert with *where*, never more at once than it has room for."""
+    """Convert with *where*, never more at once than it has room for.
+
+    Sources are looked for on a thread: what ends is told while the next one is awaited.
+    """
     pending: dict[Any, Source] = {}
+    found: Queue[Work | Exception | None] = Queue(1)
+    stopped, more = threading.Event(), True
+    threading.Thread(target=feed, args=(found, works, stopped, options), daemon=True).start()
     try:
-        for work in works:
-            if isinstance(work, Outcome):
-                yield work
+        while pending or more:
+            if not more or len(pending) >= where.room():
+                yield from where.ended(pending, None)
                 continue
-            pending[where.start(work)] = work
-            while len(pending) >= where.room():
-                yield from where.ended(pending)
-        while pending:
-            yield from where.ended(pending)
+            try:
+                work = found.get(timeout=FEED_WAIT if pending else None)
+            except Empty:
+                yield from where.ended(pending, 0)
+                continue
+            if isinstance(work, Source):
+                pending[where.start(work)] = work
+            elif isinstance(work, Outcome):
+                yield work
+            elif isinstance(work, Exception):
+                raise work
+            else:
+                more = False
     finally:
+        stopped.set()
         where.stop()
         for folder in {source.folder for source in pending.values()}:
             remove_stale_parts(folder)
+
+
+def feed(
+    found: Queue[Work | Exception | None],
+    works: Iterable[Work],
+    stopped: threading.Event,
+    options: Options,
+) -> None:
+    """Put each of *works* into *found*, then None, or the error that ended them."""
+
+    def offer(work: Work | Exception | None) -> None:
+        while not stopped.is_set():
+            with suppress(Full):
+                found.put(work, timeout=FEED_WAIT)
+                return
+
+    def offer_all() -> None:
+        for work in works:
+            offer(work)
+            if stopped.is_set():
+                return
+
+    _, error = attempt(offer_all, options)
+    offer(error)
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -4507,11 +4547,11 @@ class Workers:
         timeout = self._options.timeout or None
         return self._pool.schedule(convert, (source, self._options), timeout=timeout)
 
-    def ended(self, pending: dict[Any, Source]) -> Iterator[Outcome]:
-        """Wait for one of *pending*, and yield the outcomes of all that ended."""
+    def ended(self, pending: dict[Any, Source], seconds: float | None) -> Iterator[Outcome]:
+        """Wait for one of *pending*, at most so long, and yield the outcomes of all that ended."""
         from pebble import ProcessExpired
 
-        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+        for future in wait(pending, seconds, FIRST_COMPLETED).done:
             source = pending.pop(future)
             try:
                 outcome = future.result()
@@ -4630,13 +4670,14 @@ class Cluster:
         self._began[future] = time.monotonic()
         return future
 
-    def ended(self, pending: dict[Any, Source]) -> Iterator[Outcome]:
-        """Wait for one of *pending*, and yield the outcomes of all that ended."""
+    def ended(self, pending: dict[Any, Source], seconds: float | None) -> Iterator[Outcome]:
+        """Wait for one of *pending*, at most so long, and yield the outcomes of all that ended."""
         import distributed
 
         wait_for: Any = distributed.wait
         with suppress(TimeoutError):
-            wait_for(list(pending), timeout=1, return_when="FIRST_COMPLETED")
+            limit = 1 if seconds is None else max(seconds, FEED_WAIT)
+            wait_for(list(pending), timeout=limit, return_when="FIRST_COMPLETED")
         for future in [future for future in pending if future.done() or self._is_overdue(future)]:
             source = pending.pop(future)
             if self._is_overdue(future) and not future.done():

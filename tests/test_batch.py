@@ -435,7 +435,7 @@ def test_a_pool_that_breaks_is_made_anew(tmp_path: Path) -> None:
     workers = dc.Workers(dc.Options(jobs=1))
     try:
         pending = {workers.start(sources[0]): sources[0]}
-        (first,) = workers.ended(pending)
+        (first,) = workers.ended(pending, None)
         assert first.status == dc.Status.CONVERTED
         for process in list(workers._pool._pool_manager.worker_manager.workers.values()):
             process.kill()
@@ -443,7 +443,7 @@ def test_a_pool_that_breaks_is_made_anew(tmp_path: Path) -> None:
         for source in sources[1:]:
             pending[workers.start(source)] = source
         while pending:
-            outcomes += workers.ended(pending)
+            outcomes += workers.ended(pending, None)
         assert {outcome.status for outcome in outcomes} == {dc.Status.CONVERTED}
         assert len(outcomes) == 5
     finally:
@@ -730,3 +730,31 @@ def test_odd_names_of_temporary_files_stop_nothing(run: Runner, tmp_path: Path) 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / f"{dc.part_prefix()}{'9' * 40}-x-0.part").touch()
     assert run(many(tmp_path / "in", 1)).code == 0
+
+
+def test_what_ends_is_told_while_the_next_source_is_awaited(tmp_path: Path) -> None:
+    many(tmp_path / "in", 3)
+    process = subprocess.Popen(  # noqa: S603 - our own script
+        command("-", "-o", "out", "-j", "2", "--report", "r.jsonl"),
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin
+    process.stdin.write(b"in/IM000\nin/IM001\n")
+    process.stdin.flush()
+    report = tmp_path / "r.jsonl"
+    wait_for(lambda: report.is_file() and report.read_bytes().count(b"\n") == 2)
+    output, _ = process.communicate(b"in/IM002\n", timeout=60)
+    assert process.returncode == 0
+    assert output.endswith(b"3 converted\n")
+
+
+def test_an_error_of_the_search_ends_the_run(tmp_path: Path) -> None:
+    def sources() -> Iterator[dc.Source]:
+        for number in range(3):
+            yield dc.Source(many(tmp_path, 1) / "IM000", tmp_path / "out", str(number))
+        raise ValueError("lost")
+
+    with pytest.raises(ValueError, match="lost"):
+        list(dc.convert_all(sources(), dc.Options(jobs=2)))
