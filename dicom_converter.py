@@ -34,21 +34,52 @@ Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing wa
 
 from __future__ import annotations
 
-import multiprocessing
+import gc
 import os
 import re
 import signal
 import sys
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 CURE = "python -m pip install -r requirements.txt"
 
 
-def prepare_workers(arguments: Sequence[str]) -> None:
-    """Let the server that forks worker processes import beside this process, if it will be wanted.
+def run_by_name() -> None:
+    """Run this file as the module of its name, and exit; return where that name leads elsewhere.
 
-    One after the other, the first result of a run over many files would take half as long again.
+    A cluster can import a module, Python keeps its bytecode, and worker processes have it from the
+    server that forks them, while each of them would run a main file once more.
+    """
+    path = Path(__file__).resolve()
+    spec = None
+    with suppress(ImportError, ValueError):
+        spec = find_spec(path.stem)
+    if spec is None or spec.origin is None or Path(spec.origin).resolve() != path:
+        return
+    del globals()["__file__"]  # by which workers find the main file
+    if needs_workers(sys.argv[1:]):
+        start_server(path.stem)
+    try:
+        module = import_module(path.stem)
+    except ImportError as missing:
+        sys.exit(without(missing))
+    sys.exit(module.command())
+
+
+def without(missing: ImportError) -> str:
+    """Return the line on a library that cannot be imported."""
+    return f"dicom_converter: a library is missing or broken ({missing}): {CURE}"
+
+
+def needs_workers(arguments: Sequence[str]) -> bool:
+    """Tell whether worker processes will be wanted, before the libraries are there to be asked.
+
+    Their server imports beside this process then: one after the other, the first result of a run
+    over many files would take half as long again.
     """
     found = [
         Path(value)
@@ -57,38 +88,59 @@ def prepare_workers(arguments: Sequence[str]) -> None:
         if os.path.exists(value)  # noqa: PTH110 - which never raises
     ]
     command = " ".join(arguments)
-    alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help)|(^| )-h( |$)", command)
+    alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help|dask)|(^| )-h( |$)", command)
     one = (len(found) == 1 and found[0].is_file()) or os.cpu_count() == 1
-    if not one and not alone:
-        start_server()
+    return not one and not alone
 
 
-def start_server() -> bool:
+def start_server(module: str) -> bool:
     """Start the server that forks worker processes, unless it runs; return whether it does.
 
-    It ignores interrupts, and so do the processes that it begins: they end with this one.
+    It has imported *module*. Interrupts are held from it and from the processes that it begins:
+    they end with this one.
     """
+    import multiprocessing
+
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return False
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
-    # Each process has one thread while it is forked: BLAS would begin its own at import.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__, "pebble"])
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    except OSError:  # of a temporary folder whose name is too long for a socket
-        return False
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    multiprocessing.get_context("forkserver").set_forkserver_preload([module, "pebble"])
+    with environment_of_server():
+        resource_tracker.ensure_running()  # which lets signals through where it begins
+        kept = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        try:
+            forkserver.ensure_running()
+        except OSError:  # of a temporary folder whose name is too long for a socket
+            return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, kept)
     return True
+
+
+@contextmanager
+def environment_of_server() -> Iterator[None]:
+    """Have Python processes that are started meanwhile fork safely, and import as this one does.
+
+    BLAS would begin threads at import. Python before 3.12.8 leaves the server without the paths of
+    its parent (CPython #117378), and lets it import from the current folder, which may be a CD.
+    """
+    kept = dict(os.environ)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
-    prepare_workers(sys.argv[1:])
+    run_by_name()
 
+gc.disable()  # which takes a tenth off the time that the libraries need
 try:
     import argparse
     import codecs
@@ -99,6 +151,7 @@ try:
     import json
     import lzma
     import math
+    import multiprocessing
     import secrets
     import shutil
     import socket
@@ -117,13 +170,12 @@ try:
     from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
     from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
-    from contextlib import ExitStack, closing, contextmanager, suppress
+    from contextlib import ExitStack, closing
     from dataclasses import asdict, dataclass, field, replace
     from datetime import datetime
     from enum import StrEnum
     from fractions import Fraction
     from functools import cache, lru_cache, partial
-    from importlib import import_module
     from importlib.metadata import version
     from itertools import accumulate, chain, count, islice, takewhile
     from pathlib import PurePath, PurePosixPath
@@ -165,7 +217,9 @@ try:
 except ImportError as missing:
     if __name__ != "__main__":
         raise
-    sys.exit(f"dicom_converter: a library is missing or broken ({missing}): {CURE}")
+    sys.exit(without(missing))
+finally:
+    gc.enable()
 
 __version__ = "2.0.0"
 
@@ -241,6 +295,7 @@ PR_SET_PDEATHSIG = 1  # of Linux
 MAX_BREAKS = 20  # of the pool, without a source in between that ends
 CONNECT_TIMEOUT = 30  # s
 FEED_WAIT = 0.05  # s between looks at what was found and at what has ended
+LIFE_WAIT = 1.0  # s between looks at whether those that convert are alive
 MAX_OVERLAY_PIXELS = 1 << 28
 MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
 
@@ -907,8 +962,9 @@ def private_creator(data_set: Dataset, tag: BaseTag) -> str:
 
 
 @lru_cache(maxsize=4096)
-def described(tag: BaseTag, creator: str) -> tuple[str, str]:
-    """Return the name and the VR that the dictionaries have for *tag*."""
+def described(number: int, creator: str) -> tuple[str, str]:
+    """Return the name and the VR that the dictionaries have for the tag of that *number*."""
+    tag = BaseTag(number)
     if tag.is_private_creator:
         return "Private Creator", "LO"
     try:
@@ -981,7 +1037,7 @@ def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
         vr, value = element.VR, element.value
         if not isinstance(value, bytes) or not value.isascii() or ESC in value:
             if vr in (None, "UN"):
-                _, vr = described(tag, private_creator(ds, tag) if tag.is_private else "")
+                _, vr = described(int(tag), private_creator(ds, tag) if tag.is_private else "")
             yield tag, str(vr)
 
 
@@ -3329,7 +3385,7 @@ def element_lines(
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
     pixel_tag = Tag(pixels.keyword) if pixels else None
     elements, creators = dict(data_set.items()), Creators(data_set)
-    for tag in sorted([*elements, *([pixel_tag] if pixel_tag else [])]):
+    for tag in sorted([*elements, *([pixel_tag] if pixel_tag else [])], key=int):
         if tag == pixel_tag and pixels:
             parts = "" if pixels.fragments is None else f" in {pixels.fragments} fragments"
             name = dictionary_description(tag)
@@ -3345,7 +3401,7 @@ def element_lines(
             content = shown_bytes(raw_bytes(data_set, tag) or b"")
             yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
-        name, _ = described(tag, creators[tag])
+        name, _ = described(int(tag), creators[tag])
         start = f"{indent}{tag_text(tag)} {element.VR} {name} ="
         if element.VR == "SQ":
             yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
@@ -3385,7 +3441,7 @@ def plain_line(raw: Any, creator: str) -> str:
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return ""
     tag = raw.tag
-    name, vr = described(tag, creator)
+    name, vr = described(int(tag), creator)
     vr = vr if raw.VR in (None, "UN") else str(raw.VR)
     if vr in NUMBER_FORMATS:
         order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
@@ -3471,8 +3527,14 @@ def whole(*paths: Path) -> Iterator[list[Path]]:
             part.replace(path)
             moved.append(path)
     finally:
-        for path in parts if len(moved) == len(paths) else (*parts, *moved):
-            path.unlink(missing_ok=True)
+        if len(moved) < len(paths):
+            remove((*parts, *moved))
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove those of *paths* that are there."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def remove_stale_parts(folder: Path) -> None:
@@ -3532,7 +3594,7 @@ def write_png(
         for kind, data in chunks:
             file.write(struct.pack(">L", len(data)) + kind)
             file.write(data)
-            file.write(struct.pack(">L", zlib.crc32(data, zlib.crc32(kind))))
+            file.write(struct.pack(">L", isal_zlib.crc32(data, isal_zlib.crc32(kind))))
 
 
 def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
@@ -4098,12 +4160,6 @@ def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
 
 
-def remove(paths: Iterable[Path]) -> None:
-    """Take back outputs of a source that failed after all."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
 def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None, Exception | None]:
     """Run *step* and return (result, None) or (None, the error): no file may stop the rest."""
     try:
@@ -4463,22 +4519,21 @@ def convert_elsewhere(
 
     Sources are looked for on a thread: what ends is told while the next one is awaited.
     """
-    pending: dict[Any, Source] = {}
     found: Queue[Work | Exception | None] = Queue(1)
     stopped, more = threading.Event(), True
     threading.Thread(target=feed, args=(found, works, stopped, options), daemon=True).start()
     try:
-        while pending or more:
-            if not more or len(pending) >= where.room():
-                yield from where.ended(pending, None)
+        while where.pending or more:
+            if not more or len(where.pending) >= where.room():
+                yield from where.ended(LIFE_WAIT)
                 continue
             try:
-                work = found.get(timeout=FEED_WAIT if pending else None)
+                work = found.get(timeout=FEED_WAIT if where.pending else None)
             except Empty:
-                yield from where.ended(pending, 0)
+                yield from where.ended(0)
                 continue
             if isinstance(work, Source):
-                pending[where.start(work)] = work
+                where.start(work)
             elif isinstance(work, Outcome):
                 yield work
             elif isinstance(work, Exception):
@@ -4488,7 +4543,7 @@ def convert_elsewhere(
     finally:
         stopped.set()
         where.stop()
-        for folder in {source.folder for source in pending.values()}:
+        for folder in {source.folder for source in where.pending.values()}:
             remove_stale_parts(folder)
 
 
@@ -4528,6 +4583,7 @@ class Workers:
     """Worker processes, each of which may crash, hang or fill its memory at its own cost."""
 
     def __init__(self, options: Options) -> None:
+        self.pending: dict[Any, Source] = {}
         self._options = replace(options, threads=max(available_cores() // options.jobs, 1))
         self._pool: Any = None
         self._breaks = 0  # one after the other
@@ -4536,30 +4592,32 @@ class Workers:
         """Return how many sources may be under way or wait."""
         return IN_FLIGHT * self._options.jobs
 
-    def start(self, source: Source) -> Any:
+    def start(self, source: Source) -> None:
         """Have *source* converted; its time counts from when a worker takes it."""
-        if self._pool is not None and not self._pool.active:
-            self._breaks += 1
-            self.stop()
-        if self._breaks > MAX_BREAKS:
-            raise ConversionError("worker processes cannot be kept alive: use -j 1")
-        self._pool = self._pool or self._new_pool()
         timeout = self._options.timeout or None
-        return self._pool.schedule(convert, (source, self._options), timeout=timeout)
+        self._look_after_pool()
+        with signals_held():
+            self._pool = self._pool or self._new_pool()
+            try:
+                future = self._pool.schedule(convert, (source, self._options), timeout=timeout)
+            except RuntimeError:  # it broke this moment
+                future = Future()
+                future.set_exception(BrokenProcessPool())
+        self.pending[future] = source
 
-    def ended(self, pending: dict[Any, Source], seconds: float | None) -> Iterator[Outcome]:
-        """Wait for one of *pending*, at most so long, and yield the outcomes of all that ended."""
+    def ended(self, seconds: float) -> Iterator[Outcome]:
+        """Wait for one of those pending, at most so long; yield the outcomes of all that ended."""
         from pebble import ProcessExpired
 
-        for future in wait(pending, seconds, FIRST_COMPLETED).done:
-            source = pending.pop(future)
+        for future in wait(self.pending, seconds, FIRST_COMPLETED).done:
+            source = self.pending.pop(future)
             try:
                 outcome = future.result()
                 self._breaks = 0
                 yield outcome
                 continue
             except BrokenProcessPool:  # a worker died between two sources: begin again
-                pending[self.start(source)] = source
+                self.start(source)
                 continue
             except TimeoutError:
                 reason = f"took longer than {self._options.timeout:g} s and was stopped"
@@ -4567,6 +4625,19 @@ class Workers:
                 reason = reason_of_end(error.exitcode)
             remove_stale_parts(source.folder)
             yield Outcome(source, Status.FAILED, reason=reason)
+        self._look_after_pool()
+
+    def _look_after_pool(self) -> None:
+        """End a pool that is broken: it would never say so of what it had not begun."""
+        if self._pool is None or self._pool.active:
+            return
+        self.stop()
+        for future in self.pending:
+            if not future.done():
+                future.set_exception(BrokenProcessPool())
+        self._breaks += 1
+        if self._breaks > MAX_BREAKS:
+            raise ConversionError("worker processes cannot be kept alive: use -j 1")
 
     def stop(self) -> None:
         """End the worker processes, whatever they do."""
@@ -4584,7 +4655,7 @@ class Workers:
     def _new_pool(self) -> Any:
         from pebble import ProcessPool
 
-        method = "forkserver" if start_server() else "spawn"
+        method = "forkserver" if start_server(__name__) else "spawn"
         context: Any = multiprocessing.get_context(method)
         return ProcessPool(
             max_workers=min(self._options.jobs, MAX_WORKERS_PER_CORE * available_cores()),
@@ -4596,6 +4667,26 @@ class Workers:
             ),
             context=context,
         )
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep an interrupt waiting: a process that is just being begun would print a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    kept = [
+        (number, signal.signal(number, lambda received, _: caught.append(received)))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ]
+    try:
+        yield
+    finally:
+        for number, handler in kept:
+            signal.signal(number, handler)
+        for received in caught:
+            signal.raise_signal(received)
 
 
 def start_worker(threads: int, memory: int, forked: bool) -> None:
@@ -4644,6 +4735,7 @@ class Cluster:
         except ImportError as error:
             cure = "python -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
+        self.pending: dict[Any, Source] = {}
         self._options = replace(options, threads=1)
         self._began: dict[Any, float] = {}
         named, place = "address", options.dask
@@ -4663,23 +4755,24 @@ class Cluster:
         """Return how many sources may be under way or wait; workers come and go."""
         return IN_FLIGHT * max(sum(map(int, self._client.ncores().values())), 1)
 
-    def start(self, source: Source) -> Any:
+    def start(self, source: Source) -> None:
         """Have *source* converted by one of the workers."""
         there = replace(source, path=source.path.absolute(), folder=source.folder.absolute())
         future = self._client.submit(convert_shipped, there, self._options, pure=False)
         self._began[future] = time.monotonic()
-        return future
+        self.pending[future] = source
 
-    def ended(self, pending: dict[Any, Source], seconds: float | None) -> Iterator[Outcome]:
-        """Wait for one of *pending*, at most so long, and yield the outcomes of all that ended."""
+    def ended(self, seconds: float) -> Iterator[Outcome]:
+        """Wait for one of those pending, at most so long; yield the outcomes of all that ended."""
         import distributed
 
         wait_for: Any = distributed.wait
         with suppress(TimeoutError):
-            limit = 1 if seconds is None else max(seconds, FEED_WAIT)
-            wait_for(list(pending), timeout=limit, return_when="FIRST_COMPLETED")
-        for future in [future for future in pending if future.done() or self._is_overdue(future)]:
-            source = pending.pop(future)
+            limit = max(seconds, FEED_WAIT)
+            wait_for(list(self.pending), timeout=limit, return_when="FIRST_COMPLETED")
+        ended = [future for future in self.pending if future.done() or self._is_overdue(future)]
+        for future in ended:
+            source = self.pending.pop(future)
             if self._is_overdue(future) and not future.done():
                 self._give_up(future)
                 reason = f"took longer than {self._options.timeout:g} s and was stopped"
@@ -4690,7 +4783,7 @@ class Cluster:
                 reason = f"the workers that converted it ended ({reason_of(future.exception())})"
                 yield Outcome(source, Status.FAILED, reason=reason)
             else:  # lost with its worker
-                pending[self.start(source)] = source
+                self.start(source)
             del self._began[future]
 
     def _is_overdue(self, future: Any) -> bool:
@@ -5207,7 +5300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
     if options.dask and __name__ == "__main__":
-        return main_by_name(arguments)
+        say("dicom_converter: for --dask the script needs its name, NAME.py", sys.stderr)
+        return 1
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
@@ -5233,14 +5327,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if tally.counts[Status.FAILED] else 0
 
 
-def main_by_name(arguments: Sequence[str] | None) -> int:
-    """Run the command line in this file as a module, which the workers of a cluster can import."""
-    try:
-        module = import_module(Path(__file__).stem)
-    except ImportError:
-        say("dicom_converter: for --dask the script needs its name, NAME.py", sys.stderr)
-        return 1
-    return int(module.main(arguments))
+def command() -> int:
+    """Run the command line of this process; return the exit code."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # for its workers: the current folder may be a CD
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    return main()
 
 
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
@@ -5257,6 +5349,4 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
 
 
 if __name__ == "__main__":
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
-    sys.exit(main())
+    sys.exit(command())

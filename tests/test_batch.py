@@ -434,18 +434,34 @@ def test_a_pool_that_breaks_is_made_anew(tmp_path: Path) -> None:
     sources = list(dc.find_sources([folder], tmp_path / "out"))
     workers = dc.Workers(dc.Options(jobs=1))
     try:
-        pending = {workers.start(sources[0]): sources[0]}
-        (first,) = workers.ended(pending, None)
+        workers.start(sources[0])
+        (first,) = workers.ended(60)
         assert first.status == dc.Status.CONVERTED
         for process in list(workers._pool._pool_manager.worker_manager.workers.values()):
             process.kill()
         outcomes: list[dc.Outcome] = []
         for source in sources[1:]:
-            pending[workers.start(source)] = source
-        while pending:
-            outcomes += workers.ended(pending, None)
+            workers.start(source)
+        while workers.pending:
+            outcomes += workers.ended(1)
         assert {outcome.status for outcome in outcomes} == {dc.Status.CONVERTED}
         assert len(outcomes) == 5
+    finally:
+        workers.stop()
+
+
+def test_what_a_broken_pool_never_mentions_is_done_by_the_next(tmp_path: Path) -> None:
+    sources = list(dc.find_sources([many(tmp_path / "in", 3)], tmp_path / "out"))
+    workers = dc.Workers(dc.Options(jobs=1))
+    try:
+        for source in sources:
+            workers.start(source)
+        workers._pool.stop()
+        outcomes: list[dc.Outcome] = []
+        while workers.pending:
+            outcomes += workers.ended(1)
+        assert sorted(outcome.source.name for outcome in outcomes) == ["IM000", "IM001", "IM002"]
+        assert {outcome.status for outcome in outcomes} == {dc.Status.CONVERTED}
     finally:
         workers.stop()
 
@@ -704,7 +720,7 @@ def test_closed_streams_stop_nothing(tmp_path: Path, closed: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
-@pytest.mark.parametrize("after", [0.3, 0.6, 1.2])
+@pytest.mark.parametrize("after", [0.2, 0.3, 0.4, 0.5, 0.6, 1.2])
 def test_signals_at_any_moment_print_no_traceback(
     tmp_path: Path, number: signal.Signals, after: float
 ) -> None:
@@ -758,3 +774,48 @@ def test_an_error_of_the_search_ends_the_run(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="lost"):
         list(dc.convert_all(sources(), dc.Options(jobs=2)))
+
+
+def test_modules_of_the_current_folder_are_never_run(tmp_path: Path) -> None:
+    many(tmp_path, 3)
+    for name in ("pebble", "cv2", "socket", "multiprocessing", "av"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w')", encoding="utf-8")
+    ended = program(".", "-o", "out", "-j", "2", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not (tmp_path / "ran").exists()
+
+
+def logged_copy(path: Path) -> Path:
+    """Copy the program to *path*; whoever runs its text adds a line to the file `log` beside it."""
+    head = "from __future__ import annotations\n"
+    note = (
+        f"with open({str(path.with_name('log'))!r}, 'a') as log:\n    log.write(__name__ + '\\n')\n"
+    )
+    program_text = Path(dc.__file__).read_text(encoding="utf-8")
+    assert program_text.count(head) == 1
+    path.write_text(program_text.replace(head, head + note), encoding="utf-8")
+    return path
+
+
+def test_workers_are_forked_from_a_server_that_has_imported_the_program(tmp_path: Path) -> None:
+    many(tmp_path / "in", 6)
+    script = logged_copy(tmp_path / "elsewhere.py")
+    line = [sys.executable, str(script), "in", "-o", "out", "-j", "2"]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert (ended.returncode, ended.stderr) == (0, "")
+    names = (tmp_path / "log").read_text(encoding="utf-8").split()
+    assert sorted(names) == ["__main__", "elsewhere", "elsewhere"]  # the second of the server
+
+
+def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> None:
+    many(tmp_path / "in", 3)
+    script = logged_copy(tmp_path / "converter")
+    line = [sys.executable, str(script), "in", "-o", "out", "-j", "2"]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.endswith("3 converted\n")
+    assert "__main__" in (tmp_path / "log").read_text(encoding="utf-8").split()
+    line += ["--dask", "tcp://127.0.0.1:1"]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert ended.returncode == 1
+    assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
