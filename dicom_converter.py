@@ -295,6 +295,7 @@ PR_SET_PDEATHSIG = 1  # of Linux
 MAX_BREAKS = 20  # of the pool, without a source in between that ends
 CONNECT_TIMEOUT = 30  # s
 FEED_WAIT = 0.05  # s between looks at what was found and at what has ended
+POOL_WAIT = 0.02  # s between looks of pebble at its workers
 LIFE_WAIT = 1.0  # s between looks at whether those that convert are alive
 MAX_OVERLAY_PIXELS = 1 << 28
 MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
@@ -4653,8 +4654,9 @@ class Workers:
         self._pool = None
 
     def _new_pool(self) -> Any:
-        from pebble import ProcessPool
+        from pebble import CONSTS, ProcessPool
 
+        CONSTS.sleep_unit = POOL_WAIT  # its default, 0.1 s, is what the end of a run waits for
         method = "forkserver" if start_server(__name__) else "spawn"
         context: Any = multiprocessing.get_context(method)
         return ProcessPool(
