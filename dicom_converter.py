@@ -34,10 +34,14 @@ Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing wa
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
+
 import gc
 import os
 import re
-import signal
 import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -137,7 +141,6 @@ def environment_of_server() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
     run_by_name()
 
 gc.disable()  # which takes a tenth off the time that the libraries need
@@ -149,6 +152,7 @@ try:
     import heapq
     import io
     import json
+    import logging
     import lzma
     import math
     import multiprocessing
@@ -4491,7 +4495,7 @@ def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcom
     """
     works = works_of(sources, options)
     if options.dask:
-        return convert_elsewhere(works, Cluster(options), options)
+        return convert_on_cluster(works, options)
     head = list(islice(works, 2))
     works = chain(head, works)
     if options.jobs > 1 and len(head) > 1:
@@ -4511,6 +4515,19 @@ def works_of(sources: Iterable[Source], options: Options) -> Iterator[Work]:
             remove_stale_parts(source.folder)
         done = options.resume and is_done(source, options)
         yield Outcome(source, Status.DONE) if done else source
+
+
+def convert_on_cluster(works: Iterable[Work], options: Options) -> Generator[Outcome, None, None]:
+    """Convert with the workers of a Dask cluster; raise `ConversionError` where it is gone."""
+    cluster = Cluster(options)
+    from distributed.client import FuturesCancelledError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield from convert_elsewhere(works, cluster, options)
+    except (CommClosedError, FuturesCancelledError, TimeoutError) as error:
+        cure = "start it again and add --resume"
+        raise ConversionError(f"{options.dask}: the Dask scheduler is gone: {cure}") from error
 
 
 def convert_elsewhere(
@@ -4543,9 +4560,17 @@ def convert_elsewhere(
                 more = False
     finally:
         stopped.set()
-        where.stop()
-        for folder in {source.folder for source in where.pending.values()}:
-            remove_stale_parts(folder)
+        with signals_held():  # a second interrupt would leave temporary files
+            abandon(where)
+
+
+def abandon(where: Workers | Cluster) -> None:
+    """Leave *where*, and nothing half written of what it still has under way."""
+    where.stop()
+    if where.pending:  # processes last a little longer than the pipes that tell of them
+        time.sleep(FEED_WAIT)
+    for folder in {source.folder for source in where.pending.values()}:
+        remove_stale_parts(folder)
 
 
 def feed(
@@ -4649,7 +4674,7 @@ class Workers:
         # (of few sources, or on a busy machine) would print a traceback.
         for process in multiprocessing.active_children():
             if process.name == "pebble_pool_worker":
-                process.terminate()
+                process.kill()
         self._pool.join()
         self._pool = None
 
@@ -4772,14 +4797,9 @@ class Cluster:
         with suppress(TimeoutError):
             limit = max(seconds, FEED_WAIT)
             wait_for(list(self.pending), timeout=limit, return_when="FIRST_COMPLETED")
-        ended = [future for future in self.pending if future.done() or self._is_overdue(future)]
-        for future in ended:
+        for future in [future for future in self.pending if future.done()]:
             source = self.pending.pop(future)
-            if self._is_overdue(future) and not future.done():
-                self._give_up(future)
-                reason = f"took longer than {self._options.timeout:g} s and was stopped"
-                yield Outcome(source, Status.FAILED, reason=reason)
-            elif future.status == "finished":
+            if future.status == "finished":
                 yield replace(future.result(), source=source)
             elif future.status == "error":
                 reason = f"the workers that converted it ended ({reason_of(future.exception())})"
@@ -4787,11 +4807,17 @@ class Cluster:
             else:  # lost with its worker
                 self.start(source)
             del self._began[future]
+        yield from self._overdue()
 
-    def _is_overdue(self, future: Any) -> bool:
-        """Tell whether a source takes too long, those before it on its worker included."""
-        waited = time.monotonic() - self._began[future]
-        return 0 < self._options.timeout * IN_FLIGHT < waited
+    def _overdue(self) -> Iterator[Outcome]:
+        """Give up the first source that takes too long, those before it on its worker included."""
+        limit = self._options.timeout * IN_FLIGHT
+        oldest = min(self._began, key=self._began.__getitem__, default=None)
+        if limit and oldest and time.monotonic() - self._began[oldest] > limit:
+            source = self.pending.pop(oldest)
+            self._give_up(oldest)
+            reason = f"took longer than {self._options.timeout:g} s and was stopped"
+            yield Outcome(source, Status.FAILED, reason=reason)
 
     def _give_up(self, future: Any) -> None:
         """End the worker that *future* hangs on; its nanny starts another one."""
@@ -4801,6 +4827,8 @@ class Cluster:
         self._client.cancel([future], force=True)
         with suppress(ValueError):  # without a nanny it hangs on, and the rest goes to others
             self._client.restart_workers(workers, raise_for_error=False)
+        # The others may have waited for this one, and for a new worker.
+        self._began = dict.fromkeys(self.pending, time.monotonic())
 
     def stop(self) -> None:
         """Leave the cluster; what it has not begun is taken back."""
@@ -4866,6 +4894,8 @@ def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
         yield lambda _: None
         return
     suffix = path.suffix.lower()
+    if exists(path) and not path.is_file():
+        raise ConversionError(f"{printable(str(path))}: is no regular file: name one")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
@@ -5332,9 +5362,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> int:
     """Run the command line of this process; return the exit code."""
     os.environ["PYTHONSAFEPATH"] = "1"  # for its workers: the current folder may be a CD
+    logging.disable()  # Dask would tell in a hundred lines what the reason of an error says in one
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
-    return main()
+    try:
+        return main()
+    finally:
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.SIG_IGN)  # the interpreter would print a traceback
 
 
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -258,7 +258,7 @@ def test_a_report_that_cannot_be_written_ends_the_run(run: Runner, tmp_path: Pat
     (tmp_path / "r.csv").mkdir()
     result = run(folder, "--report", tmp_path / "r.csv")
     assert (result.code, result.err.count("\n")) == (1, 1)
-    assert result.err.endswith("r.csv: is a directory\n")
+    assert result.err.endswith("r.csv: is no regular file: name one\n")
 
 
 @pytest.mark.parametrize(
@@ -535,8 +535,10 @@ def test_options_of_a_worker_pickle() -> None:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Run a scheduler and worker processes of Dask on this machine; yield its address and them."""
+def cluster(
+    folder: Path, workers: int, *, nanny: str = "--no-nanny"
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Run a scheduler and worker processes of Dask here; yield its address, and it before them."""
     environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
     dask = [sys.executable, "-m", "dask"]
     file = folder / "scheduler.json"
@@ -553,13 +555,17 @@ def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.P
         worker += ["--host", "127.0.0.1", "--no-dashboard", "--local-directory", str(folder)]
         started += [
             subprocess.Popen(  # noqa: S603 - our own cluster
-                [*worker, "--no-nanny", "--name", str(number)], **quiet
+                [*worker, nanny, "--name", str(number)], **quiet
             )
             for number in range(workers)
         ]
-        yield json.loads(file.read_text("utf-8"))["address"], started[1:]
+        yield json.loads(file.read_text("utf-8"))["address"], started
     finally:
         for process in reversed(started):
+            process.terminate()  # a nanny ends its worker
+        for process in started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
             process.kill()
             process.wait()
 
@@ -602,19 +608,65 @@ def test_a_killed_worker_of_a_cluster_loses_nothing(tmp_path: Path) -> None:
     folder = many(tmp_path / "in", 40)
     for number in range(12):
         shutil.copy(SAMPLES / "DCM00001", folder / f"clip{number:02}")
-    with cluster(tmp_path, 2) as (address, workers):
+    with cluster(tmp_path, 2) as (address, (_, worker, _)):
         process = subprocess.Popen(  # noqa: S603 - our own script
             command("in", "-o", "out", "--dask", address, "--report", "r.jsonl"),
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
         )
         wait_for(lambda: len(list((tmp_path / "out").glob("clip*.txt"))) > 0)
-        workers[0].kill()
+        worker.kill()
         assert process.wait(120) == 0
     rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == 52
     assert {row["status"] for row in rows} == {"converted"}
     assert len(list((tmp_path / "out").glob("*.txt"))) == 52
+
+
+@needs_dask
+def test_a_scheduler_that_dies_is_one_line(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 3)
+    for number in range(12):
+        shutil.copy(SAMPLES / "DCM00001", folder / f"clip{number:02}")
+    with cluster(tmp_path, 1) as (address, (scheduler, _)):
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            command("in", "-o", "out", "--dask", address),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(lambda: len(list((tmp_path / "out").glob("clip*.txt"))) > 0)
+        scheduler.kill()
+        _, errors = process.communicate(timeout=120)
+    cure = "start it again and add --resume"
+    expected = f"dicom_converter: {address}: the Dask scheduler is gone: {cure}\n"
+    assert (process.returncode, errors) == (1, expected)
+
+
+@needs_dask
+def test_a_file_that_hangs_on_a_cluster_is_given_up(tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 6)
+    data_set(SMALL, PatientID="BAD").save_as(folder / "IM002", enforce_file_format=True)
+    step = "    pixels = header.pixels\n    if pixels is None or not pixels.length:\n"
+    fault = "    if text(header.data_set, 'PatientID') == 'BAD':\n        time.sleep(600)\n"
+    whole = Path(dc.__file__).read_text(encoding="utf-8")
+    assert whole.count(step) == 1
+    script = tmp_path / "faulty.py"
+    script.write_text(whole.replace(step, fault + step), encoding="utf-8")
+    with cluster(tmp_path, 1, nanny="--nanny") as (address, _):
+        line = [sys.executable, str(script), "in", "-o", "out", "--timeout", "2"]
+        ended = subprocess.run(  # noqa: S603 - our own script
+            [*line, "--dask", address],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    reason = "took longer than 2 s and was stopped"
+    assert (ended.returncode, ended.stderr) == (1, f"dicom_converter: in/IM002: {reason}\n")
+    assert ended.stdout.splitlines()[-1] == "5 converted, 1 failed"
 
 
 @needs_dask
@@ -819,3 +871,10 @@ def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> N
     ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert ended.returncode == 1
     assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
+
+
+def test_a_report_that_is_a_pipe_is_refused(run: Runner, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "r.csv")
+    result = run(many(tmp_path / "in", 1), "--report", tmp_path / "r.csv")
+    reason = f"{tmp_path / 'r.csv'}: is no regular file: name one"
+    assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
