@@ -42,6 +42,7 @@ if __name__ == "__main__":
 import gc
 import os
 import re
+import shlex
 import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -49,7 +50,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-CURE = "python -m pip install -r requirements.txt"
+CURE = f"{shlex.quote(sys.executable)} -m pip install -r requirements.txt"
 
 
 def run_by_name() -> None:
@@ -283,6 +284,7 @@ OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
 TEXT_HEAD_LINES = 100  # of a TXT, in which it says how it ended and what was written
+TEXT_TAIL_BYTES = 256  # that hold its last two lines; none is shorter
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
@@ -412,6 +414,12 @@ COLOR_INTERPRETATIONS = (
     "YBR_ICT",
     "YBR_RCT",
 )
+
+ERROR_REASONS = {
+    RecursionError: "its sequences are nested too deeply",
+    MemoryError: "it does not fit in memory",
+}
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # What pydicom raises on values that are not of their type.
 UNREADABLE = (
@@ -2429,7 +2437,9 @@ def grayscale_transforms(
         if key not in of_groups:
             modality = modality_of(pixel_values, ds, samples)
             vois = stored_vois(frame_voi, modality, samples)
-            voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
+            hounsfield = "RescaleIntercept" in pixel_values
+            modality_name = text(ds, "Modality") if hounsfield else "without Hounsfield units"
+            voi, origin = chosen_voi(vois, choice, modality_name)
             of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
         transforms.append(of_groups[key])
     return (
@@ -2495,7 +2505,7 @@ def chosen_voi(
         }
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
-            raise ConversionError(f"stores no usable window number {choice}, but {len(numbered)}")
+            raise ConversionError(f"has no window number {choice}: it stores {len(numbered)}")
         return numbered[choice], f"number {choice} of those stored"
     return named_voi(stored, choice, modality)
 
@@ -2508,8 +2518,10 @@ def named_voi(
         if voi.explanation.casefold() == name.casefold():
             return voi, "stored under that name"
     if name.casefold() not in CT_WINDOWS:
-        names = ", ".join(sorted({printable(voi.explanation) for voi in stored if voi.explanation}))
-        raise ConversionError(f"stores no window called {printable(name)}, but {names or 'none'}")
+        known = sorted({printable(voi.explanation) for voi in stored if voi.explanation})
+        known += CT_WINDOWS if modality == "CT" else ()
+        names = ", ".join(known) or "it stores none with a name"
+        raise ConversionError(f"has no window called {printable(name)}: {names}")
     if modality != "CT":
         raise ConversionError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
     center, width = CT_WINDOWS[name.casefold()]
@@ -3270,15 +3282,12 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def metadata_text(
-    header: Header, name: str, mark: str, facts: Sequence[Fact], notes: Sequence[str]
-) -> Iterator[str]:
+def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the TXT: a summary a person can read, then every element of the file.
 
-    *mark* says how the file ended, *facts* how the picture was shown, *notes* are the warnings.
+    *facts* say how the picture was shown, *notes* are the warnings.
     """
     ds = header.data_set
-    yield from (title_of(name), mark)
     for title, rows in SUMMARY:
         yield from ("", title)
         for label, keyword in rows:
@@ -3297,7 +3306,6 @@ def metadata_text(
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
     yield from element_lines(header.file_meta, "")
     yield from element_lines(ds, "", header.pixels)
-    yield TEXT_ENDS
 
 
 def title_of(name: str) -> str:
@@ -3525,7 +3533,10 @@ def whole(*paths: Path) -> Iterator[list[Path]]:
     ]
     moved: list[Path] = []
     for folder in {path.parent for path in paths}:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConversionError(f"its output folder cannot be made ({error.strerror})") from error
     try:
         yield parts
         for part, path in zip(parts, paths, strict=True):
@@ -4055,11 +4066,14 @@ def convert_opened(
     if shown is None:
         status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
         shown = Shown(facts=(("Picture", reason_of(error)),))
-    mark = mark_of(status, options, state, shown.outputs)
-    text_path, text_error = attempt(lambda: write_text(header, source, mark, shown, notes), options)
+    ended, stamp = ended_line(status, options), stamp_line(source, state, shown.outputs)
+    text_path, text_error = attempt(
+        lambda: write_text(header, source, (ended, stamp), shown, notes), options
+    )
     if text_path is None:
         attempt(lambda: remove(shown.outputs), options)
-        return Outcome(source, Status.FAILED, (), notes, reason_of(error or text_error))
+        cause = error if status == Status.FAILED else text_error
+        return Outcome(source, Status.FAILED, (), notes, reason_of(cause))
     outputs = (*shown.outputs, text_path)
     return Outcome(
         source,
@@ -4084,25 +4098,29 @@ def state_of(path: Path) -> FileState | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def mark_of(
-    status: Status, options: Options, state: FileState | None, outputs: Iterable[Path]
-) -> str:
-    """Return the second line of a TXT: how the file ended, from what and to what.
-
-    The options for pictures, size and time of the source and sizes of the *outputs*: where one of
-    these is another, the file has to be converted again.
-    """
+def ended_line(status: Status, options: Options) -> str:
+    """Return the second line of a TXT: how the file ended, with which options for pictures."""
     defaults = Options()
     chosen = [
         f"{name}={shown_option(getattr(options, name))}"
         for name in PICTURE_OPTIONS
         if getattr(options, name) != getattr(defaults, name)
     ]
+    return f"{status.capitalize()}; options: {', '.join(chosen) or 'default'}"
+
+
+def stamp_line(source: Source, state: FileState | None, outputs: Sequence[Path]) -> str:
+    """Return the last line but one of a TXT: from what it was made, and to what.
+
+    Path, size and time of the source, number and size of the *outputs*: where one of these is
+    another, the file has to be converted again.
+    """
     _, size, changed = state or (0, 0, 0)
-    sizes = [str(found[1] if found else 0) for found in map(state_of, outputs)]
+    path = zlib.crc32(os.fsencode(Path(source.label).absolute()))
+    total = sum(found[1] for found in filter(None, map(state_of, outputs)))
     return (
-        f"{status.capitalize()}; options: {', '.join(chosen) or 'default'}; "
-        f"source: {size} bytes of {changed}; outputs: {' + '.join(sizes) or 'no'} bytes"
+        f"Source: {size} bytes, changed {changed}, path {path:08x}; "
+        f"outputs: {len(outputs)}, {total} bytes"
     )
 
 
@@ -4119,21 +4137,11 @@ def is_done(source: Source, options: Options) -> bool:
     The TXT is written last, names the others and knows their sizes.
     """
     head, state = text_head(source), state_of(source.path)
-    if state is None or head[:1] != [title_of(own_name(source))] or not has_end(source):
+    if state is None or len(head) < 2 or head[0] != title_of(own_name(source)):
         return False
-    outputs = named_outputs(source, head)
-    made = (Status.CONVERTED, Status.TEXT_ONLY)
-    return any(head[1:2] == [mark_of(status, options, state, outputs)] for status in made)
-
-
-def has_end(source: Source) -> bool:
-    """Tell whether the TXT of an earlier run is there to its last line."""
-    try:
-        with output_path(source, ".txt").open("rb") as file:
-            file.seek(-len(TEXT_ENDS) - 2, os.SEEK_END)
-            return file.read() == f"\n{TEXT_ENDS}\n".encode()
-    except (OSError, ValueError):
-        return False
+    made = [ended_line(status, options) for status in (Status.CONVERTED, Status.TEXT_ONLY)]
+    stamp = stamp_line(source, state, named_outputs(source, head))
+    return head[1] in made and text_tail(source) == [stamp, TEXT_ENDS]
 
 
 def own_name(source: Source) -> str:
@@ -4160,6 +4168,16 @@ def text_head(source: Source) -> list[str]:
         return []
 
 
+def text_tail(source: Source) -> list[str]:
+    """Return the last two lines of the TXT of an earlier run, [] without one."""
+    try:
+        with output_path(source, ".txt").open("rb") as file:
+            file.seek(-TEXT_TAIL_BYTES, os.SEEK_END)
+            return file.read().decode("utf-8", "replace").removesuffix("\n").split("\n")[-2:]
+    except (OSError, ValueError):
+        return []
+
+
 def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
     """Return the messages of warnings, each once."""
     return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
@@ -4179,14 +4197,11 @@ def reason_of(error: Exception | None) -> str:
     """Return why *error* stopped a file, in one line without names of Python's."""
     if isinstance(error, ImportError):
         return one_line(f"a library is missing or broken ({error}): {CURE}")
-    if type(error).__module__.startswith("av."):
-        return one_line(f"FFmpeg cannot read the video: {getattr(error, 'strerror', '') or error}")
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror[0].lower() + error.strerror[1:]
-    if isinstance(error, RecursionError):
-        return "its sequences are nested too deeply"
-    if isinstance(error, MemoryError):
-        return "it does not fit in memory"
+    if cause := getattr(error, "strerror", ""):
+        return one_line(reason_of_system(error, cause[0].lower() + cause[1:]))
+    for kind, reason in ERROR_REASONS.items():
+        if isinstance(error, kind):
+            return reason
     message = str(error)
     if "raised by all available plugins" in message:  # pydicom's, one line a plugin
         reasons = [line.partition(": ")[2] for line in message.splitlines()[1:]]
@@ -4195,6 +4210,15 @@ def reason_of(error: Exception | None) -> str:
     if isinstance(error, ConversionError):
         return one_line(message)
     return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
+
+
+def reason_of_system(error: Any, cause: str) -> str:
+    """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
+    if error.errno in NO_ROOM or str(error.filename).endswith(".part"):
+        return f"its output cannot be written: {cause}"
+    if type(error).__module__.startswith("av."):
+        return f"FFmpeg cannot read the video: {cause}"
+    return cause
 
 
 def one_line(message: str) -> str:
@@ -4391,7 +4415,10 @@ def write_dicom_video(
     if not pixels.whole:
         warn("the video does not end as declared, but all of its fragments are there")
     if not options.mp4:
+        warn("a video becomes an MP4 or nothing, and no MP4 was asked for")
         return Shown()
+    if options.frames:
+        warn("frames of a video are not written one by one")
     declared = integer(header.data_set, "NumberOfFrames")
     duration, _ = recorded_duration(header.data_set, max(declared, 1))
     path = output_path(source, ".mp4")
@@ -4455,9 +4482,12 @@ def output_path(source: Source, suffix: str) -> Path:
 
 
 def write_text(
-    header: Header, source: Source, mark: str, shown: Shown, notes: Sequence[str]
+    header: Header, source: Source, marks: tuple[str, str], shown: Shown, notes: Sequence[str]
 ) -> Path:
-    """Write the TXT, the last of a source's outputs: where it is, the source is done."""
+    """Write the TXT, the last of a source's outputs: where it is, the source is done.
+
+    *marks* stand near its beginning and its end: `ended_line` and `stamp_line`.
+    """
     written = ", ".join(path.name for path in shown.outputs)
     facts = (*shown.facts, *([("Written", printable(written))] if written else []))
     path = output_path(source, ".txt")
@@ -4465,7 +4495,9 @@ def write_text(
         whole(path) as (part,),
         part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
-        lines = metadata_text(header, own_name(source), mark, facts, notes)
+        ended, stamp = marks
+        head = title_of(own_name(source)), ended
+        lines = chain(head, metadata_text(header, facts, notes), (stamp, TEXT_ENDS))
         file.writelines(f"{line}\n" for line in lines)
     return path
 
@@ -4760,7 +4792,7 @@ class Cluster:
         try:
             import distributed
         except ImportError as error:
-            cure = "python -m pip install 'dask[distributed]'"
+            cure = f"{shlex.quote(sys.executable)} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self.pending: dict[Any, Source] = {}
         self._options = replace(options, threads=1)
@@ -4773,9 +4805,16 @@ class Cluster:
         connect: Any = distributed.Client
         try:
             self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
-            self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError, TimeoutError) as error:
-            raise ConversionError(f"{options.dask}: no Dask scheduler with workers") from error
+            raise ConversionError(
+                f"{options.dask}: no Dask scheduler answers there: start one with `dask scheduler`"
+            ) from error
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
+        except TimeoutError as error:
+            raise ConversionError(
+                f"{options.dask}: this Dask scheduler has no workers: start some with `dask worker`"
+            ) from error
         self._client.upload_file(__file__)
 
     def room(self) -> int:
@@ -4920,21 +4959,25 @@ class Tally:
 
     counts: Counter[Status] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)  # where all of a kind are the same
 
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*; reasons that differ in numbers only are one."""
         self.counts[outcome.status] += 1
         if outcome.status == Status.FAILED:
-            reason = re.sub(r"\d+", "N", outcome.reason)
-            kept = reason in self.reasons or len(self.reasons) < REASONS_KEPT
-            self.reasons[reason if kept else "other reasons"] += 1
+            kind = re.sub(r"\b\d+\b", "N", outcome.reason)
+            if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
+                kind = "other reasons"
+            self.reasons[kind] += 1
+            if self.examples.setdefault(kind, outcome.reason) != outcome.reason:
+                self.examples[kind] = kind
 
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
         yield ", ".join(f"{self.counts[end]} {end}" for end in Status if self.counts[end])
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
-                yield f"{count:>8} x {reason}"
+                yield f"{count:>8} x {self.examples[reason]}"
             if (rest := len(self.reasons) - REASONS_SHOWN) > 0:
                 yield f"         and {rest} other reasons"
 
@@ -4961,6 +5004,8 @@ def show_lines(outcome: Outcome, options: Options) -> None:
     path = printable(outcome.source.label)
     if outcome.status == Status.FAILED:
         say(failure_line(outcome), sys.stderr)
+    elif outcome.status == Status.SKIPPED and outcome.source.path.suffix.lower() in DICOM_SUFFIXES:
+        say(f"dicom_converter: {path}: skipped: {outcome.reason}", sys.stderr)
     elif not options.quiet:
         for warning in outcome.warnings:
             say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
@@ -5180,7 +5225,7 @@ def frame_selection(value: str) -> str:
     for part in value.split(","):
         ends = re.fullmatch(r"([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", part)
         if part not in ("all", "middle") and (not ends or int(ends[2] or ends[1]) < int(ends[1])):
-            raise argparse.ArgumentTypeError(f"{part!r} is none of all, middle, 7 and 10-20")
+            raise argparse.ArgumentTypeError(f"{part!r} is none of all, middle, 1 and 10-20")
     return value
 
 
@@ -5339,6 +5384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return check_installation()
     tally = Tally()
     try:
+        check_output(options.output)
         run(inputs, options, tally)
     except KeyboardInterrupt:
         done = next(tally.lines()) or "nothing done"
@@ -5370,6 +5416,18 @@ def command() -> int:
     finally:
         for ending in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ending, signal.SIG_IGN)  # the interpreter would print a traceback
+
+
+def check_output(folder: Path) -> None:
+    """Raise `ConversionError` where nothing can be written to *folder*: no file is to blame."""
+    there = next((path for path in (folder, *folder.absolute().parents) if exists(path)), folder)
+    if not is_folder(there):
+        problem = "is no folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        problem = "nothing can be written there"
+    else:
+        return
+    raise ConversionError(f"{printable(str(there))}: {problem}: name another folder with -o")
 
 
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:

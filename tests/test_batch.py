@@ -195,9 +195,8 @@ def test_every_option_is_known_to_matter_or_not() -> None:
     others = {"output", "quiet", "debug", "check", "jobs", "timeout", "resume", "report", "dask"}
     assert {*dc.PICTURE_OPTIONS} | others | {"threads"} == {*dc.Options.__slots__}
     options = dc.Options(window=dc.Window(40, 400), frame_rate=None)
-    mark = dc.mark_of(dc.Status.CONVERTED, options, (1, 22, 333), ())
-    expected = "Converted; options: frame_rate=auto, window=40,400; "
-    assert mark == expected + "source: 22 bytes of 333; outputs: no bytes"
+    ended = dc.ended_line(dc.Status.CONVERTED, options)
+    assert ended == "Converted; options: frame_rate=auto, window=40,400"
 
 
 def test_a_report_cannot_make_resume_name_other_files(tmp_path: Path) -> None:
@@ -673,14 +672,14 @@ def test_a_file_that_hangs_on_a_cluster_is_given_up(tmp_path: Path) -> None:
 def test_no_cluster_is_one_line(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dc, "CONNECT_TIMEOUT", 1)
     result = run(CT, "--dask", "tcp://127.0.0.1:9")
-    reason = "tcp://127.0.0.1:9: no Dask scheduler with workers"
+    reason = "tcp://127.0.0.1:9: no Dask scheduler answers there: start one with `dask scheduler`"
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
 
 
 def test_dask_that_is_missing_is_one_line(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     result = run(CT, "--dask", "tcp://127.0.0.1:9")
-    cure = "python -m pip install 'dask[distributed]'"
+    cure = f"{sys.executable} -m pip install 'dask[distributed]'"
     assert result.err == f"dicom_converter: --dask needs a library that is missing: {cure}\n"
 
 
@@ -714,7 +713,7 @@ def test_workers_that_cannot_live_end_the_run(tmp_path: Path) -> None:
 def test_long_arguments_stop_nothing(tmp_path: Path) -> None:
     ended = program("--window", "x" * 5000, CT, "-o", "out", cwd=tmp_path)
     assert ended.returncode == 1
-    assert "stores no window called" in ended.stderr
+    assert "has no window called" in ended.stderr
 
 
 @pytest.mark.parametrize("lines", [1, 2, 5, 17, 19, 22])
@@ -878,3 +877,40 @@ def test_a_report_that_is_a_pipe_is_refused(run: Runner, tmp_path: Path) -> None
     result = run(many(tmp_path / "in", 1), "--report", tmp_path / "r.csv")
     reason = f"{tmp_path / 'r.csv'}: is no regular file: name one"
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
+
+
+def test_an_output_folder_that_cannot_be_is_said_once(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    result = run(many(tmp_path / "in", 3))
+    reason = f"{tmp_path / 'out'}: is no folder: name another folder with -o"
+    assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
+
+
+def test_resume_tells_files_of_one_name_size_and_time_apart(run: Runner, tmp_path: Path) -> None:
+    for folder, value in (("a", 1), ("b", 2)):
+        path = tmp_path / folder / "IM1"
+        path.parent.mkdir()
+        data_set(SMALL + value, PatientID="1").save_as(path, enforce_file_format=True)
+        os.utime(path, ns=(1, 1))
+    assert run(tmp_path / "a").code == 0
+    assert "1 done before" in run(tmp_path / "a", "--resume").out
+    assert "1 converted" in run(tmp_path / "b", "--resume").out
+
+
+def test_a_skipped_file_with_a_name_of_dicom_is_named(run: Runner, tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 1)
+    (folder / "broken.dcm").write_bytes(b"\xff" * 500)
+    (folder / "notes.txt").write_bytes(b"notes")
+    result = run(folder)
+    assert result.code == 0
+    assert result.err == f"dicom_converter: {folder / 'broken.dcm'}: skipped: not a DICOM file\n"
+
+
+def test_reasons_are_merged_by_their_numbers_only_where_they_differ() -> None:
+    tally = dc.Tally()
+    source = dc.Source(Path("a"), Path("out"), "a")
+    for reason in ("holds 2 of 3", "holds 4 of 5", "ends in (300a,00b0)", "ends in (300a,00b0)"):
+        tally.add(dc.Outcome(source, dc.Status.FAILED, reason=reason))
+    first, *rest = tally.lines()
+    assert first == "4 failed"
+    assert [line.strip() for line in rest] == ["2 x holds N of N", "2 x ends in (300a,00b0)"]

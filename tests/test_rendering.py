@@ -64,9 +64,9 @@ def test_choice_of_the_window(
 @pytest.mark.parametrize(
     ("choice", "modality", "reason"),
     [
-        (3, "CT", "stores no usable window number 3, but 2"),
+        (3, "CT", "has no window number 3: it stores 2"),
         ("lung", "MR", "the window lung is one of CT, this is MR"),
-        ("retina", "CT", "stores no window called retina, but My Lung, SOFT"),
+        ("retina", "CT", "has no window called retina: My Lung, SOFT, abdomen, angio"),
     ],
 )
 def test_a_window_that_cannot_be_had(choice: Any, modality: str, reason: str) -> None:

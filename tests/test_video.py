@@ -396,3 +396,13 @@ def test_metadata_that_is_no_text_loses_no_video(dicom_file: Factory, tmp_path: 
     assert b"\xffideo" in stream
     outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102"), tmp_path / "out")
     assert outcome.status == dc.Status.CONVERTED, outcome.reason
+
+
+def test_options_that_a_video_cannot_follow_are_said(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = encoded(tmp_path, "mp4", "libx264")
+    path = video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102")
+    outcome = convert(path, tmp_path / "out", frames="1")
+    assert outcome.warnings == ("frames of a video are not written one by one",)
+    outcome = convert(path, tmp_path / "none", mp4=False)
+    assert outcome.warnings == ("a video becomes an MP4 or nothing, and no MP4 was asked for",)
+    assert [output.suffix for output in outcome.outputs] == [".txt"]
