@@ -230,6 +230,8 @@ __version__ = "2.0.0"
 
 # --- Constants ------------------------------------------------------------------------------------
 
+is_folder, exists = os.path.isdir, os.path.exists  # which never raise, unlike those of Path
+
 STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
 DEFAULT_OUTPUT = Path("output")
@@ -283,8 +285,6 @@ KEEP_DECODED_BYTES = 64 << 20
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
-TEXT_HEAD_LINES = 100  # of a TXT, in which it says how it ended and what was written
-TEXT_TAIL_BYTES = 256  # that hold its last two lines; none is shorter
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
@@ -345,10 +345,7 @@ SYNTAXES_OF_STREAMS = {
     "JPEG XL": (JPEG_XL_SYNTAXES[2], *JPEG_XL_SYNTAXES),
 }
 DECODED_SYNTAXES = (
-    *JPEG_SYNTAXES,
-    *JPEG_LS_SYNTAXES,
-    *JPEG_2000_SYNTAXES,
-    *JPEG_XL_SYNTAXES,
+    *chain(*SYNTAXES_OF_STREAMS.values()),
     uid.RLELossless,
     ENCAPSULATED_UNCOMPRESSED,
     DEFLATED_IMAGE_FRAME,
@@ -368,23 +365,11 @@ SYNTAX_NAMES = dict(
         strict=True,
     )
 )
-# Syntaxes whose pixels are in no file (PS3.5 A.6, A.11), and where they are instead.
-ELSEWHERE = dict.fromkeys(
-    (
-        JPIP_REFERENCED,
-        JPIP_REFERENCED_DEFLATE,
-        uid.JPIPHTJ2KReferenced,
-        uid.JPIPHTJ2KReferencedDeflate,
-    ),
-    "JPIP: the pixels are on a server",
-) | dict.fromkeys(
-    (
-        uid.SMPTEST211020UncompressedProgressiveActiveVideo,
-        uid.SMPTEST211020UncompressedInterlacedActiveVideo,
-        uid.SMPTEST211030PCMDigitalAudio,
-    ),
-    "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
-)
+# Where pixels are that no file holds (PS3.5 A.6, A.11), by how their syntax is called.
+ELSEWHERE = {
+    "JPIP": "JPIP: the pixels are on a server",
+    "SMPTE": "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
+}
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
 SHUTTER_SHAPES = {
     "RECTANGULAR": (
@@ -396,12 +381,7 @@ SHUTTER_SHAPES = {
     "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "POLYGONAL": ("VerticesOfThePolygonalShutter",),
 }
-NATIVE_SYNTAXES = (
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian,
-)
+NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 # What pydicom asks of the module of a decoding plugin.
 DECODER_DEPENDENCIES = dict.fromkeys(DECODED_SYNTAXES, ("imagecodecs",))
 
@@ -580,7 +560,7 @@ class Options:
     mp4: bool = True
     frame_rate: Fraction | None = DEFAULT_FRAME_RATE
     window: WindowChoice = "auto"
-    frames: str = ""
+    frames: str | None = None
     overlays: bool = True
     shutter: bool = True
     native_pixels: bool = False
@@ -610,32 +590,21 @@ PICTURE_OPTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file that was found, before its outputs have a name."""
-
-    path: Path
-    named: bool = False
-    member: str = ""
-    entry: int = 0  # of the archive's list: names may be there twice
-    problem: str = ""
-
-    @property
-    def name(self) -> str:
-        """The file's own name, in its archive or folder."""
-        return PurePosixPath(self.member).name if self.member else self.path.name
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
-    """One file to convert, and the folder and name that its outputs get."""
+    """One file to convert, and the folder and name that its outputs get once these are settled."""
 
     path: Path
-    folder: Path
-    name: str
+    folder: Path = Path()
+    name: str = ""
     named: bool = False  # on the command line, so it must be DICOM
     problem: str = ""  # why it cannot even be opened
     member: str = ""  # of the zip archive at *path*
-    entry: int = 0  # of its list
+    entry: int = 0  # of its list: names may be there twice
+
+    @property
+    def own_name(self) -> str:
+        """The file's name in its archive or folder."""
+        return PurePosixPath(self.member).name if self.member else self.path.name
 
     @property
     def label(self) -> str:
@@ -758,9 +727,7 @@ class Palette:
     samples: SampleFormat
     first_value: int
     bits: int
-    red: bytes
-    green: bytes
-    blue: bytes
+    tables: tuple[bytes, ...]  # red, green, blue
 
 
 @dataclass(frozen=True, slots=True)
@@ -828,13 +795,6 @@ def printable(value: str) -> str:
 def tag_text(tag: BaseTag) -> str:
     """Return *tag* as (gggg,eeee)."""
     return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
-
-
-def is_dicom(file: BinaryIO) -> bool:
-    """Tell whether *file* begins as DICOM does, with the preamble or with a bare data set."""
-    head = file.read(132)
-    file.seek(0)
-    return begins_as_dicom(head)
 
 
 def begins_as_dicom(head: bytes) -> bool:
@@ -922,7 +882,7 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
     return found if all(map(math.isfinite, found)) or blank is not None else ()
 
 
-def number(data_set: Dataset, keyword: str) -> float | None:
+def number(data_set: Dataset, keyword: str | int) -> float | None:
     """Return the first numeric value of an element, or None."""
     return next(iter(numbers(data_set, keyword)), None)
 
@@ -968,7 +928,9 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
 
 
 def private_creator(data_set: Dataset, tag: BaseTag) -> str:
-    """Return who defines the private element *tag* (PS3.5 7.8.1), "" for nobody."""
+    """Return who defines the element *tag* (PS3.5 7.8.1), "" for the standard or nobody."""
+    if not tag.is_private:
+        return ""
     reservation = Tag(tag.group, tag.element >> 8)
     raw = raw_bytes(data_set, reservation)
     return text(data_set, reservation) if raw is None else raw.decode("latin-1").strip(" \0")
@@ -1050,7 +1012,7 @@ def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
         vr, value = element.VR, element.value
         if not isinstance(value, bytes) or not value.isascii() or ESC in value:
             if vr in (None, "UN"):
-                _, vr = described(int(tag), private_creator(ds, tag) if tag.is_private else "")
+                _, vr = described(int(tag), private_creator(ds, tag))
             yield tag, str(vr)
 
 
@@ -1111,11 +1073,11 @@ def read_header(file: BinaryIO) -> Header:
 
     Raises `NotDicomError`, and `ConversionError` where there is no data set.
     """
-    if not is_dicom(file):
+    head = file.read(132)
+    if not begins_as_dicom(head):
         raise NotDicomError("not a DICOM file")
     size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    file.seek(132 if file.read(132)[128:] == b"DICM" else 0)
+    file.seek(132 if head[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
     if transfer_syntax in DEFLATED_SYNTAXES:
@@ -1344,66 +1306,62 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     elif reads_stdin:
         for path in paths_from(sys.stdin.buffer):
             parts = [part for part in path.parent.parts if part not in (path.anchor, "..", ".")]
-            for where, one in placed(Candidate(path), tuple(parts)):
+            for where, one in placed(Source(path), tuple(parts)):
                 folder = output.joinpath(*where)
                 yield from settle_names([one], folder, taken[folder])
 
 
-def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Candidate]]]:
+def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Source]]]:
     """Yield each relative folder below *inputs* with its files, in sorted order."""
     folders: defaultdict[tuple[str, ...], list[Folder]] = defaultdict(list)
-    candidates: defaultdict[tuple[str, ...], list[Candidate]] = defaultdict(list)
+    candidates: defaultdict[tuple[str, ...], list[Source]] = defaultdict(list)
     folders[()] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
-    candidates[()] = [Candidate(path, named=True) for path in inputs if not is_folder(path)]
+    candidates[()] = [Source(path, named=True) for path in inputs if not is_folder(path)]
     resolved_output = resolved(output)
     order: list[tuple[str, ...]] = [()]
-    waiting: set[tuple[str, ...]] = set()
-
-    def due(parts: tuple[str, ...]) -> tuple[str, ...]:
-        if parts not in waiting:
-            waiting.add(parts)
-            heapq.heappush(order, parts)
-        return parts
 
     while order:
         parts = heapq.heappop(order)
-        waiting.discard(parts)
+        if parts not in folders and parts not in candidates:
+            continue  # it was named more than once
         found = candidates.pop(parts, [])
         for folder in folders.pop(parts, []):
             files, subfolders = read_folder(folder, resolved_output)
             found += files
             for path, above in subfolders:
-                folders[due((*parts, path.name))].append((path, above))
-        own: list[Candidate] = []
+                heapq.heappush(order, (*parts, path.name))
+                folders[*parts, path.name].append((path, above))
+        own: list[Source] = []
         for candidate in found:
             for where, one in placed(candidate, parts):
-                (own if where == parts else candidates[due(where)]).append(one)
+                if where != parts and where not in candidates:
+                    heapq.heappush(order, where)
+                (own if where == parts else candidates[where]).append(one)
         yield PurePath(*parts), own
 
 
-def read_folder(folder: Folder, output: Path) -> tuple[list[Candidate], list[Folder]]:
+def read_folder(folder: Folder, output: Path) -> tuple[list[Source], list[Folder]]:
     """Return the files and the folders in *folder*, less *output* and what leads back."""
     path, linked_from = folder
     try:
         names = sorted(entry.name for entry in os.scandir(path))
     except OSError as error:
         reason = f"the folder cannot be read ({error.strerror})"
-        return [Candidate(path, problem=reason)], []
+        return [Source(path, problem=reason)], []
     files, folders = [], []
     for name in names:
         inside = path / name
         if not is_folder(inside):
-            files.append(Candidate(inside))
+            files.append(Source(inside))
             continue
         above = (*linked_from, resolved(path)) if inside.is_symlink() else linked_from
-        if not leads_back(inside, above) and resolved(inside) != output:
+        there = resolved(inside)
+        if there != output and not any(one.is_relative_to(there) for one in above):
             folders.append((inside, above))
     return files, folders
 
 
-def placed(
-    candidate: Candidate, parts: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], Candidate]]:
+def placed(candidate: Source, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Source]]:
     """Yield *candidate* in the folder *parts*, or the members of an archive in theirs."""
     if candidate.member or not is_archive(candidate.path):
         yield parts, candidate
@@ -1424,16 +1382,14 @@ def is_archive(path: Path) -> bool:
         return False
 
 
-def zip_members(archive: Candidate) -> list[Candidate]:
+def zip_members(archive: Source) -> list[Source]:
     """Return the files in a zip archive; itself if it has none, or with why it cannot be read.
 
     They are swept like those of a folder: hospitals pack viewers beside the images.
     """
     try:
         members = [
-            Candidate(
-                archive.path, member=member_name(info), entry=entry, problem=zip_problem(info)
-            )
+            Source(archive.path, member=member_name(info), entry=entry, problem=zip_problem(info))
             for entry, info in enumerate(opened_zip(archive.path).infolist())
             if not info.is_dir()
         ]
@@ -1484,7 +1440,7 @@ def listed_sources(
     PS3.10 8.5: names are upper case there, and often are not on the medium.
     """
     names, problem = listed_names(dicomdir)
-    folders: dict[tuple[str, ...], list[Candidate]] = {}
+    folders: dict[tuple[str, ...], list[Source]] = {}
     places: dict[Path, int] = {}
     for place, parts in enumerate(names):
         candidate = listed_file(dicomdir.parent, parts)
@@ -1524,17 +1480,17 @@ def is_plain(part: str) -> bool:
     return part not in ("", ".", "..") and not re.search(r"[/\0]", part) and len(part) < 256
 
 
-def listed_file(root: Path, parts: tuple[str, ...]) -> Candidate:
+def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
     """Return the file that a DICOMDIR in *root* calls *parts*, whatever the case of its name."""
     path = root
     if not all(map(is_plain, parts)):
         shown = [printable(part).replace("/", "_")[:255] for part in parts]
-        return Candidate(root.joinpath(*shown), problem="its name leads out of the medium")
+        return Source(root.joinpath(*shown), problem="its name leads out of the medium")
     for part in parts:
         exact = path / part
         path = exact if exists(exact) else path / names_by_case(path).get(part.casefold(), part)
     problem = "" if exists(path) else "listed in the DICOMDIR, but missing"
-    return Candidate(path, named=True, problem=problem)
+    return Source(path, named=True, problem=problem)
 
 
 @lru_cache(maxsize=64)
@@ -1565,19 +1521,6 @@ def path_of(name: bytes, separator: bytes) -> Path:
     return Path(os.fsdecode(name).replace("\0", "\\0"))
 
 
-def is_folder(path: Path) -> bool:
-    """Tell whether *path* is a folder; where that cannot be asked, opening it will say why."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
-def leads_back(path: Path, above: tuple[Path, ...]) -> bool:
-    """Tell whether *path* leads to or above a folder that links led from, without end."""
-    return bool(above) and any(folder.is_relative_to(resolved(path)) for folder in above)
-
-
 def resolved(path: Path) -> Path:
     """Return *path* without its links; as it is where they lead in circles."""
     try:
@@ -1586,28 +1529,20 @@ def resolved(path: Path) -> Path:
         return path.absolute()
 
 
-def exists(path: Path) -> bool:
-    """Tell whether there is something at *path*; not where its name cannot be one."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
-def settle_names(candidates: Iterable[Candidate], folder: Path, taken: Names) -> Iterator[Source]:
+def settle_names(candidates: Iterable[Source], folder: Path, taken: Names) -> Iterator[Source]:
     """Give each of *candidates* a name of its own in *folder*, whatever their order.
 
     The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
     Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *taken* grows.
     """
-    by_name = sorted(candidates, key=lambda one: (one.name, one.path, one.entry, not one.named))
+    by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
     given = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
     in_place = resolved(folder) in {
         resolved(parent) for parent in {path.parent for path, _ in given}
     }
-    clips = {stem_of(one.name).casefold() for one in given.values()}
+    clips = {stem_of(one.own_name).casefold() for one in given.values()}
     for one in reversed(given.values()):
-        own = one.name
+        own = one.own_name
         names = chain((stem_of(own), own), (f"{own}-{number}" for number in count(2)))
         name = next(
             name
@@ -1615,7 +1550,7 @@ def settle_names(candidates: Iterable[Candidate], folder: Path, taken: Names) ->
             if taken.allows(name, clips) and not (in_place and would_overwrite(folder, name))
         )
         taken.add(name)
-        yield Source(one.path, folder, name, one.named, one.problem, one.member, one.entry)
+        yield replace(one, folder=folder, name=name)
 
 
 def stem_of(name: str) -> str:
@@ -2700,25 +2635,12 @@ def modality_range(
 ) -> tuple[float, float] | None:
     """Return the least and the greatest modality value of all frames without padding, if any."""
     ends: list[float] = []
-    present = np.zeros(0, bool)
-    last = transforms[0]
     for index, (stored, _) in enumerate(frames):
-        transform, size = transforms[index % len(transforms)], 1 << 8 * stored.dtype.itemsize
-        if not is_tabled(stored):
-            ends += ends_without_padding(stored, transform)
-            continue
-        if transform != last or len(present) != size:
-            ends += ends_of_present(present, last)
-            present, last = np.zeros(size, bool), transform
-        present[stored.view(f"u{stored.dtype.itemsize}").ravel()] = True
-    ends += ends_of_present(present, last)
+        if is_tabled(stored):  # each word that occurs, once
+            words = stored.view(f"u{stored.dtype.itemsize}").ravel()
+            stored = np.flatnonzero(np.bincount(words)).astype(words.dtype)
+        ends += ends_without_padding(stored, transforms[index % len(transforms)])
     return (min(ends), max(ends)) if ends else None
-
-
-def ends_of_present(present: Array, transform: GrayscaleTransform) -> list[float]:
-    """Return what `ends_without_padding` does for the words that *present* marks."""
-    codes = np.flatnonzero(present).astype(np.uint8 if len(present) <= 256 else np.uint16)
-    return ends_without_padding(codes, transform)
 
 
 def ends_without_padding(codes: Array, transform: GrayscaleTransform) -> list[float]:
@@ -2802,13 +2724,13 @@ def palette_of(ds: Dataset, image: ImagePixel) -> Palette:
     bits, channels = palette_depth(
         [palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
     )
-    red, green, blue = (channel.astype("<u2").tobytes() for channel in channels)
+    tables = tuple(channel.astype("<u2").tobytes() for channel in channels)
     names = (f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue"))
     first, *others = (int(words(ds, name)[1]) for name in names)
     if any(other != first for other in others):
         warn("the palettes begin at different values: that of red was used for all")
     first = int(as_signed(first, 16)) if samples.signed else first
-    return Palette(samples, first, bits, red, green, blue)
+    return Palette(samples, first, bits, tables)
 
 
 def palette_channel(ds: Dataset, color: str) -> Array:
@@ -2884,7 +2806,7 @@ def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
 @lru_cache(maxsize=64)
 def color_tables(
     palette: Palette, itemsize: int, bits: int, gray: GrayscaleTransform | None = None
-) -> tuple[Array, Array, Array]:
+) -> list[Array]:
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
@@ -2892,7 +2814,7 @@ def color_tables(
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     index = stored_values(codes, palette.samples) - palette.first_value
     tables = []
-    for channel in (palette.red, palette.green, palette.blue):
+    for channel in palette.tables:
         entries = np.frombuffer(channel, "<u2")
         table = quantized(
             entries[np.clip(index, 0, len(entries) - 1)] / ((1 << palette.bits) - 1), bits
@@ -2900,7 +2822,7 @@ def color_tables(
         if gray:
             table = np.where(index < 0, display_table(gray, itemsize, bits), table)
         tables.append(table)
-    return tables[0], tables[1], tables[2]
+    return tables
 
 
 def palette_picture(
@@ -3084,8 +3006,7 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = []
     for group in range(0x60000000, 0x60200000, 0x20000):
-        shape = [next(iter(numbers(ds, group | element)), 0) for element in (0x10, 0x11)]
-        rows, columns = (int(side) for side in shape)
+        rows, columns = (int(number(ds, group | element) or 0) for element in (0x10, 0x11))
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
             if rows * columns > MAX_OVERLAY_PIXELS:
                 warn(f"an overlay of {columns} x {rows} pixels was left out")
@@ -3093,7 +3014,7 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
         data = raw_bytes(ds, Tag(group | 0x3000)) or b""
         if syntax == uid.ExplicitVRBigEndian:  # words of 16 bits
             data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
-        bit_position = int(next(iter(numbers(ds, group | 0x0102)), 0))
+        bit_position = int(number(ds, group | 0x0102) or 0)
         low = image.high_bit + 1 - image.bits_stored
         if not data and low <= bit_position <= image.high_bit:
             continue  # neither data of its own nor bits beside the pixel's
@@ -3205,17 +3126,15 @@ def look_of(
         depth = 16 if image.bits_stored > 8 else 8
         return replace(look, depth=depth, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
-    supplemental = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
+    supplemental = (
+        text(ds, "PixelPresentation") in ("COLOR", "MIXED")
+        and "RedPaletteColorLookupTableDescriptor" in ds
+    )
     return replace(
         look,
         grayscale=settled_transforms(transforms, frames, options.window),
-        palette=palette_of(ds, image) if supplemental and has_palette(ds) else None,
+        palette=palette_of(ds, image) if supplemental else None,
     )
-
-
-def has_palette(ds: Dataset) -> bool:
-    """Tell whether the file describes a palette."""
-    return "RedPaletteColorLookupTableDescriptor" in ds
 
 
 def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:
@@ -3397,7 +3316,8 @@ def element_lines(
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
     pixel_tag = Tag(pixels.keyword) if pixels else None
-    elements, creators = dict(data_set.items()), Creators(data_set)
+    elements = dict(data_set.items())
+    creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted([*elements, *([pixel_tag] if pixel_tag else [])], key=int):
         if tag == pixel_tag and pixels:
             parts = "" if pixels.fragments is None else f" in {pixels.fragments} fragments"
@@ -3405,7 +3325,8 @@ def element_lines(
             yield f"{indent}{tag_text(tag)} {pixels.vr} {name} = <{pixels.length} bytes{parts}>"
             continue
         try:
-            if plain := plain_line(elements[tag], creators[tag]):
+            creator = creator_of_block(tag >> 8)
+            if plain := plain_line(elements[tag], creator):
                 yield indent + plain
                 continue
             element = data_set[tag]
@@ -3414,7 +3335,7 @@ def element_lines(
             content = shown_bytes(raw_bytes(data_set, tag) or b"")
             yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
-        name, _ = described(int(tag), creators[tag])
+        name, _ = described(int(tag), creator)
         start = f"{indent}{tag_text(tag)} {element.VR} {name} ="
         if element.VR == "SQ":
             yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
@@ -3426,24 +3347,6 @@ def element_lines(
                     yield f"{indent}    ... nested too deeply to be shown"
         else:
             yield f"{start} {element_text(element)}".rstrip()
-
-
-class Creators(dict[BaseTag, str]):
-    """Who defines each private element of a data set; each block is asked for once."""
-
-    def __init__(self, data_set: Dataset) -> None:
-        super().__init__()
-        self._data_set = data_set
-        self._of_blocks: dict[int, str] = {}
-
-    def __missing__(self, tag: BaseTag) -> str:
-        """Return the creator of a tag, "" for a public one."""
-        if not tag >> 16 & 1:
-            return ""
-        block = tag >> 8
-        if block not in self._of_blocks:
-            self._of_blocks[block] = private_creator(self._data_set, tag)
-        return self._of_blocks[block]
 
 
 def plain_line(raw: Any, creator: str) -> str:
@@ -4136,17 +4039,12 @@ def is_done(source: Source, options: Options) -> bool:
 
     The TXT is written last, names the others and knows their sizes.
     """
-    head, state = text_head(source), state_of(source.path)
-    if state is None or len(head) < 2 or head[0] != title_of(own_name(source)):
+    lines, state = text_lines(source), state_of(source.path)
+    if state is None or len(lines) < 5 or lines[0] != title_of(source.own_name):
         return False
     made = [ended_line(status, options) for status in (Status.CONVERTED, Status.TEXT_ONLY)]
-    stamp = stamp_line(source, state, named_outputs(source, head))
-    return head[1] in made and text_tail(source) == [stamp, TEXT_ENDS]
-
-
-def own_name(source: Source) -> str:
-    """Return the name of a source's file, in its archive or folder."""
-    return PurePath(source.label).name
+    stamp = stamp_line(source, state, named_outputs(source, lines))
+    return lines[1] in made and lines[-3:] == [stamp, TEXT_ENDS, ""]
 
 
 def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
@@ -4159,23 +4057,12 @@ def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
     return [output_path(source, suffix) for suffix in suffixes]
 
 
-def text_head(source: Source) -> list[str]:
-    """Return the first lines of the TXT of an earlier run, [] without one."""
+def text_lines(source: Source) -> list[str]:
+    """Return the lines of the TXT of an earlier run, one that is empty without it."""
     try:
-        with output_path(source, ".txt").open(encoding="utf-8", errors="replace") as file:
-            return [line.rstrip("\n") for line in islice(file, TEXT_HEAD_LINES)]
+        return output_path(source, ".txt").read_text("utf-8", "replace").split("\n")
     except (OSError, ValueError):
-        return []
-
-
-def text_tail(source: Source) -> list[str]:
-    """Return the last two lines of the TXT of an earlier run, [] without one."""
-    try:
-        with output_path(source, ".txt").open("rb") as file:
-            file.seek(-TEXT_TAIL_BYTES, os.SEEK_END)
-            return file.read().decode("utf-8", "replace").removesuffix("\n").split("\n")[-2:]
-    except (OSError, ValueError):
-        return []
+        return [""]
 
 
 def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
@@ -4295,9 +4182,9 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     resolution = pixels_per_meter(header.data_set, look)
     scene = Scene(frames, count, look, timing, resolution, largest)
     facts = image_facts(image, look)
+    written = write_files(scene, source, options)
     if count == 1:
-        return Shown(write_still(scene, source, options), facts, frames=1)
-    written = write_clip(scene, source, options)
+        return Shown(written, facts, frames=1)
     remark = f"{count} frames, {timing.used}"
     return Shown(written, (*facts, ("Frame rate", timing.used)), remark, count)
 
@@ -4326,22 +4213,6 @@ def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bo
     return image.samples_per_pixel == 1 and (choice == "full" or (choice == "auto" and not stored))
 
 
-def write_still(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
-    """Write the only frame as a PNG."""
-    path = output_path(source, ".png")
-    (frame,) = scene.frames
-    with whole(path) as (part,):
-        write_frame(part, scene, 0, frame, options)
-    return (path,)
-
-
-def write_frame(path: Path, scene: Scene, index: int, frame: StoredFrame, options: Options) -> None:
-    """Write one frame as a PNG of the depth that *options* ask for."""
-    picture = render(scene.look, index, *frame, options.png_bits)
-    icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
-    write_png(path, picture, scene.pixels_per_meter, icc_profile)
-
-
 def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
     """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
     writers: dict[str, ClipWriter] = {}
@@ -4359,11 +4230,14 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
     return writers
 
 
-def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
-    """Write GIF, MP4 and the frames asked for in one pass, or none of them."""
-    writers = clip_writers(scene, options)
-    chosen = chosen_frames(options.frames, scene.number_of_frames)
-    stills = {index: output_path(source, f"-{index + 1:04}.png") for index in chosen}
+def write_files(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
+    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
+    if scene.number_of_frames == 1:
+        writers, stills = {}, {0: output_path(source, ".png")}
+    else:
+        writers = clip_writers(scene, options)
+        chosen = chosen_frames(options.frames, scene.number_of_frames)
+        stills = {index: output_path(source, f"-{index + 1:04}.png") for index in chosen}
     clips = [output_path(source, suffix) for suffix in writers]
     if not clips and not stills:
         return ()
@@ -4373,7 +4247,9 @@ def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ..
         def pictures() -> Iterator[Array]:
             for index, frame in enumerate(scene.frames):
                 if index in still_parts:
-                    write_frame(still_parts[index], scene, index, frame, options)
+                    picture = render(scene.look, index, *frame, options.png_bits)
+                    icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
+                    write_png(still_parts[index], picture, scene.pixels_per_meter, icc_profile)
                 if clips:
                     picture = render(scene.look, index, *frame, bits=8)
                     yield srgb_picture(picture, scene.look.icc_profile)
@@ -4388,10 +4264,10 @@ def write_clip(scene: Scene, source: Source, options: Options) -> tuple[Path, ..
     return (*clips, *stills.values())
 
 
-def chosen_frames(selection: str, count: int) -> list[int]:
+def chosen_frames(selection: str | None, count: int) -> list[int]:
     """Return the frames, from 0, that --frames names of *count*; what is not there is warned of."""
     chosen: set[int] = set()
-    for part in filter(None, selection.split(",")):
+    for part in filter(None, (selection or "").split(",")):
         first, _, last = part.partition("-")
         if part == "all":
             chosen.update(range(count))
@@ -4435,7 +4311,7 @@ def reason_for_no_picture(header: Header) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
     if header.truncated:
         return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
-    if elsewhere := ELSEWHERE.get(header.transfer_syntax):
+    if elsewhere := ELSEWHERE.get(header.transfer_syntax.name.partition(" ")[0]):
         url = text(header.data_set, "PixelDataProviderURL")
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
@@ -4496,7 +4372,7 @@ def write_text(
         part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
     ):
         ended, stamp = marks
-        head = title_of(own_name(source)), ended
+        head = title_of(source.own_name), ended
         lines = chain(head, metadata_text(header, facts, notes), (stamp, TEXT_ENDS))
         file.writelines(f"{line}\n" for line in lines)
     return path
@@ -4886,18 +4762,7 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 # --- Report and progress --------------------------------------------------------------------------
 
-REPORT_FIELDS = (
-    "path",
-    "status",
-    "outputs",
-    "warnings",
-    "reason",
-    "frames",
-    "transfer_syntax",
-    "bytes_in",
-    "bytes_out",
-    "seconds",
-)
+REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in ("source", "remark")))
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
@@ -4906,8 +4771,8 @@ MANY_INPUTS = 10  # for which a bar says more than lines
 
 def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
-    row = {name: getattr(outcome, name) for name in REPORT_FIELDS if name != "path"}
-    row = {"path": outcome.source.label} | row
+    row: dict[str, Any] = {"path": outcome.source.label}
+    row |= {name: getattr(outcome, name) for name in REPORT_FIELDS[1:]}
     row["status"] = str(outcome.status)
     row["outputs"], row["warnings"] = list(map(str, outcome.outputs)), list(outcome.warnings)
     if suffix == ".jsonl":
@@ -5264,11 +5129,14 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def add_picture_arguments(add: Callable[..., Any]) -> None:
     """Add the arguments for how pictures come out."""
-    add("--8bit", dest="eight_bit", action="store_true", help="8-bit PNG instead of 16-bit")
-    add("--no-mp4", action="store_true", help="GIF only for clips")
-    add("--no-gif", action="store_true", help="MP4 only for clips")
+    bits = {"dest": "png_bits", "action": "store_const", "const": 8, "default": 16}
+    add("--8bit", **bits, help="8-bit PNG instead of 16-bit")
+    add("--no-mp4", dest="mp4", action="store_false", help="GIF only for clips")
+    add("--no-gif", dest="gif", action="store_false", help="MP4 only for clips")
     add(
         "--fps",
+        dest="frame_rate",
+        metavar="FPS",
         type=frame_rate,
         default=DEFAULT_FRAME_RATE,
         help="frames a second of GIF and MP4 (default: 10); `auto`: as the file was recorded",
@@ -5287,8 +5155,13 @@ def add_picture_arguments(add: Callable[..., Any]) -> None:
         metavar="LIST",
         help="write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by commas",
     )
-    add("--no-overlays", action="store_true", help="leave out overlay planes")
-    add("--no-shutter", action="store_true", help="show what the display shutter hides")
+    add("--no-overlays", dest="overlays", action="store_false", help="leave out overlay planes")
+    add(
+        "--no-shutter",
+        dest="shutter",
+        action="store_false",
+        help="show what the display shutter hides",
+    )
     add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
 
 
@@ -5349,28 +5222,8 @@ def report_path(value: str) -> Path:
 
 def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
     """Turn the command line into the inputs and the frozen options."""
-    found = argument_parser().parse_intermixed_args(arguments)
-    options = Options(
-        output=found.output,
-        png_bits=8 if found.eight_bit else 16,
-        gif=not found.no_gif,
-        mp4=not found.no_mp4,
-        frame_rate=found.fps,
-        window=found.window,
-        frames=found.frames or "",
-        overlays=not found.no_overlays,
-        shutter=not found.no_shutter,
-        native_pixels=found.native_pixels,
-        quiet=found.quiet,
-        debug=found.debug,
-        check=found.check,
-        jobs=found.jobs,
-        timeout=found.timeout,
-        resume=found.resume,
-        report=found.report,
-        dask=found.dask,
-    )
-    return found.input_path or [DEFAULT_INPUT], options
+    found = vars(argument_parser().parse_intermixed_args(arguments))
+    return found.pop("input_path") or [DEFAULT_INPUT], Options(**found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

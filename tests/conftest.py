@@ -142,7 +142,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run
 def convert(path: Path, output: Path, **options: Any) -> dc.Outcome:
     """Convert one file into *output*."""
     chosen = dc.Options(output=output, **options)
-    candidate = dc.Candidate(path, named=True)  # a DICOMDIR itself, not the files it lists
+    candidate = dc.Source(path, named=True)  # a DICOMDIR itself, not the files it lists
     (source,) = dc.settle_names([candidate], output, dc.Names())
     return dc.convert(source, chosen)
 

@@ -388,7 +388,7 @@ def test_frames_of_a_later_clip_overwrite_no_still(tmp_path: Path) -> None:
     names = [
         source.name
         for path in ("A-0001.dcm", "A.dcm", "A-0002.dcm", "B.dcm", "B-0001.dcm")
-        for source in dc.settle_names([dc.Candidate(tmp_path / path)], tmp_path / "out", taken)
+        for source in dc.settle_names([dc.Source(tmp_path / path)], tmp_path / "out", taken)
     ]
     assert names == ["A-0001", "A.dcm", "A-0002", "B", "B-0001.dcm"]
 
