@@ -467,6 +467,7 @@ Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Folder = tuple[Path, tuple[Path, ...]]  # path, resolved folders from which links led here
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
+FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 Result = TypeVar("Result")
 
 
@@ -1382,6 +1383,15 @@ def is_archive(path: Path) -> bool:
         return False
 
 
+def state_of(path: Path) -> FileState | None:
+    """Return by what a change of the file at *path* shows, None where it cannot be asked."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def zip_members(archive: Source) -> list[Source]:
     """Return the files in a zip archive; itself if it has none, or with why it cannot be read.
 
@@ -1390,7 +1400,7 @@ def zip_members(archive: Source) -> list[Source]:
     try:
         members = [
             Source(archive.path, member=member_name(info), entry=entry, problem=zip_problem(info))
-            for entry, info in enumerate(opened_zip(archive.path).infolist())
+            for entry, info in enumerate(current_zip(archive.path).infolist())
             if not info.is_dir()
         ]
         return members or [archive]
@@ -1426,8 +1436,13 @@ def zip_problem(info: zipfile.ZipInfo) -> str:
     return ""
 
 
+def current_zip(path: Path) -> zipfile.ZipFile:
+    """Return an open archive, anew where the file at *path* is another one than before."""
+    return opened_zip(path, state_of(path))
+
+
 @lru_cache(maxsize=2)
-def opened_zip(path: Path) -> zipfile.ZipFile:
+def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
     """Return an open archive; the last ones stay open, for their directories can be long."""
     return zipfile.ZipFile(path)
 
@@ -1585,8 +1600,11 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
     """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
     with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
         try:
-            archive = opened_zip(source.path)
-            with archive.open(archive.infolist()[source.entry]) as member:
+            archive = current_zip(source.path)
+            info = dict(enumerate(archive.infolist())).get(source.entry)
+            if info is None or member_name(info) != source.member:
+                raise ConversionError("its zip archive was replaced meanwhile: convert it again")
+            with archive.open(info) as member:
                 shutil.copyfileobj(member, unpacked, 1 << 20)
         except (NotImplementedError, RuntimeError) as error:
             raise ConversionError("packed in a way that cannot be read: unpack it first") from error
@@ -3880,29 +3898,32 @@ def distribute(
 ) -> None:
     """Run each of *consumers* over all *pictures*, each on a thread behind a bounded queue.
 
-    The first error of any of them stops the rest and is raised.
+    The first error of any of them, or an interrupt, stops the rest and is raised.
     """
+    stopped = threading.Event()
     with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
-        queues: list[Queue[Array | None]] = [Queue(QUEUED_PICTURES) for _ in consumers]
-        running = [
-            pool.submit(consume, drained(queue))
-            for consume, queue in zip(consumers, queues, strict=True)
-        ]
         try:
-            for picture in pictures:
+            queues: list[Queue[Array | None]] = [Queue(QUEUED_PICTURES) for _ in consumers]
+            running = [
+                pool.submit(consume, drained(queue, stopped))
+                for consume, queue in zip(consumers, queues, strict=True)
+            ]
+            for picture in chain(pictures, [None]):
                 for queue, future in zip(queues, running, strict=True):
                     put(queue, picture, future)
+            for future in running:
+                future.result()
         finally:
-            for queue, future in zip(queues, running, strict=True):
-                put(queue, None, future)
-        for future in running:
-            future.result()
+            stopped.set()
 
 
-def drained(queue: Queue[Array | None]) -> Iterator[Array]:
-    """Yield what comes out of *queue* up to the None that ends it."""
-    while (picture := queue.get()) is not None:
-        yield picture
+def drained(queue: Queue[Array | None], stopped: threading.Event) -> Iterator[Array]:
+    """Yield what comes out of *queue* up to the None that ends it, or until *stopped*."""
+    while not stopped.is_set():
+        with suppress(Empty):
+            if (picture := queue.get(timeout=FEED_WAIT)) is None:
+                return
+            yield picture
 
 
 def put(queue: Queue[Array | None], picture: Array | None, future: Future[None]) -> None:
@@ -3940,9 +3961,6 @@ def convert(source: Source, options: Options) -> Outcome:
         else:
             outcome = convert_opened(source, header, state, options, caught)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
-
-
-FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
 
 def convert_opened(
@@ -3990,15 +4008,6 @@ def convert_opened(
         header.size,
         sum(size for _, size, _ in filter(None, map(state_of, outputs))),
     )
-
-
-def state_of(path: Path) -> FileState | None:
-    """Return by what a change of the file at *path* shows, None where it cannot be asked."""
-    try:
-        found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def ended_line(status: Status, options: Options) -> str:
@@ -4404,10 +4413,11 @@ def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcom
     works = works_of(sources, options)
     if options.dask:
         return convert_on_cluster(works, options)
-    head = list(islice(works, 2))
-    works = chain(head, works)
-    if options.jobs > 1 and len(head) > 1:
-        return convert_elsewhere(works, Workers(options), options)
+    if options.jobs > 1:
+        head = list(islice(works, 2))
+        works = chain(head, works)
+        if len(head) > 1:
+            return convert_elsewhere(works, Workers(options), options)
     return (work if isinstance(work, Outcome) else convert(work, options) for work in works)
 
 
@@ -4454,7 +4464,7 @@ def convert_elsewhere(
                 yield from where.ended(LIFE_WAIT)
                 continue
             try:
-                work = found.get(timeout=FEED_WAIT if where.pending else None)
+                work = found.get(timeout=FEED_WAIT)
             except Empty:
                 yield from where.ended(0)
                 continue
@@ -4507,7 +4517,7 @@ def feed(
 
 def reason_of_end(exit_code: int) -> str:
     """Return why a worker process ended in the middle of a source."""
-    if exit_code == -signal.SIGKILL:
+    if exit_code == -9:  # SIGKILL, which Windows has no name for
         return "the process that converted it was killed, perhaps for want of memory"
     cause = signal.strsignal(-exit_code) if exit_code < 0 else f"exit code {exit_code}"
     return f"the process that converted it crashed ({cause})"
@@ -4534,37 +4544,41 @@ class Workers:
             self._pool = self._pool or self._new_pool()
             try:
                 future = self._pool.schedule(convert, (source, self._options), timeout=timeout)
-            except RuntimeError:  # it broke this moment
+            except (RuntimeError, OSError):  # it broke this moment, or cannot even be begun
                 future = Future()
                 future.set_exception(BrokenProcessPool())
         self.pending[future] = source
 
     def ended(self, seconds: float) -> Iterator[Outcome]:
         """Wait for one of those pending, at most so long; yield the outcomes of all that ended."""
-        from pebble import ProcessExpired
-
         for future in wait(self.pending, seconds, FIRST_COMPLETED).done:
             source = self.pending.pop(future)
-            try:
-                outcome = future.result()
+            outcome, error = attempt(future.result, Options())
+            if outcome is not None:
                 self._breaks = 0
                 yield outcome
-                continue
-            except BrokenProcessPool:  # a worker died between two sources: begin again
+            elif isinstance(error, BrokenProcessPool):  # a worker died between two: begin again
                 self.start(source)
-                continue
-            except TimeoutError:
-                reason = f"took longer than {self._options.timeout:g} s and was stopped"
-            except ProcessExpired as error:
-                reason = reason_of_end(error.exitcode)
-            remove_stale_parts(source.folder)
-            yield Outcome(source, Status.FAILED, reason=reason)
+            else:
+                remove_stale_parts(source.folder)
+                yield Outcome(source, Status.FAILED, reason=self._reason_of(error))
         self._look_after_pool()
+
+    def _reason_of(self, error: Exception | None) -> str:
+        """Return why a worker did not finish its source."""
+        from pebble import ProcessExpired
+
+        if isinstance(error, TimeoutError):
+            return f"took longer than {self._options.timeout:g} s and was stopped"
+        if isinstance(error, ProcessExpired):
+            return reason_of_end(error.exitcode)
+        return reason_of(error)
 
     def _look_after_pool(self) -> None:
         """End a pool that is broken: it would never say so of what it had not begun."""
-        if self._pool is None or self._pool.active:
-            return
+        with suppress(RuntimeError, OSError):  # of a pool that cannot be begun
+            if self._pool is None or self._pool.active:
+                return
         self.stop()
         for future in self.pending:
             if not future.done():
@@ -4614,6 +4628,7 @@ def signals_held() -> Iterator[None]:
     kept = [
         (number, signal.signal(number, lambda received, _: caught.append(received)))
         for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not None  # which is not Python's, and could not be put back
     ]
     try:
         yield
@@ -4708,6 +4723,8 @@ class Cluster:
         """Wait for one of those pending, at most so long; yield the outcomes of all that ended."""
         import distributed
 
+        if not self.pending:
+            return
         wait_for: Any = distributed.wait
         with suppress(TimeoutError):
             limit = max(seconds, FEED_WAIT)
@@ -4715,7 +4732,9 @@ class Cluster:
         for future in [future for future in self.pending if future.done()]:
             source = self.pending.pop(future)
             if future.status == "finished":
-                yield replace(future.result(), source=source)
+                outcome = future.result()
+                outputs = tuple(source.folder / path.name for path in outcome.outputs)
+                yield replace(outcome, source=source, outputs=outputs)
             elif future.status == "error":
                 reason = f"the workers that converted it ended ({reason_of(future.exception())})"
                 yield Outcome(source, Status.FAILED, reason=reason)
@@ -4725,14 +4744,25 @@ class Cluster:
         yield from self._overdue()
 
     def _overdue(self) -> Iterator[Outcome]:
-        """Give up the first source that takes too long, those before it on its worker included."""
-        limit = self._options.timeout * IN_FLIGHT
-        oldest = min(self._began, key=self._began.__getitem__, default=None)
-        if limit and oldest and time.monotonic() - self._began[oldest] > limit:
-            source = self.pending.pop(oldest)
-            self._give_up(oldest)
-            reason = f"took longer than {self._options.timeout:g} s and was stopped"
-            yield Outcome(source, Status.FAILED, reason=reason)
+        """Give up the first source that takes too long, those before it on its worker included.
+
+        Raises `ConversionError` where no worker is left to take any.
+        """
+        limit, now = self._options.timeout * IN_FLIGHT, time.monotonic()
+        late = [future for future in self.pending if limit and now - self._began[future] > limit]
+        if not late:
+            return
+        held = {key for keys in self._client.processing().values() for key in keys}
+        if not self._client.ncores() and now - self._began[late[0]] > limit + CONNECT_TIMEOUT:
+            cure = "start some with `dask worker` and add --resume"
+            raise ConversionError(f"{self._options.dask}: no workers are left: {cure}")
+        for future in late:
+            if future.key in held:
+                source = self.pending.pop(future)
+                self._give_up(future)
+                reason = f"took longer than {self._options.timeout:g} s and was stopped"
+                yield Outcome(source, Status.FAILED, reason=reason)
+                return
 
     def _give_up(self, future: Any) -> None:
         """End the worker that *future* hangs on; its nanny starts another one."""
@@ -4788,6 +4818,39 @@ def csv_line(cells: Sequence[Any]) -> bytes:
     return line.getvalue().encode("utf-8", "backslashreplace")
 
 
+def check_report(path: Path, suffix: str) -> None:
+    """Raise `ConversionError` where something else than a report of ours is at *path*."""
+    if not exists(path):
+        return
+    problem = "is no regular file"
+    if path.is_file():
+        begins = csv_line(REPORT_FIELDS) if suffix == ".csv" else b'{"path": '
+        with path.open("rb") as file:
+            head = file.read(len(begins))
+        problem = "" if begins.startswith(head) else "is no report of this program"
+    if problem:
+        raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
+
+
+def end_last_row(file: Any, suffix: str) -> None:
+    """End the last row of the report *file* where it lacks its end; cut it off if it is not whole.
+
+    An editor may have taken the end, a killed run the rest.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - MAX_ROW, 0))
+    *_, last = file.read().split(b"\n")
+    try:
+        if suffix == ".jsonl":
+            json.loads(last)
+        elif len(next(csv.reader([last.decode()]))) != len(REPORT_FIELDS):
+            raise ValueError
+    except (ValueError, csv.Error):
+        file.truncate(size - len(last))
+    else:
+        file.write(b"\n")
+
+
 @contextmanager
 def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     """Yield what adds a row to the report at *path*, at once and whole, or nothing without one.
@@ -4798,15 +4861,10 @@ def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
         yield lambda _: None
         return
     suffix = path.suffix.lower()
-    if exists(path) and not path.is_file():
-        raise ConversionError(f"{printable(str(path))}: is no regular file: name one")
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_report(path, suffix)
     with path.open("ab+", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - MAX_ROW, 0))
-        tail = file.read()
-        if tail and not tail.endswith(b"\n"):
-            file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)
+        end_last_row(file, suffix)
         if suffix == ".csv" and not file.seek(0, os.SEEK_END):
             file.write(csv_line(REPORT_FIELDS))
 
@@ -4887,7 +4945,9 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
         return
     from rich import console, progress
 
-    screen = console.Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    screen = console.Console(
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
     columns = (
         progress.BarColumn(),
         progress.MofNCompleteColumn(),

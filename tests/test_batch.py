@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -248,8 +249,9 @@ def test_half_a_row_is_cut_off_and_rows_stay(
     report.write_text(first[:-cut], encoding="utf-8")
     run(folder, "--report", report)
     lines = report.read_text("utf-8").splitlines()
-    assert len(lines) == 2 + 3 + (suffix == ".csv")
-    assert lines[:-3] == first.splitlines()[:-1]
+    kept = first.splitlines()[: None if cut == 1 else -1]  # with its end alone, a row is not lost
+    assert lines[:-3] == kept
+    assert len(lines) == len(kept) + 3
 
 
 def test_a_report_that_cannot_be_written_ends_the_run(run: Runner, tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_a_report_that_cannot_be_written_ends_the_run(run: Runner, tmp_path: Pat
     (tmp_path / "r.csv").mkdir()
     result = run(folder, "--report", tmp_path / "r.csv")
     assert (result.code, result.err.count("\n")) == (1, 1)
-    assert result.err.endswith("r.csv: is no regular file: name one\n")
+    assert result.err.endswith("r.csv: is no regular file: name another file\n")
 
 
 @pytest.mark.parametrize(
@@ -875,7 +877,7 @@ def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> N
 def test_a_report_that_is_a_pipe_is_refused(run: Runner, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "r.csv")
     result = run(many(tmp_path / "in", 1), "--report", tmp_path / "r.csv")
-    reason = f"{tmp_path / 'r.csv'}: is no regular file: name one"
+    reason = f"{tmp_path / 'r.csv'}: is no regular file: name another file"
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
 
 
@@ -914,3 +916,59 @@ def test_reasons_are_merged_by_their_numbers_only_where_they_differ() -> None:
     first, *rest = tally.lines()
     assert first == "4 failed"
     assert [line.strip() for line in rest] == ["2 x holds N of N", "2 x ends in (300a,00b0)"]
+
+
+def test_an_archive_that_is_replaced_is_not_mistaken(tmp_path: Path) -> None:
+    for name, value in (("old", 1), ("new", 2)):
+        folder = many(tmp_path / name, 0)
+        for member in ("a", "b"):
+            data_set(SMALL + value).save_as(folder / member, enforce_file_format=True)
+    shutil.make_archive(str(tmp_path / "old"), "zip", tmp_path / "old")
+    shutil.make_archive(str(tmp_path / "new"), "zip", tmp_path / "new")
+    path = tmp_path / "x.zip"
+    shutil.copy(tmp_path / "old.zip", path)
+    first, second = list(dc.find_sources([path], tmp_path / "out"))
+    assert dc.convert(first, dc.Options()).status == dc.Status.CONVERTED
+    (tmp_path / "new.zip").replace(path)
+    assert dc.convert(second, dc.Options()).status == dc.Status.CONVERTED
+    alone = dc.convert(dc.Source(tmp_path / "new" / "b", tmp_path / "alone", "b"), dc.Options())
+    assert (tmp_path / "out" / "b.png").read_bytes() == alone.outputs[0].read_bytes()
+    gone = dc.convert(replace(second, member="c"), dc.Options())
+    assert gone.reason == "its zip archive was replaced meanwhile: convert it again"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_somebody_elses_table_is_left_alone(run: Runner, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"theirs{suffix}"
+    path.write_text("a,b\n1,2\n3,4", encoding="utf-8")
+    result = run(many(tmp_path / "in", 1), "--report", path)
+    reason = f"{path}: is no report of this program: name another file"
+    assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
+    assert path.read_text("utf-8") == "a,b\n1,2\n3,4"
+
+
+def test_a_worker_that_ends_in_an_odd_way_costs_one_file(tmp_path: Path) -> None:
+    sources = list(dc.find_sources([many(tmp_path / "in", 2)], tmp_path / "out"))
+    workers = dc.Workers(dc.Options(jobs=1))
+    try:
+        for source, error in zip(sources, (MemoryError(), ValueError("odd")), strict=True):
+            future: Any = Future()
+            future.set_exception(error)
+            workers.pending[future] = source
+        outcomes = list(workers.ended(1))
+        assert {outcome.reason for outcome in outcomes} == {
+            "it does not fit in memory",
+            "odd (ValueError)",
+        }
+    finally:
+        workers.stop()
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    many(tmp_path / "in", 3)
+    (tmp_path / "gone").mkdir()
+    line = " ".join(command(tmp_path / "in", "-o", tmp_path / "out", "-j", "2"))
+    shell = f"cd gone && rmdir ../gone && exec {line}"
+    ended = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, check=False)  # noqa: S602 - ours
+    reason = b"dicom_converter: worker processes cannot be kept alive: use -j 1\n"
+    assert (ended.returncode, ended.stderr) == (1, reason)

@@ -101,6 +101,13 @@ def test_an_absurd_window_is_a_usage_error(argument: str) -> None:
     assert stopped.value.code == 2
 
 
+def test_presets_want_hounsfield_units(dicom_file: Factory, tmp_path: Path) -> None:
+    outcome = convert(dicom_file(RAMP, Modality="CT"), tmp_path / "out", window="lung")
+    assert outcome.reason == "the window lung is one of CT, this is without Hounsfield units"
+    path = dicom_file(RAMP, Modality="CT", RescaleIntercept="-1024", RescaleSlope="1")
+    assert convert(path, tmp_path / "out", window="lung").status == dc.Status.CONVERTED
+
+
 def test_windows_of_the_ct_sample_differ(tmp_path: Path) -> None:
     pictures = {
         name: still(SAMPLES / "DCM00000", tmp_path / str(number), window=choice)

@@ -423,7 +423,29 @@ def test_a_failing_source_ends_the_writers() -> None:
     finished: list[int] = []
     with pytest.raises(ValueError, match="broken frame"):
         dc.distribute(pictures(), [lambda found: finished.append(len(list(found)))])
-    assert finished == [1]
+    assert len(finished) == 1
+
+
+def test_an_interrupt_ends_the_writers_whatever_they_wait_for() -> None:
+    code = """
+import signal, sys, time
+import dicom_converter as dc
+
+def slow(pictures):
+    for _ in pictures:
+        time.sleep(0.2)
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+try:
+    dc.distribute((bytes(1) for _ in range(dc.QUEUED_PICTURES + 1)), [slow, slow])
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+    program = [sys.executable, "-c", code]
+    folder = Path(dc.__file__).parent
+    ended = subprocess.run(program, cwd=folder, check=False, timeout=30)  # noqa: S603 - ours
+    assert ended.returncode == 7
 
 
 def test_a_picture_too_large_for_h264_still_becomes_a_gif(
