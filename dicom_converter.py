@@ -42,7 +42,6 @@ if __name__ == "__main__":
 import gc
 import os
 import re
-import shlex
 import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -50,7 +49,8 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-CURE = f"{shlex.quote(sys.executable)} -m pip install -r requirements.txt"
+PYTHON = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+CURE = f"{PYTHON} -m pip install -r requirements.txt"
 
 
 def run_by_name() -> None:
@@ -65,7 +65,8 @@ def run_by_name() -> None:
         spec = find_spec(path.stem)
     if spec is None or spec.origin is None or Path(spec.origin).resolve() != path:
         return
-    del globals()["__file__"]  # by which workers find the main file
+    globals()["__spec__"] = None  # by which, and by the file, workers find the main module
+    del globals()["__file__"]
     if needs_workers(sys.argv[1:]):
         start_server(path.stem)
     try:
@@ -144,6 +145,7 @@ def environment_of_server() -> Iterator[None]:
 if __name__ == "__main__":
     run_by_name()
 
+collected = gc.isenabled()
 gc.disable()  # which takes a tenth off the time that the libraries need
 try:
     import argparse
@@ -224,7 +226,8 @@ except ImportError as missing:
         raise
     sys.exit(without(missing))
 finally:
-    gc.enable()
+    if collected:
+        gc.enable()
 
 __version__ = "2.0.0"
 
@@ -282,6 +285,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
+COUNTED_PIXELS = 1 << 20
+TEXT_HEAD_BYTES, TEXT_TAIL_BYTES = 1 << 20, 1 << 9  # of a TXT, that say what was made of what
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
@@ -350,8 +355,7 @@ DECODED_SYNTAXES = (
     ENCAPSULATED_UNCOMPRESSED,
     DEFLATED_IMAGE_FRAME,
 )
-JPIP_REFERENCED = UID("1.2.840.10008.1.2.4.94")  # pydicom has no name for these two
-JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")
+JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
 DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
     uid.DeflatedExplicitVRLittleEndian,
     JPIP_REFERENCED_DEFLATE,
@@ -450,6 +454,7 @@ CT_WINDOWS = {
     "temporal bone": (600, 2800),
 }
 MAX_WINDOW = 1e12  # of a center or width that somebody asks for
+OF_CT = "usual for CT"
 MIN_MAX = "min-max of all pixels without padding"
 MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
@@ -938,9 +943,9 @@ def private_creator(data_set: Dataset, tag: BaseTag) -> str:
 
 
 @lru_cache(maxsize=4096)
-def described(number: int, creator: str) -> tuple[str, str]:
-    """Return the name and the VR that the dictionaries have for the tag of that *number*."""
-    tag = BaseTag(number)
+def described(tag_number: int, creator: str) -> tuple[str, str]:
+    """Return the name and the VR that the dictionaries have for a tag."""
+    tag = BaseTag(tag_number)
     if tag.is_private_creator:
         return "Private Creator", "LO"
     try:
@@ -1601,7 +1606,8 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
     with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
         try:
             archive = current_zip(source.path)
-            info = dict(enumerate(archive.infolist())).get(source.entry)
+            entries = archive.infolist()
+            info = entries[source.entry] if source.entry < len(entries) else None
             if info is None or member_name(info) != source.member:
                 raise ConversionError("its zip archive was replaced meanwhile: convert it again")
             with archive.open(info) as member:
@@ -2390,9 +2396,9 @@ def grayscale_transforms(
         if key not in of_groups:
             modality = modality_of(pixel_values, ds, samples)
             vois = stored_vois(frame_voi, modality, samples)
-            hounsfield = "RescaleIntercept" in pixel_values
-            modality_name = text(ds, "Modality") if hounsfield else "without Hounsfield units"
-            voi, origin = chosen_voi(vois, choice, modality_name)
+            voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
+            if origin == OF_CT and "RescaleIntercept" not in pixel_values:
+                raise ConversionError("windows of CT want Hounsfield units, which this one lacks")
             of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
         transforms.append(of_groups[key])
     return (
@@ -2478,7 +2484,7 @@ def named_voi(
     if modality != "CT":
         raise ConversionError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
     center, width = CT_WINDOWS[name.casefold()]
-    return Window(center, width, explanation=name), "usual for CT"
+    return Window(center, width, explanation=name), OF_CT
 
 
 def stored_windows(group: Dataset) -> list[Window]:
@@ -2656,7 +2662,11 @@ def modality_range(
     for index, (stored, _) in enumerate(frames):
         if is_tabled(stored):  # each word that occurs, once
             words = stored.view(f"u{stored.dtype.itemsize}").ravel()
-            stored = np.flatnonzero(np.bincount(words)).astype(words.dtype)
+            present = np.zeros(1 << 8 * words.itemsize, bool)
+            for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
+                block = words[at : at + COUNTED_PIXELS]
+                present |= np.bincount(block, minlength=present.size) > 0
+            stored = np.flatnonzero(present).astype(words.dtype)
         ends += ends_without_padding(stored, transforms[index % len(transforms)])
     return (min(ends), max(ends)) if ends else None
 
@@ -4048,12 +4058,12 @@ def is_done(source: Source, options: Options) -> bool:
 
     The TXT is written last, names the others and knows their sizes.
     """
-    lines, state = text_lines(source), state_of(source.path)
-    if state is None or len(lines) < 5 or lines[0] != title_of(source.own_name):
+    (head, tail), state = text_ends(source), state_of(source.path)
+    if state is None or head[0] != title_of(source.own_name):
         return False
     made = [ended_line(status, options) for status in (Status.CONVERTED, Status.TEXT_ONLY)]
-    stamp = stamp_line(source, state, named_outputs(source, lines))
-    return lines[1] in made and lines[-3:] == [stamp, TEXT_ENDS, ""]
+    stamp = stamp_line(source, state, named_outputs(source, head))
+    return tail[-3:] == [stamp, TEXT_ENDS, ""] and head[1] in made  # so there are two lines
 
 
 def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
@@ -4066,12 +4076,16 @@ def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
     return [output_path(source, suffix) for suffix in suffixes]
 
 
-def text_lines(source: Source) -> list[str]:
-    """Return the lines of the TXT of an earlier run, one that is empty without it."""
+def text_ends(source: Source) -> tuple[list[str], list[str]]:
+    """Return the first lines of the TXT of an earlier run and its last; one is empty without it."""
     try:
-        return output_path(source, ".txt").read_text("utf-8", "replace").split("\n")
+        with output_path(source, ".txt").open("rb") as file:
+            head = file.read(TEXT_HEAD_BYTES)
+            file.seek(max(file.seek(0, os.SEEK_END) - TEXT_TAIL_BYTES, 0))
+            tail = file.read()
     except (OSError, ValueError):
-        return [""]
+        return [""], [""]
+    return head.decode("utf-8", "replace").split("\n"), tail.decode("utf-8", "replace").split("\n")
 
 
 def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
@@ -4110,7 +4124,7 @@ def reason_of(error: Exception | None) -> str:
 
 def reason_of_system(error: Any, cause: str) -> str:
     """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
-    if error.errno in NO_ROOM or str(error.filename).endswith(".part"):
+    if error.errno in NO_ROOM or TEMPORARY_PREFIX in str(error.filename):
         return f"its output cannot be written: {cause}"
     if type(error).__module__.startswith("av."):
         return f"FFmpeg cannot read the video: {cause}"
@@ -4683,11 +4697,12 @@ class Cluster:
         try:
             import distributed
         except ImportError as error:
-            cure = f"{shlex.quote(sys.executable)} -m pip install 'dask[distributed]'"
+            cure = f"{PYTHON} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self.pending: dict[Any, Source] = {}
         self._options = replace(options, threads=1)
         self._began: dict[Any, float] = {}
+        self._served = time.monotonic()  # when workers were there last
         named, place = "address", options.dask
         if Path(place).is_file():
             named = "scheduler_file"
@@ -4749,13 +4764,15 @@ class Cluster:
         Raises `ConversionError` where no worker is left to take any.
         """
         limit, now = self._options.timeout * IN_FLIGHT, time.monotonic()
+        if self._client.ncores():
+            self._served = now
+        elif now - self._served > limit + CONNECT_TIMEOUT:
+            cure = "start some with `dask worker` and add --resume"
+            raise ConversionError(f"{self._options.dask}: no workers are left: {cure}")
         late = [future for future in self.pending if limit and now - self._began[future] > limit]
         if not late:
             return
         held = {key for keys in self._client.processing().values() for key in keys}
-        if not self._client.ncores() and now - self._began[late[0]] > limit + CONNECT_TIMEOUT:
-            cure = "start some with `dask worker` and add --resume"
-            raise ConversionError(f"{self._options.dask}: no workers are left: {cure}")
         for future in late:
             if future.key in held:
                 source = self.pending.pop(future)
@@ -4807,6 +4824,7 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
     row["outputs"], row["warnings"] = list(map(str, outcome.outputs)), list(outcome.warnings)
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
+    row["seconds"] = f"{outcome.seconds:.3f}"  # by which a row shows that it is whole
     cells = [" | ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
     return csv_line([printable(cell) if isinstance(cell, str) else cell for cell in cells])
 
@@ -4839,16 +4857,12 @@ def end_last_row(file: Any, suffix: str) -> None:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
-    *_, last = file.read().split(b"\n")
-    try:
-        if suffix == ".jsonl":
-            json.loads(last)
-        elif len(next(csv.reader([last.decode()]))) != len(REPORT_FIELDS):
-            raise ValueError
-    except (ValueError, csv.Error):
-        file.truncate(size - len(last))
-    else:
+    tail = file.read()
+    last = tail[tail.rfind(b"\n") + 1 :]
+    if re.search(rb"}$" if suffix == ".jsonl" else rb",\d+\.\d{3}$", last):
         file.write(b"\n")
+    else:
+        file.truncate(size - len(last))
 
 
 @contextmanager
@@ -4905,9 +4919,15 @@ class Tally:
                 yield f"         and {rest} other reasons"
 
 
-def failure_line(outcome: Outcome) -> str:
-    """Return why a source failed, on one line that names it."""
-    return f"dicom_converter: {printable(outcome.source.label)}: {outcome.reason}"
+def trouble_line(outcome: Outcome) -> str:
+    """Return why a source failed, or was skipped though its name is one of DICOM's; else ""."""
+    skipped = outcome.status == Status.SKIPPED
+    if outcome.status != Status.FAILED and not (
+        skipped and PurePath(outcome.source.own_name).suffix.lower() in DICOM_SUFFIXES
+    ):
+        return ""
+    how = "skipped: " if skipped else ""
+    return f"dicom_converter: {printable(outcome.source.label)}: {how}{outcome.reason}"
 
 
 def written_line(outcome: Outcome) -> str:
@@ -4925,11 +4945,11 @@ def written_line(outcome: Outcome) -> str:
 def show_lines(outcome: Outcome, options: Options) -> None:
     """Print how a source ended: what was written and its warnings, or just why it failed."""
     path = printable(outcome.source.label)
-    if outcome.status == Status.FAILED:
-        say(failure_line(outcome), sys.stderr)
-    elif outcome.status == Status.SKIPPED and outcome.source.path.suffix.lower() in DICOM_SUFFIXES:
-        say(f"dicom_converter: {path}: skipped: {outcome.reason}", sys.stderr)
-    elif not options.quiet:
+    if options.quiet and outcome.status != Status.FAILED:
+        return
+    if line := trouble_line(outcome):
+        say(line, sys.stderr)
+    else:
         for warning in outcome.warnings:
             say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
         if line := written_line(outcome):
@@ -4969,8 +4989,8 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
         def show(outcome: Outcome) -> None:
             nonlocal done, failed
             done, failed = done + 1, failed + (outcome.status == Status.FAILED)
-            if outcome.status == Status.FAILED:
-                screen.print(failure_line(outcome))
+            if line := trouble_line(outcome):
+                screen.print(line)
             elif not is_terminal(sys.stdout) and (line := written_line(outcome)):
                 say(line, sys.stdout)
             rate = done / max(time.monotonic() - began, 1e-3)
@@ -5334,10 +5354,12 @@ def command() -> int:
 def check_output(folder: Path) -> None:
     """Raise `ConversionError` where nothing can be written to *folder*: no file is to blame."""
     there = next((path for path in (folder, *folder.absolute().parents) if exists(path)), folder)
-    if not is_folder(there):
+    if folder.is_symlink() and there != folder:
+        there, problem = folder, "is a link to nothing"
+    elif not is_folder(there):
         problem = "is no folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        problem = "nothing can be written there"
+    elif there != folder and not os.access(there, os.W_OK | os.X_OK):
+        problem = f"{folder.name} cannot be made there"
     else:
         return
     raise ConversionError(f"{printable(str(there))}: {problem}: name another folder with -o")

@@ -238,7 +238,7 @@ def test_the_report_has_a_row_for_each_file(run: Runner, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-@pytest.mark.parametrize("cut", [1, 20])
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7, 20])
 def test_half_a_row_is_cut_off_and_rows_stay(
     run: Runner, tmp_path: Path, suffix: str, cut: int
 ) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +414,26 @@ def test_a_file_called_minus_can_be_named(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     assert dc.input_path("./-") == tmp_path / "-"
     assert dc.input_path("-") == dc.STDIN
+
+
+def test_members_cost_the_same_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(300):
+            archive.writestr(f"{number}", b"x")
+    walked: list[int] = []
+
+    class Entries(list[zipfile.ZipInfo]):
+        def __iter__(self) -> Iterator[zipfile.ZipInfo]:
+            walked.append(len(self))
+            return super().__iter__()
+
+    known = zipfile.ZipFile.infolist
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", lambda archive: Entries(known(archive)))
+    sources = list(dc.find_sources([path], tmp_path / "out"))
+    assert len(sources) == 300
+    for source in sources:
+        dc.convert(source, dc.Options())
+    assert walked == [300]  # once, to find them

@@ -103,7 +103,9 @@ def test_an_absurd_window_is_a_usage_error(argument: str) -> None:
 
 def test_presets_want_hounsfield_units(dicom_file: Factory, tmp_path: Path) -> None:
     outcome = convert(dicom_file(RAMP, Modality="CT"), tmp_path / "out", window="lung")
-    assert outcome.reason == "the window lung is one of CT, this is without Hounsfield units"
+    assert outcome.reason == "windows of CT want Hounsfield units, which this one lacks"
+    outcome = convert(dicom_file(RAMP, Modality="MR"), tmp_path / "out", window="lung")
+    assert outcome.reason == "the window lung is one of CT, this is MR"
     path = dicom_file(RAMP, Modality="CT", RescaleIntercept="-1024", RescaleSlope="1")
     assert convert(path, tmp_path / "out", window="lung").status == dc.Status.CONVERTED
 
