@@ -5346,6 +5346,8 @@ def command() -> int:
         signal.signal(ending, signal.default_int_handler)
     try:
         return main()
+    except KeyboardInterrupt:  # before there is anything to say of
+        return 130
     finally:
         for ending in (signal.SIGINT, signal.SIGTERM):
             signal.signal(ending, signal.SIG_IGN)  # the interpreter would print a traceback
