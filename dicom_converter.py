@@ -49,7 +49,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-PYTHON = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+PYTHON = f'"{sys.executable}"' if " " in str(sys.executable) else sys.executable or "python"
 CURE = f"{PYTHON} -m pip install -r requirements.txt"
 
 
@@ -4642,7 +4642,7 @@ def signals_held() -> Iterator[None]:
     kept = [
         (number, signal.signal(number, lambda received, _: caught.append(received)))
         for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not None  # which is not Python's, and could not be put back
+        if signal.getsignal(number) is not None  # else it could not be put back
     ]
     try:
         yield
@@ -4859,10 +4859,21 @@ def end_last_row(file: Any, suffix: str) -> None:
     file.seek(max(size - MAX_ROW, 0))
     tail = file.read()
     last = tail[tail.rfind(b"\n") + 1 :]
-    if re.search(rb"}$" if suffix == ".jsonl" else rb",\d+\.\d{3}$", last):
+    if is_whole_row(last, suffix):
         file.write(b"\n")
     else:
         file.truncate(size - len(last))
+
+
+def is_whole_row(row: bytes, suffix: str) -> bool:
+    """Tell whether *row*, without its end, is a whole one of a report."""
+    try:
+        if suffix == ".jsonl":
+            return isinstance(json.loads(row), dict)
+        *cells, seconds = next(csv.reader([row.decode()]), []) or [""]
+    except (ValueError, csv.Error):
+        return False
+    return len(cells) + 1 == len(REPORT_FIELDS) and re.fullmatch(r"\d+\.\d{3}", seconds) is not None
 
 
 @contextmanager

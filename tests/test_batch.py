@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -48,14 +49,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def command(*arguments: Any) -> list[str]:
-    return [sys.executable, dc.__file__, *map(str, arguments)]
+def command(*arguments: Any, script: str | Path = dc.__file__) -> list[str]:
+    return [sys.executable, str(script), *map(str, arguments)]
 
 
-def program(*arguments: Any, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the program as its users do."""
+def program(
+    *arguments: Any, cwd: Path, script: str | Path = dc.__file__, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the program, or another *script*, as its users do."""
     return subprocess.run(  # noqa: S603 - our own script
-        command(*arguments),
+        command(*arguments, script=script),
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -125,15 +128,8 @@ def test_a_bad_file_hurts_no_other(tmp_path: Path, fault: str, reason: str) -> N
         "    sys.exit(dc.main(sys.argv[1:]))\n",
         encoding="utf-8",
     )
-    arguments = [sys.executable, str(script), "in", "-o", "out", "-j", "2", "--timeout", "2"]
-    ended = subprocess.run(  # noqa: S603 - our own script
-        [*arguments, "--report", "r.jsonl"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    arguments = ("in", "-o", "out", "-j", "2", "--timeout", "2", "--report", "r.jsonl")
+    ended = program(*arguments, cwd=tmp_path, script=script)
     assert ended.returncode == 1
     assert ended.stderr == f"dicom_converter: in/IM005: {reason}\n"
     names = {f"IM{number:03}" for number in range(12)} - {"IM005"}
@@ -656,18 +652,33 @@ def test_a_file_that_hangs_on_a_cluster_is_given_up(tmp_path: Path) -> None:
     script = tmp_path / "faulty.py"
     script.write_text(whole.replace(step, fault + step), encoding="utf-8")
     with cluster(tmp_path, 1, nanny="--nanny") as (address, _):
-        line = [sys.executable, str(script), "in", "-o", "out", "--timeout", "2"]
-        ended = subprocess.run(  # noqa: S603 - our own script
-            [*line, "--dask", address],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        arguments = ("in", "-o", "out", "--timeout", "2", "--dask", address)
+        ended = program(*arguments, cwd=tmp_path, script=script)
     reason = "took longer than 2 s and was stopped"
     assert (ended.returncode, ended.stderr) == (1, f"dicom_converter: in/IM002: {reason}\n")
     assert ended.stdout.splitlines()[-1] == "5 converted, 1 failed"
+
+
+@needs_dask
+@pytest.mark.parametrize("timeout", ["0", "0.5"])
+def test_a_cluster_without_workers_ends_the_run(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: str
+) -> None:
+    folder = many(tmp_path / "in", 3)
+    for number in range(12):
+        shutil.copy(SAMPLES / "DCM00001", folder / f"clip{number:02}")
+    with cluster(tmp_path, 1) as (address, (_, worker)):
+
+        def end_worker() -> None:
+            wait_for(lambda: len(list((tmp_path / "out").glob("clip*.txt"))) > 0)
+            monkeypatch.setattr(dc, "CONNECT_TIMEOUT", 2)
+            worker.kill()
+
+        threading.Thread(target=end_worker).start()
+        result = run(folder, "--dask", address, "--timeout", timeout, "-q")
+    cure = "start some with `dask worker` and add --resume"
+    assert result.code == 1
+    assert result.err.splitlines()[-1] == f"dicom_converter: {address}: no workers are left: {cure}"
 
 
 @needs_dask
@@ -700,14 +711,7 @@ def test_workers_that_cannot_live_end_the_run(tmp_path: Path) -> None:
         "    sys.exit(dc.main(['in', '-o', 'out', '-j', '2']))\n",
         encoding="utf-8",
     )
-    ended = subprocess.run(  # noqa: S603 - our own script
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    ended = program(cwd=tmp_path, script=script)
     reason = "worker processes cannot be kept alive: use -j 1"
     assert (ended.returncode, ended.stderr) == (1, f"dicom_converter: {reason}\n")
 
@@ -853,8 +857,8 @@ def logged_copy(path: Path) -> Path:
 def test_workers_are_forked_from_a_server_that_has_imported_the_program(tmp_path: Path) -> None:
     many(tmp_path / "in", 6)
     script = logged_copy(tmp_path / "elsewhere.py")
-    line = [sys.executable, str(script), "in", "-o", "out", "-j", "2"]
-    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    line = ("in", "-o", "out", "-j", "2")
+    ended = program(*line, cwd=tmp_path, script=script)
     assert (ended.returncode, ended.stderr) == (0, "")
     names = (tmp_path / "log").read_text(encoding="utf-8").split()
     assert sorted(names) == ["__main__", "elsewhere", "elsewhere"]  # the second of the server
@@ -863,13 +867,12 @@ def test_workers_are_forked_from_a_server_that_has_imported_the_program(tmp_path
 def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> None:
     many(tmp_path / "in", 3)
     script = logged_copy(tmp_path / "converter")
-    line = [sys.executable, str(script), "in", "-o", "out", "-j", "2"]
-    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    line = ("in", "-o", "out", "-j", "2")
+    ended = program(*line, cwd=tmp_path, script=script)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.endswith("3 converted\n")
     assert "__main__" in (tmp_path / "log").read_text(encoding="utf-8").split()
-    line += ["--dask", "tcp://127.0.0.1:1"]
-    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    ended = program(*line, "--dask", "tcp://127.0.0.1:1", cwd=tmp_path, script=script)
     assert ended.returncode == 1
     assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
 
@@ -935,6 +938,15 @@ def test_an_archive_that_is_replaced_is_not_mistaken(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "b.png").read_bytes() == alone.outputs[0].read_bytes()
     gone = dc.convert(replace(second, member="c"), dc.Options())
     assert gone.reason == "its zip archive was replaced meanwhile: convert it again"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_row_is_whole_or_not(suffix: str) -> None:
+    source = dc.Source(Path("a},1.234,{b"), Path("out"), "a")
+    outcome = dc.Outcome(source, dc.Status.FAILED, reason="of } or ,5.678", seconds=1.5)
+    row = dc.report_row(outcome, suffix).rstrip(b"\n")
+    assert dc.is_whole_row(row, suffix)
+    assert not any(dc.is_whole_row(row[:end], suffix) for end in range(len(row)))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
