@@ -152,7 +152,6 @@ try:
     import codecs
     import csv
     import errno
-    import heapq
     import io
     import json
     import logging
@@ -173,8 +172,16 @@ try:
     import zlib
     from array import array
     from bisect import bisect_right
-    from collections import Counter, defaultdict
-    from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
+    from collections import Counter, defaultdict, deque
+    from collections.abc import (
+        Callable,
+        Collection,
+        Generator,
+        Iterable,
+        Iterator,
+        MutableSequence,
+        Sequence,
+    )
     from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
     from concurrent.futures.process import BrokenProcessPool
     from contextlib import ExitStack, closing
@@ -184,7 +191,7 @@ try:
     from fractions import Fraction
     from functools import cache, lru_cache, partial
     from importlib.metadata import version
-    from itertools import accumulate, chain, count, islice, takewhile
+    from itertools import accumulate, chain, count, islice
     from pathlib import PurePath, PurePosixPath
     from queue import Empty, Full, Queue
     from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
@@ -269,7 +276,7 @@ DOCUMENT_CLASSES = {  # for documents that do not say what they are
 }
 OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(), ".bin"}), ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
-TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END"
+TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END\n"
 
 PIXEL_DATA_TAGS = {
     0x7FE00008: "FloatPixelData",
@@ -286,7 +293,8 @@ MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
 COUNTED_PIXELS = 1 << 20
-TEXT_HEAD_BYTES, TEXT_TAIL_BYTES = 1 << 20, 1 << 9  # of a TXT, that say what was made of what
+TEXT_HEAD_BYTES = 1 << 14  # of a TXT, in which two lines say what it was made of
+MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
@@ -470,7 +478,8 @@ BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
-Folder = tuple[Path, tuple[Path, ...]]  # path, resolved folders from which links led here
+Parts = tuple[str, ...]  # of a path below the output folder
+Group = tuple[Parts, list["Source"]]  # files of one folder
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 Result = TypeVar("Result")
@@ -522,36 +531,6 @@ class Window:
     number: int = 0  # among the stored ones, from 1
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The names given in one output folder, by how they look without case."""
-
-    given: set[str] = field(default_factory=set)
-    clips: set[str] = field(default_factory=set)  # whose frames would have one of these names
-
-    def allows(self, name: str, others: set[str]) -> bool:
-        """Tell whether *name* is free, as are the frames of a clip of that name (--frames).
-
-        *others* are names that are about to be given.
-        """
-        name = name.casefold()
-        clip = clip_of_frame(name)
-        known = clip in self.given or clip in others
-        return name not in self.given and name not in self.clips and not (clip and known)
-
-    def add(self, name: str) -> None:
-        """Give *name*."""
-        self.given.add(name.casefold())
-        if clip := clip_of_frame(name.casefold()):
-            self.clips.add(clip)
-
-
-def clip_of_frame(name: str) -> str:
-    """Return the clip of which *name* may be a frame, "" where it cannot be one."""
-    found = re.fullmatch(r"(.+)-\d{4,}", name)
-    return found[1] if found else ""
-
-
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name.
 WindowChoice = int | str | Window
 
@@ -593,6 +572,7 @@ PICTURE_OPTIONS = (
     "shutter",
     "native_pixels",
 )
+CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
 
 
 @dataclass(frozen=True, slots=True)
@@ -604,6 +584,8 @@ class Source:
     name: str = ""
     named: bool = False  # on the command line, so it must be DICOM
     problem: str = ""  # why it cannot even be opened
+    repeated: bool = False  # which is that another way led there before
+    note: str = ""  # why its outputs have another name than its own
     member: str = ""  # of the zip archive at *path*
     entry: int = 0  # of its list: names may be there twice
 
@@ -780,7 +762,6 @@ class Timing:
 class Shown:
     """What was written of a file's pixels, for the TXT and the terminal."""
 
-    outputs: tuple[Path, ...] = ()
     facts: tuple[Fact, ...] = ()
     remark: str = ""
     frames: int = 0
@@ -1286,106 +1267,49 @@ def syntax_name(syntax: UID) -> str:
     return SYNTAX_NAMES.get(syntax) or syntax.name
 
 
-# --- Sources --------------------------------------------------------------------------------------
+# --- Opening --------------------------------------------------------------------------------------
+
+OPENING_FLAGS = getattr(os, "O_NONBLOCK", 0)  # no waiting for the other end of a pipe
 
 
-def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
-    """Yield every file of *inputs* with its settled name, folder by folder in sorted order.
+def opened_regular(path: Path) -> BinaryIO:
+    """Open the regular file at *path* for reading; anything else might never end, or never begin.
 
-    Equal relative folders of several inputs, zip archives too, are taken together, so names settle
-    the same way whatever the order of the inputs, and a folder's files come out before the next one
-    is read. What a DICOMDIR lists and what standard input names (`-`) follow, in their own order.
+    Raises `NotDicomError` for a pipe, a device or a folder.
     """
-    listed = [path for path in inputs if path.name.upper() == "DICOMDIR" and not is_folder(path)]
-    reads_stdin = STDIN in inputs
-    walked = [path for path in inputs if path not in (*listed, STDIN)]
-    taken: defaultdict[Path, Names] = defaultdict(Names)  # where more than the walk adds some
-    for relative, candidates in walk(walked, output):
-        folder = output / relative
-        yield from settle_names(
-            candidates, folder, taken[folder] if listed or reads_stdin else Names()
-        )
-    for path in dict.fromkeys(listed):
-        yield from listed_sources(path, output, taken)
-    if reads_stdin and sys.stdin is None:
-        yield Source(STDIN, output, "-", True, problem="standard input is closed")
-    elif reads_stdin:
-        for path in paths_from(sys.stdin.buffer):
-            parts = [part for part in path.parent.parts if part not in (path.anchor, "..", ".")]
-            for where, one in placed(Source(path), tuple(parts)):
-                folder = output.joinpath(*where)
-                yield from settle_names([one], folder, taken[folder])
+    return open(path, "rb", opener=regular_descriptor)
 
 
-def walk(inputs: Sequence[Path], output: Path) -> Iterator[tuple[PurePath, list[Source]]]:
-    """Yield each relative folder below *inputs* with its files, in sorted order."""
-    folders: defaultdict[tuple[str, ...], list[Folder]] = defaultdict(list)
-    candidates: defaultdict[tuple[str, ...], list[Source]] = defaultdict(list)
-    folders[()] = [(path, ()) for path in sorted(set(inputs)) if is_folder(path)]
-    candidates[()] = [Source(path, named=True) for path in inputs if not is_folder(path)]
-    resolved_output = resolved(output)
-    order: list[tuple[str, ...]] = [()]
-
-    while order:
-        parts = heapq.heappop(order)
-        if parts not in folders and parts not in candidates:
-            continue  # it was named more than once
-        found = candidates.pop(parts, [])
-        for folder in folders.pop(parts, []):
-            files, subfolders = read_folder(folder, resolved_output)
-            found += files
-            for path, above in subfolders:
-                heapq.heappush(order, (*parts, path.name))
-                folders[*parts, path.name].append((path, above))
-        own: list[Source] = []
-        for candidate in found:
-            for where, one in placed(candidate, parts):
-                if where != parts and where not in candidates:
-                    heapq.heappush(order, where)
-                (own if where == parts else candidates[where]).append(one)
-        yield PurePath(*parts), own
+def regular_descriptor(path: str, flags: int) -> int:
+    """Return a descriptor of the regular file at *path*; raise `NotDicomError` for any other."""
+    descriptor = os.open(path, flags | OPENING_FLAGS)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise NotDicomError("not a regular file")
 
 
-def read_folder(folder: Folder, output: Path) -> tuple[list[Source], list[Folder]]:
-    """Return the files and the folders in *folder*, less *output* and what leads back."""
-    path, linked_from = folder
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, b"" where it cannot be read."""
     try:
-        names = sorted(entry.name for entry in os.scandir(path))
-    except OSError as error:
-        reason = f"the folder cannot be read ({error.strerror})"
-        return [Source(path, problem=reason)], []
-    files, folders = [], []
-    for name in names:
-        inside = path / name
-        if not is_folder(inside):
-            files.append(Source(inside))
-            continue
-        above = (*linked_from, resolved(path)) if inside.is_symlink() else linked_from
-        there = resolved(inside)
-        if there != output and not any(one.is_relative_to(there) for one in above):
-            folders.append((inside, above))
-    return files, folders
-
-
-def placed(candidate: Source, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Source]]:
-    """Yield *candidate* in the folder *parts*, or the members of an archive in theirs."""
-    if candidate.member or not is_archive(candidate.path):
-        yield parts, candidate
-        return
-    base = parts if candidate.named else (*parts, candidate.path.stem)
-    for member in zip_members(candidate):
-        inside = () if member.problem else PurePosixPath(member.member).parent.parts
-        yield (*base, *inside) if member.member else parts, member
+        with opened_regular(path) as file:
+            return file.read(132)
+    except (OSError, ValueError, NotDicomError):
+        return b""
 
 
 def is_archive(path: Path) -> bool:
     """Tell whether *path* is a zip archive by its name, and not a DICOM file called so."""
-    if path.suffix.lower() != ".zip":
-        return False
+    named_so = path.suffix.lower() == ".zip" and os.path.isfile(path)  # noqa: PTH113 - never raises
+    return named_so and not begins_as_dicom(head_of(path))
+
+
+def resolved(path: Path) -> Path:
+    """Return *path* without its links; as it is where they lead in circles."""
     try:
-        return stat.S_ISREG(path.stat().st_mode) and not begins_as_dicom(head_of(path))
-    except (OSError, ValueError):
-        return False
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        return path.absolute()
 
 
 def state_of(path: Path) -> FileState | None:
@@ -1403,15 +1327,40 @@ def zip_members(archive: Source) -> list[Source]:
     They are swept like those of a folder: hospitals pack viewers beside the images.
     """
     try:
+        entries = current_zip(archive.path).infolist()
+        overlapping = overlapping_entries(entries)
         members = [
-            Source(archive.path, member=member_name(info), entry=entry, problem=zip_problem(info))
-            for entry, info in enumerate(current_zip(archive.path).infolist())
+            Source(
+                archive.path,
+                member=member_name(info),
+                entry=entry,
+                problem="it overlaps another one in its archive"
+                if entry in overlapping
+                else zip_problem(info),
+            )
+            for entry, info in enumerate(entries)
             if not info.is_dir()
         ]
         return members or [archive]
+    except NotDicomError as error:
+        return [replace(archive, problem=str(error))]
     except (*UNREADABLE, RuntimeError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "a damaged zip archive"
         return [replace(archive, problem=f"cannot be read: {reason}")]
+
+
+def overlapping_entries(entries: Sequence[zipfile.ZipInfo]) -> set[int]:
+    """Return the numbers of those *entries* of an archive that share bytes with another one.
+
+    Many that unpack the same bytes make an archive of 200 kB endless.
+    """
+    order = sorted(range(len(entries)), key=lambda entry: entries[entry].header_offset)
+    overlapping: set[int] = set()
+    for before, after in pairwise(order):
+        end = entries[before].header_offset + zipfile.sizeFileHeader + entries[before].compress_size  # type: ignore[attr-defined]
+        if end > entries[after].header_offset:
+            overlapping |= {before, after}
+    return overlapping
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
@@ -1427,10 +1376,6 @@ def member_name(info: zipfile.ZipInfo) -> str:
 
 def zip_problem(info: zipfile.ZipInfo) -> str:
     """Return why a member of an archive is not taken out, "" where it is."""
-    name = PurePosixPath(member_name(info))
-    drive = ":" in str(name) if os.name == "nt" else re.match("[A-Za-z]:", str(name))
-    if name.is_absolute() or ".." in name.parts or drive:
-        return "its name leads out of the archive"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
     inflation = info.file_size / max(info.compress_size, 1)
@@ -1449,30 +1394,392 @@ def current_zip(path: Path) -> zipfile.ZipFile:
 @lru_cache(maxsize=2)
 def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
     """Return an open archive; the last ones stay open, for their directories can be long."""
+    opened_regular(path).close()
     return zipfile.ZipFile(path)
 
 
+@contextmanager
+def unpacked_member(source: Source) -> Iterator[BinaryIO]:
+    """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
+    with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
+        try:
+            archive = current_zip(source.path)
+            entries = archive.infolist()
+            info = entries[source.entry] if source.entry < len(entries) else None
+            if info is None or member_name(info) != source.member:
+                raise ConversionError("its zip archive was replaced meanwhile: convert it again")
+            with archive.open(info) as member:
+                head = member.read(132)
+                if not begins_as_dicom(head):  # the rest need not be unpacked to be told
+                    raise NotDicomError("not a DICOM file")
+                unpacked.write(head)
+                shutil.copyfileobj(member, unpacked, 1 << 20)
+        except (NotImplementedError, RuntimeError) as error:
+            raise ConversionError("packed in a way that cannot be read: unpack it first") from error
+        except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
+            if getattr(error, "errno", None):
+                raise
+            raise ConversionError("damaged inside its zip archive") from error
+        unpacked.seek(0)
+        yield cast(BinaryIO, unpacked)
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[BinaryIO]:
+    """Open *source* for reading, a member of an archive unpacked."""
+    if source.problem:
+        raise (NotDicomError if source.repeated else ConversionError)(source.problem)
+    if source.member:
+        if source.member.lower().endswith(".zip"):
+            warn("an archive inside an archive is not opened: unpack the outer one first")
+        with unpacked_member(source) as file:
+            yield file
+        return
+    with opened_regular(source.path) as file:
+        yield file
+
+
+# --- Where outputs go -----------------------------------------------------------------------------
+
+# What Windows takes for a device, whatever follows the dot.
+DEVICE_NAMES = re.compile(
+    r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE
+)
+SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
+MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs: (\d+), \d+ bytes")
+UNKNOWN_INSTANCE = "0" * 8
+
+
+def plain_name(name: str, *, folder: bool = False) -> str:
+    """Return *name* as one that names a file or a *folder*, and nothing else, on every system.
+
+    Without separators, control characters and what leads elsewhere, of bounded length; a folder is
+    not called like an output of a file beside it.
+    """
+    plain = "".join(
+        "_" if char in SEPARATORS or not (char.isprintable() or is_kept(char)) else char
+        for char in name
+    )
+    if plain.rstrip(". ") != plain or not plain:
+        plain = plain.rstrip(". ") + "_"
+    if DEVICE_NAMES.match(plain):
+        plain = f"_{plain}"
+    if folder and plain.lower().endswith(OUTPUT_SUFFIXES):
+        plain += "_"
+    raw = os.fsencode(plain)
+    if len(raw) <= MAX_NAME_BYTES:
+        return plain
+    return f"{raw[: MAX_NAME_BYTES - 9].decode(errors='ignore')}-{zlib.crc32(raw):08x}"
+
+
+def is_kept(char: str) -> bool:
+    """Tell whether *char*, not printable, may stand in a name: it may be a byte that is no text."""
+    return char in HARMLESS or "\udc80" <= char <= "\udcff"
+
+
+def plain_parts(folder: PurePath) -> Parts:
+    """Return the parts of *folder* as plain names, without those that lead upwards."""
+    parts = (part for part in folder.parts if part not in (folder.anchor, "..", "."))
+    return tuple(plain_name(part, folder=True) for part in parts)
+
+
+def own_names(names: Iterable[str]) -> Iterator[str]:
+    """Yield a plain name of its own for each folder of *names*, whatever their case."""
+    given: set[str] = set()
+    for plain in (plain_name(name, folder=True) for name in names):
+        own = next(name for name in numbered(plain) if name.casefold() not in given)
+        given.add(own.casefold())
+        yield own
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Yield *name*, then *name*-2 and so on."""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
+
+
+def output_folder(root: Path, parts: Parts) -> Path:
+    """Return the folder for the outputs of *parts* below *root*, a resolved path.
+
+    Never through a link that is there, and beside a file of that name.
+    """
+    folder = root
+    for part in parts:
+        folder = next(
+            path
+            for path in map(folder.joinpath, numbered(part))
+            if not os.path.lexists(path) or (is_folder(path) and not path.is_symlink())
+        )
+    return folder
+
+
+def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) -> Iterator[Source]:
+    """Give each of *candidates* a name of its own in *folder*, whatever their order.
+
+    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2,
+    as does one whose name is taken by what was made of something else. Case is ignored: outputs
+    travel on media that cannot tell `im1` from `IM1`. *given* are names, and grows.
+    """
+    by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
+    found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
+    stems = {plain_name(stem_of(one.own_name)).casefold() for one in found.values()}
+    for one in reversed(found.values()):
+        own = plain_name(one.own_name)
+        taken = ""
+        for name in chain((plain_name(stem_of(one.own_name)),), numbered(own)):
+            if not is_free(name.casefold(), given, stems):
+                continue
+            if may_replace(folder / name, one):
+                break
+            taken = taken or name
+        given.add(name.casefold())
+        if clip := clip_of_frame(name.casefold()):
+            given.add(f"{clip}-")  # no clip may be called so any more
+        note = f"{taken} is taken there by something else: its outputs are called {name}"
+        yield replace(one, folder=folder, name=name, note=note if taken else "")
+
+
+def is_free(name: str, given: set[str], others: set[str]) -> bool:
+    """Tell whether *name* was not *given*, and is no frame of a clip of those or of *others*."""
+    clip = clip_of_frame(name)
+    known = clip and (clip in given or clip in others)
+    return not (known or name in given or f"{name}-" in given)
+
+
+def clip_of_frame(name: str) -> str:
+    """Return the clip of which *name* may be a frame, "" where it cannot be one."""
+    found = re.fullmatch(r"(.+)-\d{4,}", name)
+    return found[1] if found else ""
+
+
+def stem_of(name: str) -> str:
+    """Return *name* without a DICOM suffix; nothing else is cut, for UIDs are full of dots."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and dot + suffix.lower() in DICOM_SUFFIXES else name
+
+
+def may_replace(place: Path, source: Source) -> bool:
+    """Tell whether outputs of *source* may go to *place*, a path without its suffix.
+
+    They may where there is nothing, or what was made of the same instance: the TXT there is one of
+    ours, and says so. No DICOM file that goes by the name of an output is ever replaced.
+    """
+    siblings = [Path(f"{place}{suffix}") for suffix in OUTPUT_SUFFIXES]
+    there = [path for path in siblings if os.path.lexists(path)]
+    if not there:
+        return True
+    made = made_of(siblings[-1])
+    if not made or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
+        return False
+    return made[1] == path_sum(source) or made[2] == instance_of(source) != UNKNOWN_INSTANCE
+
+
+def made_of(text_path: Path) -> re.Match[str] | None:
+    """Return what the mark of a TXT says of its source (`mark_line`), None where it is not ours."""
+    title, mark, _ = text_marks(text_path)
+    return MARK.fullmatch(mark) if title.startswith(TEXT_BEGINS) else None
+
+
+def text_marks(text_path: Path) -> tuple[str, str, bool]:
+    """Return the first two lines of a TXT and whether it is whole, nothing where there is none."""
+    try:
+        with opened_regular(text_path) as file:
+            head = file.read(TEXT_HEAD_BYTES)
+            file.seek(max(file.seek(0, os.SEEK_END) - len(TEXT_ENDS), 0))
+            whole = file.read() == TEXT_ENDS.encode()
+    except (OSError, ValueError, NotDicomError):
+        return "", "", False
+    title, mark, *_ = (*head.decode("utf-8", "replace").split("\n", 2), "")
+    return title, mark, whole
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What outputs are made of: check sums of path and instance, size in bytes, time in ns."""
+
+    path: str
+    instance: str
+    size: int
+    changed: int
+
+    def made(self, mark: re.Match[str]) -> bool:
+        """Tell whether *mark* is of outputs of the same instance, wherever it lay."""
+        return self.path == mark[1] or mark[2] == self.instance != UNKNOWN_INSTANCE
+
+
+def path_sum(source: Source) -> str:
+    """Return a check sum of the path of *source*."""
+    return f"{zlib.crc32(os.fsencode(Path(source.label).absolute())):08x}"
+
+
+def instance_sum(header: Header) -> str:
+    """Return a check sum of the SOP Instance UID of a file."""
+    instance = text(header.data_set, "SOPInstanceUID")
+    return f"{zlib.crc32(instance.encode()):08x}" if instance else UNKNOWN_INSTANCE
+
+
+def instance_of(source: Source) -> str:
+    """Return the check sum of the SOP Instance UID of *source*, unknown where it is unreadable."""
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with open_source(source) as file:
+                return instance_sum(read_header(file))
+        except (*UNREADABLE, ConversionError):
+            return UNKNOWN_INSTANCE
+
+
+# --- Sources --------------------------------------------------------------------------------------
+
+
+def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
+    """Yield every file of *inputs* with its settled name, folder by folder in sorted order.
+
+    A folder's files come out before the next one is read. What a DICOMDIR lists and what standard
+    input names (`-`) follow, in their own order.
+    """
+    root, media = resolved(output), media_of(inputs)
+    lists = [path for path in media if is_list(path)]
+    keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
+    taken: defaultdict[Path, set[str]] = defaultdict(set)
+
+    def settled(parts: Parts, candidates: Iterable[Source]) -> Iterator[Source]:
+        folder = output_folder(root, parts)
+        return settle_names(candidates, folder, taken[folder] if keeps or not parts else set())
+
+    for group in walk(inputs, output):
+        yield from settled(*group)
+    for path in lists:
+        yield from listed_sources(path, media[path], settled)
+    if STDIN in inputs and sys.stdin is None:
+        yield Source(STDIN, root, "-", True, problem="standard input is closed")
+    elif STDIN in inputs:
+        for path in paths_from(sys.stdin.buffer):
+            for group in placed(Source(path), plain_parts(path.parent)):
+                yield from settled(*group)
+
+
+def is_list(path: Path) -> bool:
+    """Tell whether *path* is a DICOMDIR by its name."""
+    return path.name.upper() == "DICOMDIR" and not is_folder(path)
+
+
+def is_medium(path: Path) -> bool:
+    """Tell whether an input holds or lists files of its own."""
+    return path != STDIN and (is_folder(path) or is_list(path) or is_archive(path))
+
+
+def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
+    """Return the folders, archives and lists among *inputs*, and where the outputs of each go.
+
+    Of several each gets a folder of its own name, so that no two patients are mixed.
+    """
+    media = {resolved(path): path for path in sorted(set(inputs), reverse=True) if is_medium(path)}
+    paths = sorted(media.values())
+    if len(paths) == 1:
+        return {paths[0]: ()}
+    places = (resolved(path.parent if is_list(path) else path) for path in paths)
+    names = own_names(path.stem if is_archive(path) else path.name for path in places)
+    return {path: (name,) for path, name in zip(paths, names, strict=True)}
+
+
+def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
+    """Yield the files of each folder and archive of *inputs* and below, those named first.
+
+    A folder is read once, whatever leads to it, so links are followed last; *output* is left out.
+    """
+    media, root = media_of(inputs), resolved(output)
+    named = [Source(path, named=True) for path in inputs if path != STDIN and not is_medium(path)]
+    yield (), named
+    swept = Sweep(root, {one.path.absolute() for one in named})
+    swept.later.extend(place for place in media.items() if not is_list(place[0]))
+    while swept.later:
+        path, parts = swept.later.popleft()
+        if not is_folder(path):
+            yield from members_of(Source(path, named=True), parts)
+        elif resolved(path) != root or path in media:
+            yield from swept.files_below(path, resolved(path), parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a walk knows: its output folder, files named, folders read, and links to follow yet."""
+
+    output: Path
+    named: set[Path]
+    seen: set[Path] = field(default_factory=set)
+    later: deque[tuple[Path, Parts]] = field(default_factory=deque)
+
+    def files_below(self, folder: Path, there: Path, parts: Parts) -> Iterator[Group]:
+        """Yield the files of *folder*, which is *there* without links, and of those below it."""
+        problem = "its files are read already: another way leads there"
+        if there in self.seen:
+            yield parts, [Source(folder, problem=problem, repeated=True)]
+            return
+        self.seen.add(there)
+        try:
+            files, folders = read_folder(folder)
+        except OSError as error:
+            problem = f"the folder cannot be read ({error.strerror})"
+            yield parts, [Source(folder, problem=problem)]
+            return
+        yield parts, [Source(file) for file in files if file.absolute() not in self.named]
+        names = own_names(path.stem if is_archive(path) else path.name for path in folders)
+        for path, name in zip(folders, names, strict=True):
+            if not is_folder(path):
+                yield from members_of(Source(path), (*parts, name))
+            elif path.is_symlink():
+                self.later.append((path, (*parts, name)))
+            elif there / path.name != self.output:
+                yield from self.files_below(path, there / path.name, (*parts, name))
+
+
+def read_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files in *folder*, and the folders and archives, both in sorted order."""
+    files: list[Path] = []
+    folders: list[Path] = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = folder / entry.name
+        # An entry knows what it is, but not where a link leads.
+        holds = is_folder(path) if entry.is_symlink() else entry.is_dir()
+        (folders if holds or is_archive(path) else files).append(path)
+    return files, folders
+
+
+def placed(candidate: Source, parts: Parts) -> Iterator[Group]:
+    """Yield *candidate* in the folder *parts*, or the members of an archive below it."""
+    if is_archive(candidate.path):
+        yield from members_of(candidate, (*parts, plain_name(candidate.path.stem, folder=True)))
+    else:
+        yield parts, [candidate]
+
+
+def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
+    """Yield the members of an archive by their folders, in sorted order."""
+    groups: defaultdict[Parts, list[Source]] = defaultdict(list)
+    for member in zip_members(archive):
+        groups[*parts, *plain_parts(PurePosixPath(member.member).parent)].append(member)
+    yield from sorted(groups.items(), key=lambda group: group[0])
+
+
 def listed_sources(
-    dicomdir: Path, output: Path, taken: defaultdict[Path, Names]
+    dicomdir: Path, base: Parts, settled: Callable[[Parts, list[Source]], Iterator[Source]]
 ) -> Iterator[Source]:
     """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
 
     PS3.10 8.5: names are upper case there, and often are not on the medium.
     """
     names, problem = listed_names(dicomdir)
-    folders: dict[tuple[str, ...], list[Source]] = {}
-    places: dict[Path, int] = {}
+    groups: defaultdict[Parts, list[Source]] = defaultdict(list)
+    order: dict[Path, int] = {}
     for place, parts in enumerate(names):
         candidate = listed_file(dicomdir.parent, parts)
-        places.setdefault(candidate.path, place)
-        folders.setdefault(parts[:-1], []).append(candidate)
-    sources: list[Source] = []
-    for parts, candidates in folders.items():
-        folder = output.joinpath(*(part for part in parts if is_plain(part)))
-        sources += settle_names(candidates, folder, taken[folder])
-    yield from sorted(sources, key=lambda source: places[source.path])
+        order.setdefault(candidate.path, place)
+        groups[*base, *plain_parts(PurePosixPath(*parts[:-1]))].append(candidate)
+    sources = chain.from_iterable(settled(*group) for group in groups.items())
+    yield from sorted(sources, key=lambda source: order[source.path])
     if problem:
-        yield Source(dicomdir, output, dicomdir.name, True, problem=problem)
+        yield from settled(base, [Source(dicomdir, named=True, problem=problem)])
 
 
 def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
@@ -1539,105 +1846,6 @@ def path_of(name: bytes, separator: bytes) -> Path:
     """Return the path that a line of a list means; one with a NUL in it can only be missing."""
     name = name if separator == b"\0" else name.rstrip(b"\r")
     return Path(os.fsdecode(name).replace("\0", "\\0"))
-
-
-def resolved(path: Path) -> Path:
-    """Return *path* without its links; as it is where they lead in circles."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):
-        return path.absolute()
-
-
-def settle_names(candidates: Iterable[Source], folder: Path, taken: Names) -> Iterator[Source]:
-    """Give each of *candidates* a name of its own in *folder*, whatever their order.
-
-    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
-    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *taken* grows.
-    """
-    by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
-    given = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
-    in_place = resolved(folder) in {
-        resolved(parent) for parent in {path.parent for path, _ in given}
-    }
-    clips = {stem_of(one.own_name).casefold() for one in given.values()}
-    for one in reversed(given.values()):
-        own = one.own_name
-        names = chain((stem_of(own), own), (f"{own}-{number}" for number in count(2)))
-        name = next(
-            name
-            for name in names
-            if taken.allows(name, clips) and not (in_place and would_overwrite(folder, name))
-        )
-        taken.add(name)
-        yield replace(one, folder=folder, name=name)
-
-
-def stem_of(name: str) -> str:
-    """Return *name* without a DICOM suffix; nothing else is cut, for UIDs are full of dots."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem if stem and dot + suffix.lower() in DICOM_SUFFIXES else name
-
-
-def would_overwrite(folder: Path, name: str) -> bool:
-    """Tell whether outputs called *name* beside their input would replace what is not our own.
-
-    Ours are those with a TXT that begins as ours do, unless a DICOM file goes by such a name.
-    """
-    existing = [path for suffix in OUTPUT_SUFFIXES if (path := folder / (name + suffix)).exists()]
-    heads = {path.suffix: head_of(path) for path in existing}
-    if any(map(begins_as_dicom, heads.values())):
-        return True
-    return bool(existing) and not heads.get(".txt", b"").startswith(TEXT_BEGINS.encode())
-
-
-def head_of(path: Path) -> bytes:
-    """Return the first bytes of a file, b"" where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)
-    except OSError:
-        return b""
-
-
-@contextmanager
-def unpacked_member(source: Source) -> Iterator[BinaryIO]:
-    """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
-    with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
-        try:
-            archive = current_zip(source.path)
-            entries = archive.infolist()
-            info = entries[source.entry] if source.entry < len(entries) else None
-            if info is None or member_name(info) != source.member:
-                raise ConversionError("its zip archive was replaced meanwhile: convert it again")
-            with archive.open(info) as member:
-                shutil.copyfileobj(member, unpacked, 1 << 20)
-        except (NotImplementedError, RuntimeError) as error:
-            raise ConversionError("packed in a way that cannot be read: unpack it first") from error
-        except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
-            if getattr(error, "errno", None):
-                raise
-            raise ConversionError("damaged inside its zip archive") from error
-        unpacked.seek(0)
-        yield cast(BinaryIO, unpacked)
-
-
-@contextmanager
-def open_source(source: Source) -> Iterator[BinaryIO]:
-    """Open *source* for reading; only a regular file is opened, for a pipe would never end."""
-    if source.problem:
-        raise ConversionError(source.problem)
-    if source.member:
-        if source.member.lower().endswith(".zip"):
-            warn("an archive inside an archive is not opened: unpack the outer one first")
-        with unpacked_member(source) as file:
-            yield file
-        return
-    mode = source.path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise NotDicomError("not a regular file")
-    with source.path.open("rb") as file:
-        yield file
 
 
 # --- Code streams ---------------------------------------------------------------------------------
@@ -3455,33 +3663,80 @@ def part_prefix() -> str:
     return f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
 
 
-@contextmanager
-def whole(*paths: Path) -> Iterator[list[Path]]:
-    """Yield a temporary sibling for each of *paths*: moved into place, all or none, or removed."""
-    parts = [
-        path.with_name(f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part")
-        for path in paths
-    ]
-    moved: list[Path] = []
-    for folder in {path.parent for path in paths}:
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The outputs of one source: temporary files, until all of them are moved into place.
+
+    *parts* are these, by where they go.
+    """
+
+    source: Source
+    parts: dict[Path, Path] = field(default_factory=dict)
+
+    def part(self, suffix: str) -> Path:
+        """Return the temporary file for the output with *suffix*, in its folder."""
+        path = output_path(self.source, suffix)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConversionError(f"its output folder cannot be made ({error.strerror})") from error
-    try:
-        yield parts
-        for part, path in zip(parts, paths, strict=True):
-            part.replace(path)
-            moved.append(path)
-    finally:
-        if len(moved) < len(paths):
-            remove((*parts, *moved))
+        name = f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
+        return self.parts.setdefault(path, path.with_name(name))
+
+    def move(self, origin: Origin) -> tuple[Path, ...]:
+        """Move all into place, or none; return where they are. *origin* is what they are made of.
+
+        The TXT, which says whose they are, is the first to be there and the last in order. What an
+        earlier run made of the same instance goes. Raises `ConversionError` where something else
+        has come to that place.
+        """
+        mark = made_of(output_path(self.source, ".txt"))
+        if not (mark and origin.made(mark)):
+            if any(map(os.path.lexists, self.parts)):
+                raise ConversionError("its place was taken meanwhile: convert it again")
+            mark = None
+        moved: list[Path] = []
+        try:
+            for path, part in reversed(self.parts.items()):
+                part.replace(path)
+                moved.append(path)
+        except OSError:
+            remove(moved)
+            raise
+        if mark:
+            remove(path for path in earlier_outputs(self.source, mark) if path not in self.parts)
+        self.parts.clear()
+        return tuple(reversed(moved))
+
+    def close(self) -> None:
+        """Remove what was not moved."""
+        remove(self.parts.values())
+        self.parts.clear()
+
+
+def output_path(source: Source, suffix: str) -> Path:
+    """Return where the output of *source* with *suffix* goes."""
+    return source.folder / (source.name + suffix)
+
+
+def earlier_outputs(source: Source, mark: re.Match[str]) -> list[Path]:
+    """Return what an earlier run made of *source* besides its TXT, which has that *mark*.
+
+    Their names are the source's own: nothing that a TXT says leads anywhere else.
+    """
+    paths = (output_path(source, suffix) for suffix in OUTPUT_SUFFIXES[:-1])
+    found = [path for path in paths if os.path.lexists(path)]
+    if len(found) < int(mark[3]) and is_folder(source.folder):  # frames of a clip
+        frame = re.compile(re.escape(source.name) + r"-\d{4,}\.png")
+        found += [Path(entry) for entry in os.scandir(source.folder) if frame.fullmatch(entry.name)]
+    return found
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove those of *paths* that are there."""
+    """Remove those of *paths* that are there and can be removed."""
     for path in paths:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def remove_stale_parts(folder: Path) -> None:
@@ -3960,6 +4215,8 @@ def convert(source: Source, options: Options) -> Outcome:
         ExitStack() as stack,
     ):
         warnings.simplefilter("always")
+        if source.note:
+            warn(source.note)
         state = state_of(source.path)
         header, error = attempt(
             lambda: read_header(stack.enter_context(open_source(source))), options
@@ -3984,66 +4241,94 @@ def convert_opened(
 
     *state* is that of the file from before it was opened, *caught* are the warnings so far and on.
     """
+    origin = Origin(path_sum(source), instance_sum(header), *(state or (0, 0, 0))[1:])
+    content, error = attempt(partial(content_of, header), options)
+    chosen = chosen_options(options, content)
+    if options.resume and is_done(source, origin, chosen):
+        return Outcome(source, Status.DONE)
 
     def pictures() -> Shown:
-        shown = write_pictures(header, source, options)
+        if error:
+            raise error
+        shown = write_pictures(header, content, outputs, options)
         if state_of(source.path) not in (state, None):
-            remove(shown.outputs)
             raise ConversionError("it changed while it was read: convert it again")
         return shown
 
-    shown, error = attempt(pictures, options)
-    notes, status = notes_of(caught), Status.CONVERTED
-    if shown is None:
-        status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
-        shown = Shown(facts=(("Picture", reason_of(error)),))
-    ended, stamp = ended_line(status, options), stamp_line(source, state, shown.outputs)
-    text_path, text_error = attempt(
-        lambda: write_text(header, source, (ended, stamp), shown, notes), options
-    )
-    if text_path is None:
-        attempt(lambda: remove(shown.outputs), options)
+    def text_and_move() -> tuple[Path, ...]:
+        mark = mark_line(status, chosen, origin, outputs.parts.values())
+        write_text(header, outputs, mark, shown or failure, notes)
+        return outputs.move(origin)
+
+    with closing(Outputs(source)) as outputs:
+        shown, error = attempt(pictures, options)
+        notes, status, failure = notes_of(caught), Status.CONVERTED, Shown()
+        if shown is None:
+            outputs.close()
+            status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+            failure = Shown((("Picture", reason_of(error)),))
+        paths, text_error = attempt(text_and_move, options)
+    shown = shown or failure
+    if paths is None:
         cause = error if status == Status.FAILED else text_error
         return Outcome(source, Status.FAILED, (), notes, reason_of(cause))
-    outputs = (*shown.outputs, text_path)
     return Outcome(
         source,
         status,
-        outputs,
+        paths,
         notes,
         "" if error is None else reason_of(error),
         shown.remark,
         shown.frames,
         str(header.transfer_syntax),
         header.size,
-        sum(size for _, size, _ in filter(None, map(state_of, outputs))),
+        sizes_of(paths),
     )
 
 
-def ended_line(status: Status, options: Options) -> str:
-    """Return the second line of a TXT: how the file ended, with which options for pictures."""
+def content_of(header: Header) -> ImagePixel | str:
+    """Return what the pixels of a file are: an image, "video", or "" where there are none.
+
+    Raises `ConversionError` where that cannot be told.
+    """
+    pixels = header.pixels
+    if pixels is None or not pixels.length:
+        return ""
+    if holds_video(header, pixels):
+        return "video"
+    return as_its_stream(image_pixel(header.data_set, pixels), pixels)
+
+
+def chosen_options(options: Options, content: ImagePixel | str | None) -> str:
+    """Return in words which of *options* make the outputs of *content* other than by default."""
+    matter: Iterable[str] = ("mp4",) if content == "video" else ()
+    if isinstance(content, ImagePixel):
+        still = content.number_of_frames == 1
+        matter = (name for name in PICTURE_OPTIONS if not (still and name in CLIP_OPTIONS))
     defaults = Options()
     chosen = [
         f"{name}={shown_option(getattr(options, name))}"
-        for name in PICTURE_OPTIONS
+        for name in matter
         if getattr(options, name) != getattr(defaults, name)
     ]
-    return f"{status.capitalize()}; options: {', '.join(chosen) or 'default'}"
+    return ", ".join(chosen) or "default"
 
 
-def stamp_line(source: Source, state: FileState | None, outputs: Sequence[Path]) -> str:
-    """Return the last line but one of a TXT: from what it was made, and to what.
+def mark_line(status: Status, chosen: str, origin: Origin, outputs: Collection[Path]) -> str:
+    """Return the second line of a TXT: how the file ended, with which options, from what, to what.
 
-    Path, size and time of the source, number and size of the *outputs*: where one of these is
-    another, the file has to be converted again.
+    Where one of these is another, it has to be converted again.
     """
-    _, size, changed = state or (0, 0, 0)
-    path = zlib.crc32(os.fsencode(Path(source.label).absolute()))
-    total = sum(found[1] for found in filter(None, map(state_of, outputs)))
     return (
-        f"Source: {size} bytes, changed {changed}, path {path:08x}; "
-        f"outputs: {len(outputs)}, {total} bytes"
+        f"{status.capitalize()}; options: {chosen}; source {origin.path} {origin.instance}, "
+        f"{origin.size} bytes, changed {origin.changed}; "
+        f"outputs: {len(outputs)}, {sizes_of(outputs)} bytes"
     )
+
+
+def sizes_of(paths: Iterable[Path]) -> int:
+    """Return the bytes that the files at *paths* take."""
+    return sum(size for _, size, _ in filter(None, map(state_of, paths)))
 
 
 def shown_option(value: Any) -> str:
@@ -4053,39 +4338,18 @@ def shown_option(value: Any) -> str:
     return printable("auto" if value is None else str(value))
 
 
-def is_done(source: Source, options: Options) -> bool:
-    """Tell whether *source* has whole outputs, made of it as it is and with the same *options*.
+def is_done(source: Source, origin: Origin, chosen: str) -> bool:
+    """Tell whether *source* has whole outputs, made of it as it is and with the same options.
 
-    The TXT is written last, names the others and knows their sizes.
+    The TXT is written last and knows number and size of the others, whose names are the source's.
     """
-    (head, tail), state = text_ends(source), state_of(source.path)
-    if state is None or head[0] != title_of(source.own_name):
+    title, line, whole = text_marks(output_path(source, ".txt"))
+    mark = MARK.fullmatch(line)
+    if not (whole and mark and title == title_of(source.own_name)):
         return False
-    made = [ended_line(status, options) for status in (Status.CONVERTED, Status.TEXT_ONLY)]
-    stamp = stamp_line(source, state, named_outputs(source, head))
-    return tail[-3:] == [stamp, TEXT_ENDS, ""] and head[1] in made  # so there are two lines
-
-
-def named_outputs(source: Source, head: Sequence[str]) -> list[Path]:
-    """Return the pictures that the *head* of the TXT of an earlier run names for *source*."""
-    name, label = printable(source.name), f"  {'Written':<14} "
-    start = head.index("IMAGE") if "IMAGE" in head else len(head)
-    summary = list(takewhile(bool, head[start:]))
-    named = next((line for line in summary if line.startswith(label)), "").removeprefix(label)
-    suffixes = named.removeprefix(name).split(f", {name}") if named else []
-    return [output_path(source, suffix) for suffix in suffixes]
-
-
-def text_ends(source: Source) -> tuple[list[str], list[str]]:
-    """Return the first lines of the TXT of an earlier run and its last; one is empty without it."""
-    try:
-        with output_path(source, ".txt").open("rb") as file:
-            head = file.read(TEXT_HEAD_BYTES)
-            file.seek(max(file.seek(0, os.SEEK_END) - TEXT_TAIL_BYTES, 0))
-            tail = file.read()
-    except (OSError, ValueError):
-        return [""], [""]
-    return head.decode("utf-8", "replace").split("\n"), tail.decode("utf-8", "replace").split("\n")
+    outputs = earlier_outputs(source, mark)
+    ends = (Status.CONVERTED, Status.TEXT_ONLY)
+    return line in [mark_line(status, chosen, origin, outputs) for status in ends]
 
 
 def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
@@ -4137,7 +4401,7 @@ def one_line(message: str) -> str:
     return shown if len(shown) <= 300 else shown[:297] + "..."
 
 
-def write_document(header: Header, source: Source) -> Shown:
+def write_document(header: Header, outputs: Outputs) -> Shown:
     """Write the document that is encapsulated in a file (PS3.3 C.24), of its true length.
 
     Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
@@ -4161,11 +4425,9 @@ def write_document(header: Header, source: Source) -> Shown:
         raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
     if length < len(document) - 1:
         warn(f"of {len(document)} bytes the document has {length}, as the file declares")
-    path = output_path(source, suffix)
-    with whole(path) as (part,):
-        part.write_bytes(document[:length])
+    outputs.part(suffix).write_bytes(document[:length])
     fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
-    return Shown((path,), (("Document", fact),), f"{length} bytes")
+    return Shown((("Document", fact),), f"{length} bytes")
 
 
 def unpadded_length(document: bytes, suffix: str) -> int:
@@ -4186,14 +4448,26 @@ class Scene:
     largest_side: int
 
 
-def write_pictures(header: Header, source: Source, options: Options) -> Shown:
-    """Write the PNG or the clip of a file; raise `NotAnImageError` where it has no pixels."""
+def write_pictures(
+    header: Header, content: ImagePixel | str | None, outputs: Outputs, options: Options
+) -> Shown:
+    """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
     pixels = header.pixels
-    if pixels is None or not pixels.length:
-        return write_document(header, source)
-    if holds_video(header, pixels):
-        return write_dicom_video(header, pixels, source, options)
-    image = as_its_stream(image_pixel(header.data_set, pixels), pixels)
+    if pixels is None or not content:
+        return write_document(header, outputs)
+    if not isinstance(content, ImagePixel):
+        return write_dicom_video(header, pixels, outputs, options)
+    scene = scene_of(header, pixels, content, options)
+    write_files(scene, outputs, options)
+    facts, count = image_facts(content, scene.look), scene.number_of_frames
+    if count == 1:
+        return Shown(facts, frames=1)
+    used = scene.timing.used
+    return Shown((*facts, ("Frame rate", used)), f"{count} frames, {used}", count)
+
+
+def scene_of(header: Header, pixels: PixelLocation, image: ImagePixel, options: Options) -> Scene:
+    """Decide what is shown of an image, how and when, before any of it is written."""
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
@@ -4202,14 +4476,7 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     look = look_of(header, image, frames, options)
     timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
-    resolution = pixels_per_meter(header.data_set, look)
-    scene = Scene(frames, count, look, timing, resolution, largest)
-    facts = image_facts(image, look)
-    written = write_files(scene, source, options)
-    if count == 1:
-        return Shown(written, facts, frames=1)
-    remark = f"{count} frames, {timing.used}"
-    return Shown(written, (*facts, ("Frame rate", timing.used)), remark, count)
+    return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
 
 
 def holds_video(header: Header, pixels: PixelLocation) -> bool:
@@ -4253,38 +4520,34 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
     return writers
 
 
-def write_files(scene: Scene, source: Source, options: Options) -> tuple[Path, ...]:
+def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
     """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
     if scene.number_of_frames == 1:
-        writers, stills = {}, {0: output_path(source, ".png")}
+        writers, stills = {}, {0: outputs.part(".png")}
     else:
         writers = clip_writers(scene, options)
         chosen = chosen_frames(options.frames, scene.number_of_frames)
-        stills = {index: output_path(source, f"-{index + 1:04}.png") for index in chosen}
-    clips = [output_path(source, suffix) for suffix in writers]
-    if not clips and not stills:
-        return ()
-    with whole(*clips, *stills.values()) as parts:
-        still_parts = dict(zip(stills, parts[len(clips) :], strict=True))
+        stills = {index: outputs.part(f"-{index + 1:04}.png") for index in chosen}
+    if not writers and not stills:
+        return
 
-        def pictures() -> Iterator[Array]:
-            for index, frame in enumerate(scene.frames):
-                if index in still_parts:
-                    picture = render(scene.look, index, *frame, options.png_bits)
-                    icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
-                    write_png(still_parts[index], picture, scene.pixels_per_meter, icc_profile)
-                if clips:
-                    picture = render(scene.look, index, *frame, bits=8)
-                    yield srgb_picture(picture, scene.look.icc_profile)
+    def pictures() -> Iterator[Array]:
+        for index, frame in enumerate(scene.frames):
+            if index in stills:
+                picture = render(scene.look, index, *frame, options.png_bits)
+                icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
+                write_png(stills[index], picture, scene.pixels_per_meter, icc_profile)
+            if writers:
+                picture = render(scene.look, index, *frame, bits=8)
+                yield srgb_picture(picture, scene.look.icc_profile)
 
-        distribute(
-            pictures(),
-            [
-                partial(write, part, timing=scene.timing)
-                for write, part in zip(writers.values(), parts, strict=False)
-            ],
-        )
-    return (*clips, *stills.values())
+    distribute(
+        pictures(),
+        [
+            partial(write, outputs.part(suffix), timing=scene.timing)
+            for suffix, write in writers.items()
+        ],
+    )
 
 
 def chosen_frames(selection: str | None, count: int) -> list[int]:
@@ -4304,7 +4567,7 @@ def chosen_frames(selection: str | None, count: int) -> list[int]:
 
 
 def write_dicom_video(
-    header: Header, pixels: PixelLocation, source: Source, options: Options
+    header: Header, pixels: PixelLocation, outputs: Outputs, options: Options
 ) -> Shown:
     """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
     if pixels.cut:
@@ -4320,14 +4583,12 @@ def write_dicom_video(
         warn("frames of a video are not written one by one")
     declared = integer(header.data_set, "NumberOfFrames")
     duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    path = output_path(source, ".mp4")
-    with whole(path) as (part,):
-        video = FragmentReader(header, pixels)
-        frames, done = write_video(part, video, duration)
+    video = FragmentReader(header, pixels)
+    frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
     facts = ("Frames", str(frames)), ("Video", done)
-    return Shown((path,), facts, f"{frames} frames, {done}", frames)
+    return Shown(facts, f"{frames} frames, {done}", frames)
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -4375,30 +4636,17 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def output_path(source: Source, suffix: str) -> Path:
-    """Return where the output of *source* with *suffix* goes."""
-    return source.folder / (source.name + suffix)
-
-
 def write_text(
-    header: Header, source: Source, marks: tuple[str, str], shown: Shown, notes: Sequence[str]
-) -> Path:
-    """Write the TXT, the last of a source's outputs: where it is, the source is done.
-
-    *marks* stand near its beginning and its end: `ended_line` and `stamp_line`.
-    """
-    written = ", ".join(path.name for path in shown.outputs)
+    header: Header, outputs: Outputs, mark: str, shown: Shown, notes: Sequence[str]
+) -> None:
+    """Write the TXT, the last of *outputs*; its second line is their *mark*."""
+    written = ", ".join(path.name for path in outputs.parts)
     facts = (*shown.facts, *([("Written", printable(written))] if written else []))
-    path = output_path(source, ".txt")
-    with (
-        whole(path) as (part,),
-        part.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
-    ):
-        ended, stamp = marks
-        head = title_of(source.own_name), ended
-        lines = chain(head, metadata_text(header, facts, notes), (stamp, TEXT_ENDS))
-        file.writelines(f"{line}\n" for line in lines)
-    return path
+    text_part = outputs.part(".txt")
+    with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+        head = title_of(outputs.source.own_name), mark
+        file.writelines(f"{line}\n" for line in chain(head, metadata_text(header, facts, notes)))
+        file.write(TEXT_ENDS)
 
 
 # --- Batch ----------------------------------------------------------------------------------------
@@ -4424,7 +4672,7 @@ def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcom
 
     A single source is converted here. What is in flight is bounded, and so is memory.
     """
-    works = works_of(sources, options)
+    works = works_of(sources)
     if options.dask:
         return convert_on_cluster(works, options)
     if options.jobs > 1:
@@ -4435,18 +4683,14 @@ def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcom
     return (work if isinstance(work, Outcome) else convert(work, options) for work in works)
 
 
-def works_of(sources: Iterable[Source], options: Options) -> Iterator[Work]:
-    """Yield what of *sources* is left to do, and the outcome of what --resume finds done.
-
-    What a killed run left in an output folder is removed first.
-    """
+def works_of(sources: Iterable[Source]) -> Iterator[Work]:
+    """Yield *sources*; what a killed run left in the folder of one is removed first."""
     swept: set[Path] = set()
     for source in sources:
         if source.folder not in swept:
             swept.add(source.folder)
             remove_stale_parts(source.folder)
-        done = options.resume and is_done(source, options)
-        yield Outcome(source, Status.DONE) if done else source
+        yield source
 
 
 def convert_on_cluster(works: Iterable[Work], options: Options) -> Generator[Outcome, None, None]:
@@ -4934,7 +5178,8 @@ def trouble_line(outcome: Outcome) -> str:
     """Return why a source failed, or was skipped though its name is one of DICOM's; else ""."""
     skipped = outcome.status == Status.SKIPPED
     if outcome.status != Status.FAILED and not (
-        skipped and PurePath(outcome.source.own_name).suffix.lower() in DICOM_SUFFIXES
+        skipped
+        and (outcome.source.repeated or outcome.source.own_name.lower().endswith(DICOM_SUFFIXES))
     ):
         return ""
     how = "skipped: " if skipped else ""
@@ -4947,7 +5192,8 @@ def written_line(outcome: Outcome) -> str:
         return ""
     first, *rest = outcome.outputs
     shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
-    written = printable(", ".join([str(first), *shorter]))
+    here = first.relative_to(Path.cwd()) if first.is_relative_to(Path.cwd()) else first
+    written = printable(", ".join([str(here), *shorter]))
     remark = outcome.remark or outcome.reason
     path = printable(outcome.source.label)
     return f"{path} -> {written}{f' ({remark})' if remark else ''}"

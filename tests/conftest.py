@@ -143,7 +143,7 @@ def convert(path: Path, output: Path, **options: Any) -> dc.Outcome:
     """Convert one file into *output*."""
     chosen = dc.Options(output=output, **options)
     candidate = dc.Source(path, named=True)  # a DICOMDIR itself, not the files it lists
-    (source,) = dc.settle_names([candidate], output, dc.Names())
+    (source,) = dc.settle_names([candidate], output, set())
     return dc.convert(source, chosen)
 
 

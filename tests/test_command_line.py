@@ -111,16 +111,20 @@ def test_names_that_clash_are_settled_whatever_the_order(tmp_path: Path, reverse
     }
 
 
-def test_equal_folders_of_two_inputs_share_names(tmp_path: Path) -> None:
-    for folder in ("one/s", "two/s"):
+def test_each_of_several_inputs_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    for folder in ("one/s", "two/s", "x/two/s"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "IM1").touch()
-    inputs = [tmp_path / "two", tmp_path / "one"]
+    inputs = [tmp_path / "x" / "two", tmp_path / "two", tmp_path / "one"]
     found = [
-        (s.path.relative_to(tmp_path).as_posix(), s.name)
+        (s.path.relative_to(tmp_path).as_posix(), s.folder.relative_to(tmp_path).as_posix(), s.name)
         for s in dc.find_sources(inputs, tmp_path / "o")
     ]
-    assert found == [("one/s/IM1", "IM1"), ("two/s/IM1", "IM1-2")]
+    assert found == [
+        ("one/s/IM1", "o/one/s", "IM1"),
+        ("two/s/IM1", "o/two/s", "IM1"),
+        ("x/two/s/IM1", "o/two-2/s", "IM1"),
+    ]
 
 
 def test_a_file_given_twice_is_converted_once(tmp_path: Path) -> None:
@@ -222,20 +226,22 @@ def test_a_read_only_output_folder_is_said(run: Runner, tmp_path: Path) -> None:
     assert "permission denied" in result.err
 
 
-def test_an_output_name_that_is_a_folder_is_said(run: Runner, tmp_path: Path) -> None:
+def test_an_output_name_that_is_a_folder_is_left_alone(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "out" / "DCM00000.png").mkdir(parents=True)
     result = run(CT)
-    assert result.code == 1
-    assert "is a directory" in result.err
-    assert result.files() == ["DCM00000.txt"]
+    assert result.code == 0
+    assert "DCM00000 is taken there by something else" in result.err
+    assert result.files() == ["DCM00000-2.png", "DCM00000-2.txt"]
 
 
-def test_a_name_too_long_for_its_outputs_is_said(run: Runner, tmp_path: Path) -> None:
-    path = tmp_path / ("x" * 253)
-    shutil.copy(CT, path)
-    result = run(path)
-    assert result.code == 1
-    assert "file name too long" in result.err
+def test_names_too_long_for_their_outputs_are_cut(run: Runner, tmp_path: Path) -> None:
+    for last in "yz":
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(CT, tmp_path / "in" / ("x" * 250 + last))
+        shutil.copy(CT, tmp_path / "in" / ("王" * 80 + last))
+    result = run(tmp_path / "in")
+    assert "4 converted" in result.out
+    assert len({name for name in result.files() if name.endswith(".png")}) == 4
 
 
 @pytest.mark.parametrize(
@@ -322,14 +328,22 @@ def test_links_that_lead_in_circles(run: Runner, tmp_path: Path) -> None:
         (cd / name / "other").symlink_to(cd / target, target_is_directory=True)
     (cd / "self").symlink_to(cd / "self")
     result = run(cd)
-    assert [path for path in result.files() if path.endswith(".png")] == [
-        "a/IM1.png",
-        "a/other/IM1.png",
-        "c/IM1.png",
-        "c/other/IM1.png",
-    ]
+    assert [path for path in result.files() if path.endswith(".png")] == ["a/IM1.png", "c/IM1.png"]
     assert "symbolic links" in result.err
-    assert len(result.err.splitlines()) == 1
+    assert result.err.count("another way leads there") == 2
+    assert len(result.err.splitlines()) == 3
+
+
+def test_a_folder_is_read_once_whatever_leads_to_it(run: Runner, tmp_path: Path) -> None:
+    for number in range(18):
+        for link in "ab":
+            (tmp_path / "d" / str(number)).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "d" / str(number) / link).symlink_to(f"../{number + 1}")
+    (tmp_path / "d" / "18").mkdir()
+    shutil.copy(CT, tmp_path / "d" / "18" / "IM1")
+    result = run(tmp_path / "d")
+    assert result.out.splitlines()[-1] == "1 converted, 36 skipped"
+    assert result.err.count("another way leads there") == 36
 
 
 def test_output_beside_the_input_spares_what_is_not_ours(run: Runner, tmp_path: Path) -> None:
@@ -442,3 +456,93 @@ def test_a_library_that_only_clips_need_is_missing(
     assert result.code == 1
     assert f": {dc.CURE}" in result.err
     assert result.files() == ["DCM00001.txt"]
+
+
+def test_what_lies_beside_the_input_is_never_replaced(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "study" / "study"
+    inner.mkdir(parents=True)
+    shutil.copy(CT, inner / "a.dcm")
+    shutil.copy(CT, inner / "b.dcm")
+    shutil.copy(CT, tmp_path / "study" / "b.png")  # a DICOM file
+    (tmp_path / "study" / "a.png").write_bytes(b"my own picture")
+    (tmp_path / "study" / "a.txt").write_text("my own notes")
+    monkeypatch.chdir(tmp_path)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for _ in range(2):
+        assert run("study", output=Path()).code == 0
+        assert all(path.read_bytes() == before for path, before in kept.items())
+    new = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"study/a.dcm.png", "study/a.dcm.txt", "study/b.dcm.png", "b.png.png"} < new
+    assert len(new) == len(kept) + 6
+
+
+def test_links_in_the_output_folder_lead_nowhere(run: Runner, tmp_path: Path) -> None:
+    for folder in ("in/sub", "elsewhere", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(CT, tmp_path / "in" / "sub" / "IM1")
+    (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere")
+    assert run(tmp_path / "in").code == 0
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "out" / "sub-2" / "IM1.png").exists()
+
+
+def test_folders_that_are_called_like_outputs_clash_with_none(run: Runner, tmp_path: Path) -> None:
+    for name in ("x", "x.png/y", "X.TXT/z.dcm"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CT, path)
+    result = run(tmp_path / "in")
+    assert result.out.splitlines()[-1] == "3 converted"
+    assert "x.png" in result.files()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="named pipes are a matter of POSIX")
+def test_pipes_among_the_outputs_do_not_block(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    shutil.copy(CT, tmp_path / "IM1")
+    for suffix in (".txt", ".png", ".mp4"):
+        os.mkfifo(tmp_path / "out" / f"IM1{suffix}")
+    assert "1 converted" in run(tmp_path / "IM1", "--resume").out
+    assert (tmp_path / "out" / "IM1-2.png").exists()
+
+
+def test_patients_are_not_mixed(run: Runner, dicom_file: Factory) -> None:
+    clip = np.zeros((2, 8, 8), np.uint8)
+    first = dicom_file(clip, name="one/IM1", NumberOfFrames=2, SOPInstanceUID="1.2.3")
+    second = dicom_file(PIXELS, name="two/IM1", SOPInstanceUID="1.2.4")
+    assert run(first).files() == ["IM1.gif", "IM1.mp4", "IM1.txt"]
+    result = run(second)
+    assert "IM1 is taken there by something else: its outputs are called IM1-2" in result.err
+    assert result.files() == ["IM1-2.png", "IM1-2.txt", "IM1.gif", "IM1.mp4", "IM1.txt"]
+    text = (result.output / "IM1-2.txt").read_text("utf-8")
+    assert "IM1 is taken there by something else" in text
+    assert run(second).files() == result.files()  # it knows its own
+
+
+def test_the_same_instance_replaces_its_own_from_wherever(
+    run: Runner, dicom_file: Factory, tmp_path: Path
+) -> None:
+    clip = np.zeros((2, 8, 8), np.uint8)
+    first = dicom_file(clip, name="one/IM1", NumberOfFrames=2, SOPInstanceUID="1.2.3")
+    assert len(run(first, "--frames", "all").files()) == 5
+    moved = dicom_file(PIXELS, name="two/IM1", SOPInstanceUID="1.2.3")
+    assert run(moved).files() == ["IM1.png", "IM1.txt"]  # and nothing of the clip stays
+    broken = dicom_file(PIXELS, name="two/IM1", SOPInstanceUID="1.2.3", Rows=9999)
+    assert run(broken).files() == ["IM1.txt"]
+    assert "Failed; " in (tmp_path / "out" / "IM1.txt").read_text("utf-8")
+
+
+def test_a_forged_text_steers_nothing(run: Runner, dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(PIXELS, name="IM1")
+    result = run(path)
+    text = tmp_path / "out" / "IM1.txt"
+    lines = text.read_text("utf-8").replace("outputs: 1", "outputs: 99").split("\n")
+    lines[3:3] = ["  Written        a/../../victim.txt, other.png"]
+    text.write_text("\n".join(lines), encoding="utf-8")
+    for victim in (tmp_path / "victim.txt", tmp_path / "out" / "other.png"):
+        victim.write_text("theirs")
+    assert run(path).files() == ["IM1.png", "IM1.txt", "other.png"]
+    assert (tmp_path / "victim.txt").exists()
+    assert result.code == 0

@@ -179,7 +179,7 @@ def check_run(folder: Path, count: int, seed: int) -> Counter[str]:
     named = {Path(row["path"]).relative_to("in").parts[0] for row in rows}
     assert named == {path.name for path in (folder / "in").iterdir()}
     written = {Path(output) for row in rows for output in row["outputs"]}
-    found = {path.relative_to(folder) for path in (folder / "out").rglob("*") if path.is_file()}
+    found = {path.resolve() for path in (folder / "out").rglob("*") if path.is_file()}
     assert found == written
     for row in rows:
         assert not re.search(r"\(\w*(Error|Exception|Interrupt)\)", row["reason"]), row

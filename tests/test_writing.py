@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
@@ -303,38 +304,42 @@ def test_no_patient_in_pictures(tmp_path: Path) -> None:
             assert bool(found) == (output.suffix == ".txt"), output
 
 
-def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "sub" / "file.bin"
-
-    def write_half() -> None:
-        with dc.whole(path) as (part,):
-            part.write_bytes(b"half")
-            assert part.parent == path.parent
-            raise RuntimeError("midway")
-
-    with pytest.raises(RuntimeError, match="midway"):
-        write_half()
-    assert list(path.parent.iterdir()) == []
-    with dc.whole(path) as (part,):
-        part.write_bytes(b"all")
-        assert not path.exists()
-    assert [(file.name, file.read_bytes()) for file in path.parent.iterdir()] == [
-        ("file.bin", b"all")
-    ]
+ORIGIN = dc.Origin("0" * 8, "1" * 8, 0, 0)
 
 
-def test_several_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
-    first, second = tmp_path / "a", tmp_path / "b"
-    second.mkdir()  # nothing can be moved there
+def half_written(folder: Path, *suffixes: str) -> dc.Outputs:
+    """Return outputs that are not yet moved to their place."""
+    outputs = dc.Outputs(dc.Source(folder / "x.dcm", folder, "x"))
+    for suffix in suffixes:
+        outputs.part(suffix).write_bytes(b"all")
+    return outputs
 
-    def write_both() -> None:
-        with dc.whole(first, second) as parts:
-            for part in parts:
-                part.write_bytes(b"all")
 
-    with pytest.raises(OSError, match="b"):
-        write_both()
-    assert list(tmp_path.iterdir()) == [second]
+def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "sub"
+    outputs = half_written(folder, ".gif", ".mp4")
+    assert {path.suffix for path in folder.iterdir()} == {".part"}
+    outputs.close()
+    assert list(folder.iterdir()) == []
+    paths = half_written(folder, ".gif", ".mp4").move(ORIGIN)
+    assert [path.name for path in paths] == ["x.gif", "x.mp4"]
+    assert sorted(folder.iterdir()) == sorted(paths)
+
+
+def test_where_one_output_cannot_go_there_is_none(tmp_path: Path) -> None:
+    with closing(half_written(tmp_path, ".gif", ".mp4")) as outputs:
+        next(tmp_path.glob("*.part")).unlink()
+        with pytest.raises(OSError, match="part"):
+            outputs.move(ORIGIN)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_came_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
+    with closing(half_written(tmp_path, ".gif", ".mp4")) as outputs:
+        (tmp_path / "x.mp4").write_bytes(b"theirs")
+        with pytest.raises(dc.ConversionError, match="taken meanwhile"):
+            outputs.move(ORIGIN)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
@@ -343,20 +348,18 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
         import os, sys
         from pathlib import Path
         import dicom_converter as dc
-        with dc.whole(Path(sys.argv[1])) as (part,):
-            part.write_bytes(b"half")
-            os._exit(9)
+        dc.Outputs(dc.Source(Path("x"), Path(sys.argv[1]), "x")).part(".png").write_bytes(b"half")
+        os._exit(9)
         """
     )
     root = Path(dc.__file__).parent
-    arguments = [sys.executable, "-c", script, str(tmp_path / "x.png")]
+    arguments = [sys.executable, "-c", script, str(tmp_path)]
     killed = subprocess.run(arguments, cwd=root, check=False)  # noqa: S603 - our own code
     assert killed.returncode == 9
     (left,) = tmp_path.iterdir()
-    with dc.whole(tmp_path / "y.png") as (own,):
-        own.write_bytes(b"ours")
+    with closing(half_written(tmp_path, ".png")) as outputs:
         dc.remove_stale_parts(tmp_path)
-        assert own.exists()
+        assert all(part.exists() for part in outputs.parts.values())
         assert not left.exists()
 
 
@@ -457,9 +460,9 @@ def test_a_picture_too_large_for_h264_still_becomes_a_gif(
 
 
 def test_a_text_that_cannot_be_written_takes_its_picture_back(
-    dicom_file: Factory, tmp_path: Path
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "out" / "image.txt").mkdir(parents=True)
+    monkeypatch.setattr(dc, "write_text", lambda *_: 1 / 0)
     outcome = convert(dicom_file(np.eye(4, dtype=np.uint8)), tmp_path / "out")
     assert (outcome.status, outcome.outputs) == (dc.Status.FAILED, ())
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["image.txt"]
+    assert list((tmp_path / "out").iterdir()) == []
