@@ -2584,7 +2584,7 @@ def looked_up(values: Array, table: LookupTable) -> Array:
     """Return the uint16 entries of *table* at *values*; its end entries hold beyond the ends."""
     entries = np.frombuffer(table.entries, "<u2")
     index = np.clip(np.nan_to_num(np.rint(values - table.first_value)), 0, len(entries) - 1)
-    return cast(Array, entries[index.astype(np.int64)])
+    return np.asarray(entries[index.astype(np.int64)])
 
 
 def voi_values(values: Array, voi: Window | LookupTable) -> Array:
@@ -2622,13 +2622,13 @@ def padding_mask(stored: Array, samples: SampleFormat) -> Array:
     if samples.padding is None:
         return np.zeros(stored.shape, bool)
     low, high = samples.padding
-    return cast(Array, (stored >= low) & (stored <= high))
+    return np.asarray((stored >= low) & (stored <= high))
 
 
 def quantized(levels: Array, bits: int) -> Array:
     """Round levels 0..1 once, to uint8 or uint16."""
     top = (1 << bits) - 1
-    return cast(Array, np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
+    return np.asarray(np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
 
 
 @lru_cache(maxsize=64)
@@ -5070,7 +5070,7 @@ def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
         ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
         ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
         ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
-        ("encodes H.264 video (MP4)", "av", partial(video_trial, "libx264", "w")),
+        ("encodes H.264 video (MP4), opens it", "av", clip_trial),
         ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
         ("encodes GIF", "av", partial(video_trial, "gif", "w")),
         ("encodes PNG", "isal", str),
@@ -5110,6 +5110,19 @@ def video_trial(codec: str, mode: Literal["r", "w"]) -> str:
 
     av.Codec(codec, mode)
     return f"FFmpeg {av.ffmpeg_version_info}"
+
+
+def clip_trial() -> str:
+    """Write a clip, and open and decode it as the videos inside DICOM are."""
+    picture = np.full((16, 16), 200, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.mp4")
+        write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
+        with path.open("rb", buffering=0) as file, opened_video(file) as source:
+            frames = [frame[..., 0] for frame in decoded_pictures(source)]
+    if not np.allclose(frames, [picture] * 2, atol=8):
+        raise ConversionError("it decodes wrongly")
+    return video_trial("libx264", "w")
 
 
 def import_trial(module: str) -> str:
