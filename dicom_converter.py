@@ -2792,7 +2792,7 @@ def looked_up(values: Array, table: LookupTable) -> Array:
     """Return the uint16 entries of *table* at *values*; its end entries hold beyond the ends."""
     entries = np.frombuffer(table.entries, "<u2")
     index = np.clip(np.nan_to_num(np.rint(values - table.first_value)), 0, len(entries) - 1)
-    return cast(Array, entries[index.astype(np.int64)])
+    return np.asarray(entries[index.astype(np.int64)])
 
 
 def voi_values(values: Array, voi: Window | LookupTable) -> Array:
@@ -2830,13 +2830,13 @@ def padding_mask(stored: Array, samples: SampleFormat) -> Array:
     if samples.padding is None:
         return np.zeros(stored.shape, bool)
     low, high = samples.padding
-    return cast(Array, (stored >= low) & (stored <= high))
+    return np.asarray((stored >= low) & (stored <= high))
 
 
 def quantized(levels: Array, bits: int) -> Array:
     """Round levels 0..1 once, to uint8 or uint16."""
     top = (1 << bits) - 1
-    return cast(Array, np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
+    return np.asarray(np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
 
 
 @lru_cache(maxsize=64)
@@ -3805,6 +3805,17 @@ def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
+def opened(file: io.RawIOBase | Path, mode: Literal["r", "w"], **settings: Any) -> Any:
+    """Open *file* with FFmpeg, which is given no path as it stands: `tcp:/x` is a server to it.
+
+    The name is whole, as `faststart` opens what is written once more, by that name.
+    """
+    import av
+
+    name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file
+    return av.open(name, mode, **settings)
+
+
 def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
     """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as a GIF that loops forever.
 
@@ -3817,7 +3828,7 @@ def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
     delays = [max(delay, shortest) for delay in ticks(timing.durations, time_base)]
     starts = [0, *accumulate(delays)]
     length_of = dict(zip(starts, delays, strict=False))
-    with av.open(str(path), "w", format="gif", options={"loop": "0"}) as container:
+    with opened(path, "w", format="gif", options={"loop": "0"}) as container:
         stream: Any = None
         quantize = PaletteMaker()
         for start, picture in zip(starts, pictures, strict=False):
@@ -3884,7 +3895,7 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: in
     starts = [0, *accumulate(lengths)]
     length_of = dict(zip(starts, lengths, strict=False))
     rate = (len(timing.durations) / sum(timing.durations, Fraction())).limit_denominator(100_000)
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with opened(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream: Any = None
         for start, picture in zip(starts, pictures, strict=False):
             rows, columns = picture.shape[:2]
@@ -3965,23 +3976,26 @@ def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> t
             copy_streams(path, encoded, video, timing)
         finally:
             encoded.unlink(missing_ok=True)
-    with av.open(str(path), "r") as result:
+    with opened_video(path) as result:
         written = sum(packet.size > 0 for packet in result.demux(video=0))
     if written != frames:
         raise ConversionError(f"{written} of {frames} frames came out of the {timing.codec} video")
     return written, f"{done}, {float(timing.rate):.4g} fps"
 
 
-def opened_video(video: io.RawIOBase) -> Any:
+def opened_video(video: io.RawIOBase | Path) -> Any:
     """Open a video as one of the formats that DICOM allows.
 
     FFmpeg's others, playlists and session descriptions, name files and servers that it would read.
     """
     import av
 
-    video.seek(0)
-    formats = {"format_whitelist": VIDEO_FORMATS}
-    return av.open(video, "r", options=formats, metadata_errors="replace")
+    if not isinstance(video, Path):
+        video.seek(0)
+    settings: dict[str, Any] = {"options": {"format_whitelist": VIDEO_FORMATS}}
+    if int(av.__version__.partition(".")[0]) < 19:  # which takes any bytes for a text
+        settings["metadata_errors"] = "replace"
+    return opened(video, "r", **settings)
 
 
 def codec_of(stream: Any) -> str:
@@ -4059,20 +4073,22 @@ def encode_anew(path: Path, video: io.RawIOBase, timing: VideoTiming) -> int:
     return frames
 
 
-def copy_streams(path: Path, pictures: Any, sound: io.RawIOBase, timing: VideoTiming) -> None:
-    """Copy the video of *pictures* (a path or a file) and the audio of *sound* into an MP4."""
+def copy_streams(
+    path: Path, pictures: io.RawIOBase | Path, sound: io.RawIOBase, timing: VideoTiming
+) -> None:
+    """Copy the video of *pictures* and the audio of *sound* into an MP4."""
     import av
 
     for sounds in (timing.sounds, 0):
         try:
             with (
-                av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as target,
+                opened(path, "w", format="mp4", options={"movflags": "faststart"}) as target,
                 opened_video(sound) as listened,
                 ExitStack() as stack,
             ):
                 watched = listened
                 if pictures is not sound:
-                    watched = stack.enter_context(av.open(str(pictures), "r"))
+                    watched = stack.enter_context(opened_video(pictures))
                 copied = video_stream(target, watched)
                 audio = [
                     (original, audio_stream(target, original))
@@ -5300,7 +5316,7 @@ def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
         ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
         ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
         ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
-        ("encodes H.264 video (MP4)", "av", partial(video_trial, "libx264", "w")),
+        ("encodes H.264 video (MP4), opens it", "av", clip_trial),
         ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
         ("encodes GIF", "av", partial(video_trial, "gif", "w")),
         ("encodes PNG", "isal", str),
@@ -5340,6 +5356,19 @@ def video_trial(codec: str, mode: Literal["r", "w"]) -> str:
 
     av.Codec(codec, mode)
     return f"FFmpeg {av.ffmpeg_version_info}"
+
+
+def clip_trial() -> str:
+    """Write a clip, and open and decode it as the videos inside DICOM are."""
+    picture = np.full((16, 16), 200, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "clip.mp4")
+        write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
+        with path.open("rb", buffering=0) as file, opened_video(file) as source:
+            frames = [frame[..., 0] for frame in decoded_pictures(source)]
+    if not np.allclose(frames, [picture] * 2, atol=8):
+        raise ConversionError("it decodes wrongly")
+    return video_trial("libx264", "w")
 
 
 def import_trial(module: str) -> str:

@@ -320,7 +320,9 @@ def common(modality: str, sop_class: UID, syntax: UID, number: int) -> Dataset:
     return ds
 
 
-def add_pixels(ds: Dataset, codes: Sequence[bytes | bytearray], shape: tuple[int, ...]) -> None:
+def add_pixels(
+    ds: Dataset, codes: Sequence[bytes | bytearray | memoryview], shape: tuple[int, ...]
+) -> None:
     """Put the compressed frames *codes* into *ds*."""
     ds.Rows, ds.Columns = shape
     ds.PixelData = encapsulate([bytes(code) for code in codes])

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import av
 import imagecodecs
 import numpy as np
 import pytest
@@ -433,6 +434,21 @@ def test_check_tries_the_decoders(run: Runner, monkeypatch: pytest.MonkeyPatch) 
     assert result.code == 1
     assert "imagecodecs is missing or broken (it decodes wrongly)" in result.err
     assert "decodes JPEG-LS" not in result.out
+
+
+def test_check_opens_a_video(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    opens = av.open
+
+    def another_version(file: Any, *arguments: Any, **settings: Any) -> Any:
+        if not isinstance(file, str):  # what is inside DICOM
+            raise TypeError("open() got an unexpected keyword argument")
+        return opens(file, *arguments, **settings)
+
+    monkeypatch.setattr(av, "open", another_version)
+    result = run("--check")
+    assert result.code == 1
+    assert "av is missing or broken (open() got an unexpected keyword argument" in result.err
+    assert "decodes H.264 video" in result.out
 
 
 def test_a_missing_library_is_one_line_with_the_cure(tmp_path: Path) -> None:

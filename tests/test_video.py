@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import os
+import re
+import socket
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -406,3 +410,61 @@ def test_options_that_a_video_cannot_follow_are_said(dicom_file: Factory, tmp_pa
     outcome = convert(path, tmp_path / "none", mp4=False)
     assert outcome.warnings == ("a video becomes an MP4 or nothing, and no MP4 was asked for",)
     assert [output.suffix for output in outcome.outputs] == [".txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="such names are none on Windows")
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "tcp:/127.0.0.1:PORT",
+        "http:/127.0.0.1:PORT/x",
+        "file:/x",
+        "run:1",
+        "T1:AX",
+        "-x",
+        "%03d",
+        "pipe:",
+        "\udcff\udc80",
+    ],
+)
+def test_a_folder_that_looks_like_an_address_is_a_folder(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # that nobody is meant to call
+        server.setblocking(False)
+        folder = folder.replace("PORT", str(server.getsockname()[1]))
+        inside = tmp_path / "in" / folder
+        dicom_file(np.zeros((2, 16, 16), np.uint8), name=f"{folder}/clip.dcm")
+        for form, codec in (("h264", "libx264"), ("mpeg2video", "mpeg2video")):
+            stream = encoded(tmp_path, form, codec)
+            video = video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102")
+            video.rename(inside / f"{codec}.dcm")
+        (tmp_path / "out").mkdir()
+        monkeypatch.chdir(tmp_path / "out")
+        assert dc.main([str(tmp_path / "in"), "-o", ".", "-j", "1"]) == 0
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    found = {path.name for path in (tmp_path / "out" / folder).iterdir()}
+    assert found == {
+        *("clip.gif", "clip.mp4", "clip.txt"),
+        *("libx264.mp4", "libx264.txt", "mpeg2video.mp4", "mpeg2video.txt"),
+    }
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(files) == len(found)
+
+
+def test_ffmpeg_opens_through_one_function() -> None:
+    module = ast.parse(Path(dc.__file__).read_text(encoding="utf-8"))
+    calls = {
+        f"{function.name}: {ast.unparse(call.func)}"
+        for function in ast.walk(module)
+        if isinstance(function, ast.FunctionDef)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call)
+        if re.fullmatch(
+            r"av\..*open|cv2\..*(imread|imwrite|Video).*|Image\.open|np\.(load|save)\w*",
+            ast.unparse(call.func),
+        )
+    }
+    assert calls == {"opened: av.open"}
+    assert not re.search(r"from av\b|import av as", Path(dc.__file__).read_text(encoding="utf-8"))
