@@ -707,12 +707,16 @@ class LookupTable:
 
 @dataclass(frozen=True, slots=True)
 class SampleFormat:
-    """How stored values sit in the decoded words, and which of them are padding (stored values)."""
+    """How stored values sit in the decoded words, and which of them are padding (stored values).
+
+    From *first_color* on they are colors of a supplemental palette.
+    """
 
     bits_stored: int
     high_bit: int
     signed: bool
     padding: tuple[float, float] | None = None
+    first_color: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -1918,7 +1922,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=high_bit,
-        pixel_representation=integer(ds, "PixelRepresentation") & 1,
+        pixel_representation=1 if float_bits else integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
     )
     if "PixelRepresentation" not in ds and not float_bits:
@@ -2410,8 +2414,8 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     """Return the modality step that *group* asks for (PS3.3 C.11.1), identity where it has none."""
     if text(data_set, "SOPClassUID") in XRAY_INTENSITY_SOP_CLASSES:
         return Rescale()
-    if tables := sequence(group, "ModalityLUTSequence"):
-        return lookup_table(tables[0], "Modality LUT", samples.signed)
+    if tables := lookup_tables(group, "Modality LUT", samples.signed):
+        return tables[0]
     slope, intercept = number(group, "RescaleSlope"), number(group, "RescaleIntercept")
     if slope == 0:
         warn("Rescale Slope is 0, taken as 1")
@@ -2423,13 +2427,8 @@ def stored_vois(
     group: Dataset, modality: Rescale | LookupTable, samples: SampleFormat
 ) -> list[Window | LookupTable]:
     """Return the VOI steps that *group* stores (PS3.3 C.11.2), the preferred tables first."""
-    tables = []
-    for item in sequence(group, "VOILUTSequence"):
-        try:
-            tables.append(lookup_table(item, "VOI LUT", modality_ends(modality, samples)[0] < 0))
-        except ConversionError as error:
-            warn(f"{error} and was left out")
-    return [*tables, *stored_windows(group)]
+    signed = modality_ends(modality, samples)[0] < 0
+    return [*lookup_tables(group, "VOI LUT", signed), *stored_windows(group)]
 
 
 def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tuple[float, float]:
@@ -2506,6 +2505,17 @@ def stored_windows(group: Dataset) -> list[Window]:
         else:
             warn(f"a window of width {width:g} was left out")
     return windows
+
+
+def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
+    """Read the usable tables of the sequence of that *name*; a broken one is warned of."""
+    tables = []
+    for item in sequence(group, f"{name.replace(' ', '')}Sequence"):
+        try:
+            tables.append(lookup_table(item, name, signed))
+        except ConversionError as error:
+            warn(f"{error} and was left out")
+    return tables
 
 
 def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
@@ -2618,11 +2628,9 @@ def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
 
 
 def padding_mask(stored: Array, samples: SampleFormat) -> Array:
-    """Return where *stored* values are padding (PS3.3 C.7.5.1.1.2)."""
-    if samples.padding is None:
-        return np.zeros(stored.shape, bool)
-    low, high = samples.padding
-    return cast(Array, (stored >= low) & (stored <= high))
+    """Return where *stored* values are no gray: padding (PS3.3 C.7.5.1.1.2) or colors."""
+    low, high = samples.padding or (math.inf, -math.inf)
+    return cast(Array, (stored >= low) & (stored <= high) | (stored >= samples.first_color))
 
 
 def quantized(levels: Array, bits: int) -> Array:
@@ -2726,7 +2734,7 @@ def settled_transforms(
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white."""
     picture = gray_picture(stored, transform, 8)
-    if transform.samples.padding is not None:
+    if transform.samples.padding or transform.samples.first_color < math.inf:
         picture = picture[
             ~padding_mask(stored_values(stored, transform.samples), transform.samples)
         ]
@@ -3039,8 +3047,9 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
             if rows * columns > MAX_OVERLAY_PIXELS:
                 warn(f"an overlay of {columns} x {rows} pixels was left out")
             continue
-        data = raw_bytes(ds, Tag(group | 0x3000)) or b""
-        if syntax == uid.ExplicitVRBigEndian:  # words of 16 bits
+        tag = Tag(group | 0x3000)
+        data = raw_bytes(ds, tag) or b""
+        if data and syntax == uid.ExplicitVRBigEndian and ds.get_item(tag).VR == "OW":
             data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
         bit_position = int(number(ds, group | 0x0102) or 0)
         low = image.high_bit + 1 - image.bits_stored
@@ -3154,15 +3163,14 @@ def look_of(
         depth = 16 if image.bits_stored > 8 else 8
         return replace(look, depth=depth, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
-    supplemental = (
+    if (
         text(ds, "PixelPresentation") in ("COLOR", "MIXED")
         and "RedPaletteColorLookupTableDescriptor" in ds
-    )
-    return replace(
-        look,
-        grayscale=settled_transforms(transforms, frames, options.window),
-        palette=palette_of(ds, image) if supplemental else None,
-    )
+    ):  # supplemental
+        look = replace(look, palette=(palette := palette_of(ds, image)))
+        gray = replace(look.samples, first_color=palette.first_value)
+        transforms = tuple(replace(transform, samples=gray) for transform in transforms)
+    return replace(look, grayscale=settled_transforms(transforms, frames, options.window))
 
 
 def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:
