@@ -284,6 +284,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 # Bounds on what a file may ask for; each is far above what any device writes.
 MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
+MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
+MAX_ELEMENTS = 500_000  # and items, of one data set
 KEEP_DECODED_BYTES = 64 << 20
 COUNTED_PIXELS = 1 << 20
 TEXT_HEAD_BYTES, TEXT_TAIL_BYTES = 1 << 20, 1 << 9  # of a TXT, that say what was made of what
@@ -1095,6 +1097,7 @@ def read_header(file: BinaryIO) -> Header:
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
     little = transfer_syntax != uid.ExplicitVRBigEndian
+    check_elements(file, implicit, "<" if little else ">")
     data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
@@ -1164,19 +1167,73 @@ def guessed_transfer_syntax(file: BinaryIO) -> UID:
     return uid.ExplicitVRBigEndian if big else uid.ExplicitVRLittleEndian
 
 
+def expanded_limit(length: int) -> int:
+    """Return how many bytes *length* of a data set or of a code stream may become.
+
+    Small ones any number: a uniform picture takes next to nothing. No larger one of a device is
+    packed so tightly as a file that is made to fill the memory.
+    """
+    return max(SMALL_EXPANDED_BYTES, MAX_EXPANSION * length)
+
+
 def inflated(file: BinaryIO) -> BinaryIO:
     """Return the deflated data set that follows in *file*, with or without zlib's header (A.5)."""
-    deflated = file.read()
+    start = file.tell()
+    limit = min(expanded_limit(file.seek(0, os.SEEK_END) - start), MAX_INFLATED_BYTES)
     for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
-        inflate = zlib.decompressobj(window_bits)
+        file.seek(start)
+        inflate, data = zlib.decompressobj(window_bits), io.BytesIO()
         try:
-            data = inflate.decompress(deflated, MAX_INFLATED_BYTES)
+            while piece := file.read(io.DEFAULT_BUFFER_SIZE):
+                data.write(inflate.decompress(piece))
+                if data.tell() > limit:
+                    raise ConversionError(f"the data set inflates to more than {limit} bytes")
         except zlib.error:
             continue
-        if inflate.unconsumed_tail:
-            raise ConversionError(f"the data set inflates to more than {MAX_INFLATED_BYTES} bytes")
-        return io.BytesIO(data)
+        data.seek(0)
+        return data
     raise ConversionError("the deflated data set is damaged")
+
+
+def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
+    """Refuse a data set of more elements and items than fit in memory as an object each.
+
+    Their heads are stepped over by their lengths, and sequences and items are entered.
+    """
+    at, end = file.tell(), file.seek(0, os.SEEK_END)
+    file.seek(at)
+    if end - at < 8 * MAX_ELEMENTS:  # they have no room
+        return
+    found, fragments, item = 0, False, struct.pack(f"{order}HH", 0xFFFE, 0xE000)
+    while file.tell() < end and found <= MAX_ELEMENTS:
+        tag, vr, length = element_head(file, implicit, order)
+        value = file.tell()
+        has_items = file.read(4) == item or vr == "SQ" or length == UNDEFINED_LENGTH
+        if has_items or tag == SEQUENCE_DELIMITER_TAG:
+            fragments = tag in PIXEL_DATA_TAGS  # whose items hold no elements
+        entered = has_items or (tag == ITEM_TAG and not fragments)
+        file.seek(value + (0 if entered else length))
+        found += not fragments
+    if found > MAX_ELEMENTS:
+        raise ConversionError(f"its header holds more than {MAX_ELEMENTS:,} elements and items")
+    file.seek(at)
+
+
+def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, int]:
+    """Return tag, VR ("" where implicit) and length of the element or item that *file* stands at.
+
+    All are 0 at the end of the file.
+    """
+    head = file.read(8).ljust(8, b"\0")
+    group, element, length = struct.unpack(f"{order}HHL", head)
+    tag = group << 16 | element
+    bare = implicit or ITEM_TAG <= tag <= SEQUENCE_DELIMITER_TAG
+    vr = "" if bare else head[4:6].decode("latin-1")
+    if vr in EXPLICIT_VR_LENGTH_32:
+        (length,) = struct.unpack(f"{order}L", file.read(4).ljust(4, b"\0"))
+    elif "AA" <= vr <= "ZZ":
+        (length,) = struct.unpack(f"{order}H", head[6:])
+    return tag, vr, length
 
 
 def locate_pixels(
@@ -1187,17 +1244,8 @@ def locate_pixels(
     Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
     """
     order = "<" if little else ">"
-    head = file.read(8)
-    if len(head) < 8:
-        return None
-    group, element, length = struct.unpack(f"{order}HHL", head)
-    vr = "OW"
-    if not implicit:
-        vr = head[4:6].decode("latin-1")
-        long_form = vr in EXPLICIT_VR_LENGTH_32
-        raw_length = file.read(4).rjust(4, b"\0") if long_form else head[6:8]
-        length = int.from_bytes(raw_length, "little" if little else "big")
-    keyword = PIXEL_DATA_TAGS.get(group << 16 | element)
+    tag, vr, length = element_head(file, implicit, order)
+    keyword, vr = PIXEL_DATA_TAGS.get(tag), vr or "OW"
     if keyword is None:  # the data set ended for another reason
         return None
     offset = file.tell()
