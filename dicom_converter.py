@@ -291,6 +291,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 # Bounds on what a file may ask for; each is far above what any device writes.
 MAX_FRAME_BYTES = 1 << 31
 MAX_INFLATED_BYTES = 1 << 31
+MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
+MAX_ELEMENTS = 500_000  # and items, of one data set
 KEEP_DECODED_BYTES = 64 << 20
 COUNTED_PIXELS = 1 << 20
 TEXT_HEAD_BYTES = 1 << 14  # of a TXT, in which two lines say what it was made of
@@ -689,12 +691,16 @@ class LookupTable:
 
 @dataclass(frozen=True, slots=True)
 class SampleFormat:
-    """How stored values sit in the decoded words, and which of them are padding (stored values)."""
+    """How stored values sit in the decoded words, and which of them are padding (stored values).
+
+    From *first_color* on they are colors of a supplemental palette.
+    """
 
     bits_stored: int
     high_bit: int
     signed: bool
     padding: tuple[float, float] | None = None
+    first_color: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -1072,6 +1078,7 @@ def read_header(file: BinaryIO) -> Header:
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
     little = transfer_syntax != uid.ExplicitVRBigEndian
+    check_elements(file, implicit, "<" if little else ">")
     data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
@@ -1141,19 +1148,73 @@ def guessed_transfer_syntax(file: BinaryIO) -> UID:
     return uid.ExplicitVRBigEndian if big else uid.ExplicitVRLittleEndian
 
 
+def expanded_limit(length: int) -> int:
+    """Return how many bytes *length* of a data set or of a code stream may become.
+
+    Small ones any number: a uniform picture takes next to nothing. No larger one of a device is
+    packed so tightly as a file that is made to fill the memory.
+    """
+    return max(SMALL_EXPANDED_BYTES, MAX_EXPANSION * length)
+
+
 def inflated(file: BinaryIO) -> BinaryIO:
     """Return the deflated data set that follows in *file*, with or without zlib's header (A.5)."""
-    deflated = file.read()
+    start = file.tell()
+    limit = min(expanded_limit(file.seek(0, os.SEEK_END) - start), MAX_INFLATED_BYTES)
     for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
-        inflate = zlib.decompressobj(window_bits)
+        file.seek(start)
+        inflate, data = zlib.decompressobj(window_bits), io.BytesIO()
         try:
-            data = inflate.decompress(deflated, MAX_INFLATED_BYTES)
+            while piece := file.read(io.DEFAULT_BUFFER_SIZE):
+                data.write(inflate.decompress(piece))
+                if data.tell() > limit:
+                    raise ConversionError(f"the data set inflates to more than {limit} bytes")
         except zlib.error:
             continue
-        if inflate.unconsumed_tail:
-            raise ConversionError(f"the data set inflates to more than {MAX_INFLATED_BYTES} bytes")
-        return io.BytesIO(data)
+        data.seek(0)
+        return data
     raise ConversionError("the deflated data set is damaged")
+
+
+def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
+    """Refuse a data set of more elements and items than fit in memory as an object each.
+
+    Their heads are stepped over by their lengths, and sequences and items are entered.
+    """
+    at, end = file.tell(), file.seek(0, os.SEEK_END)
+    file.seek(at)
+    if end - at < 8 * MAX_ELEMENTS:  # they have no room
+        return
+    found, fragments, item = 0, False, struct.pack(f"{order}HH", 0xFFFE, 0xE000)
+    while file.tell() < end and found <= MAX_ELEMENTS:
+        tag, vr, length = element_head(file, implicit, order)
+        value = file.tell()
+        has_items = file.read(4) == item or vr == "SQ" or length == UNDEFINED_LENGTH
+        if has_items or tag == SEQUENCE_DELIMITER_TAG:
+            fragments = tag in PIXEL_DATA_TAGS  # whose items hold no elements
+        entered = has_items or (tag == ITEM_TAG and not fragments)
+        file.seek(value + (0 if entered else length))
+        found += not fragments
+    if found > MAX_ELEMENTS:
+        raise ConversionError(f"its header holds more than {MAX_ELEMENTS:,} elements and items")
+    file.seek(at)
+
+
+def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, int]:
+    """Return tag, VR ("" where implicit) and length of the element or item that *file* stands at.
+
+    All are 0 at the end of the file.
+    """
+    head = file.read(8).ljust(8, b"\0")
+    group, element, length = struct.unpack(f"{order}HHL", head)
+    tag = group << 16 | element
+    bare = implicit or ITEM_TAG <= tag <= SEQUENCE_DELIMITER_TAG
+    vr = "" if bare else head[4:6].decode("latin-1")
+    if vr in EXPLICIT_VR_LENGTH_32:
+        (length,) = struct.unpack(f"{order}L", file.read(4).ljust(4, b"\0"))
+    elif "AA" <= vr <= "ZZ":
+        (length,) = struct.unpack(f"{order}H", head[6:])
+    return tag, vr, length
 
 
 def locate_pixels(
@@ -1164,17 +1225,8 @@ def locate_pixels(
     Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
     """
     order = "<" if little else ">"
-    head = file.read(8)
-    if len(head) < 8:
-        return None
-    group, element, length = struct.unpack(f"{order}HHL", head)
-    vr = "OW"
-    if not implicit:
-        vr = head[4:6].decode("latin-1")
-        long_form = vr in EXPLICIT_VR_LENGTH_32
-        raw_length = file.read(4).rjust(4, b"\0") if long_form else head[6:8]
-        length = int.from_bytes(raw_length, "little" if little else "big")
-    keyword = PIXEL_DATA_TAGS.get(group << 16 | element)
+    tag, vr, length = element_head(file, implicit, order)
+    keyword, vr = PIXEL_DATA_TAGS.get(tag), vr or "OW"
     if keyword is None:  # the data set ended for another reason
         return None
     offset = file.tell()
@@ -2126,7 +2178,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=high_bit,
-        pixel_representation=integer(ds, "PixelRepresentation") & 1,
+        pixel_representation=1 if float_bits else integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
     )
     if "PixelRepresentation" not in ds and not float_bits:
@@ -2618,8 +2670,8 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     """Return the modality step that *group* asks for (PS3.3 C.11.1), identity where it has none."""
     if text(data_set, "SOPClassUID") in XRAY_INTENSITY_SOP_CLASSES:
         return Rescale()
-    if tables := sequence(group, "ModalityLUTSequence"):
-        return lookup_table(tables[0], "Modality LUT", samples.signed)
+    if tables := lookup_tables(group, "Modality LUT", samples.signed):
+        return tables[0]
     slope, intercept = number(group, "RescaleSlope"), number(group, "RescaleIntercept")
     if slope == 0:
         warn("Rescale Slope is 0, taken as 1")
@@ -2631,13 +2683,8 @@ def stored_vois(
     group: Dataset, modality: Rescale | LookupTable, samples: SampleFormat
 ) -> list[Window | LookupTable]:
     """Return the VOI steps that *group* stores (PS3.3 C.11.2), the preferred tables first."""
-    tables = []
-    for item in sequence(group, "VOILUTSequence"):
-        try:
-            tables.append(lookup_table(item, "VOI LUT", modality_ends(modality, samples)[0] < 0))
-        except ConversionError as error:
-            warn(f"{error} and was left out")
-    return [*tables, *stored_windows(group)]
+    signed = modality_ends(modality, samples)[0] < 0
+    return [*lookup_tables(group, "VOI LUT", signed), *stored_windows(group)]
 
 
 def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tuple[float, float]:
@@ -2714,6 +2761,17 @@ def stored_windows(group: Dataset) -> list[Window]:
         else:
             warn(f"a window of width {width:g} was left out")
     return windows
+
+
+def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
+    """Read the usable tables of the sequence of that *name*; a broken one is warned of."""
+    tables = []
+    for item in sequence(group, f"{name.replace(' ', '')}Sequence"):
+        try:
+            tables.append(lookup_table(item, name, signed))
+        except ConversionError as error:
+            warn(f"{error} and was left out")
+    return tables
 
 
 def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
@@ -2826,11 +2884,9 @@ def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
 
 
 def padding_mask(stored: Array, samples: SampleFormat) -> Array:
-    """Return where *stored* values are padding (PS3.3 C.7.5.1.1.2)."""
-    if samples.padding is None:
-        return np.zeros(stored.shape, bool)
-    low, high = samples.padding
-    return np.asarray((stored >= low) & (stored <= high))
+    """Return where *stored* values are no gray: padding (PS3.3 C.7.5.1.1.2) or colors."""
+    low, high = samples.padding or (math.inf, -math.inf)
+    return np.asarray((stored >= low) & (stored <= high) | (stored >= samples.first_color))
 
 
 def quantized(levels: Array, bits: int) -> Array:
@@ -2934,7 +2990,7 @@ def settled_transforms(
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white."""
     picture = gray_picture(stored, transform, 8)
-    if transform.samples.padding is not None:
+    if transform.samples.padding or transform.samples.first_color < math.inf:
         picture = picture[
             ~padding_mask(stored_values(stored, transform.samples), transform.samples)
         ]
@@ -3247,8 +3303,9 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
             if rows * columns > MAX_OVERLAY_PIXELS:
                 warn(f"an overlay of {columns} x {rows} pixels was left out")
             continue
-        data = raw_bytes(ds, Tag(group | 0x3000)) or b""
-        if syntax == uid.ExplicitVRBigEndian:  # words of 16 bits
+        tag = Tag(group | 0x3000)
+        data = raw_bytes(ds, tag) or b""
+        if data and syntax == uid.ExplicitVRBigEndian and ds.get_item(tag).VR == "OW":
             data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
         bit_position = int(number(ds, group | 0x0102) or 0)
         low = image.high_bit + 1 - image.bits_stored
@@ -3362,15 +3419,14 @@ def look_of(
         depth = 16 if image.bits_stored > 8 else 8
         return replace(look, depth=depth, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
-    supplemental = (
+    if (
         text(ds, "PixelPresentation") in ("COLOR", "MIXED")
         and "RedPaletteColorLookupTableDescriptor" in ds
-    )
-    return replace(
-        look,
-        grayscale=settled_transforms(transforms, frames, options.window),
-        palette=palette_of(ds, image) if supplemental else None,
-    )
+    ):  # supplemental
+        look = replace(look, palette=(palette := palette_of(ds, image)))
+        gray = replace(look.samples, first_color=palette.first_value)
+        transforms = tuple(replace(transform, samples=gray) for transform in transforms)
+    return replace(look, grayscale=settled_transforms(transforms, frames, options.window))
 
 
 def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:

@@ -216,6 +216,16 @@ def test_a_uniform_picture_shows_its_level(dicom_file: Factory, tmp_path: Path) 
     assert (picture == 200 * 257).all()
 
 
+@pytest.mark.parametrize("value", [0, 1.5, -900])
+def test_a_uniform_picture_of_floats_is_mid_gray(
+    dicom_file: Factory, tmp_path: Path, value: float
+) -> None:
+    raw = np.full((2, 2), value, "<f4").tobytes()
+    elements = {"FloatPixelData": DataElement("FloatPixelData", "OF", raw), "PixelData": None}
+    picture = picture_of(dicom_file, tmp_path, np.zeros((2, 2), np.float32), **elements)
+    assert np.abs(picture.astype(int) - 32768).max() <= 1
+
+
 def test_a_full_mask_of_one_bit_is_white(dicom_file: Factory, tmp_path: Path) -> None:
     bits = {"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0, "PixelData": b"\xff\x00"}
     assert picture_of(dicom_file, tmp_path, np.zeros((2, 4), np.uint8), **bits).all()

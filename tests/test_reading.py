@@ -944,20 +944,67 @@ def deflated(raw: bytes) -> bytes:
     return code + bytes(len(code) % 2)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "bomb"])
+@pytest.mark.parametrize("damage", ["garbage", "bomb", "ratio"])
 def test_deflated_data_sets_that_are_refused(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
+    monkeypatch.setattr(dc, "SMALL_EXPANDED_BYTES", 1 << 20)
     path = dicom_file(RAMP, (), DeflatedExplicitVRLittleEndian)
     raw = path.read_bytes()
     if damage == "bomb":
         monkeypatch.setattr(dc, "MAX_INFLATED_BYTES", 100)
         reason = "the data set inflates to more than 100 bytes"
+    elif damage == "ratio":
+        path.write_bytes(raw[: 132 + 12 + int.from_bytes(raw[140:144], "little")])
+        with path.open("ab") as file:
+            length = file.write(deflated(bytes(5_000_000)))
+        reason = f"the data set inflates to more than {max(500 * length, 1 << 20)} bytes"
     else:
         at = 132 + 12 + int.from_bytes(raw[140:144], "little")
         path.write_bytes(raw[:at] + b"\xff" * 50)
         reason = "the deflated data set is damaged"
     assert convert(path, tmp_path / "out").reason == reason
+
+
+ITEM = b"\xfe\xff\x00\xe0"
+
+
+@pytest.mark.parametrize("form", ["elements", "elements of an item", "items", "items without end"])
+def test_a_header_of_a_million_elements_is_refused(
+    dicom_file: Factory, tmp_path: Path, form: str
+) -> None:
+    many = (ITEM + bytes(4)) * 1_000_000
+    if form.startswith("elements"):  # of groups 0041 on
+        heads = np.zeros((1_000_000, 2), np.uint32)
+        number = np.arange(1_000_000)
+        heads[:, 0] = (number % 60_000 << 16) + 0x41 + number // 60_000
+        heads[:, 1] = int.from_bytes(b"CS", "little")
+        many = heads.astype("<u4").tobytes()
+    length = len(many).to_bytes(4, "little")
+    if form == "elements of an item":
+        many, length = ITEM + length + many, (len(many) + 8).to_bytes(4, "little")
+    if form == "items without end":
+        length = b"\xff" * 4
+    raw = dicom_file(RAMP).read_bytes()
+    at = raw.index(b"\xe0\x7f\x10\x00")
+    sequence = b"" if form == "elements" else b"\x40\0\x75\x02SQ\0\0" + length
+    path = tmp_path / "many.dcm"
+    path.write_bytes(raw[:at] + sequence + many)
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.reason == "its header holds more than 500,000 elements and items"
+    assert outcome.seconds < 10
+
+
+def test_many_fragments_are_no_elements(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dc, "MAX_ELEMENTS", 60)
+    path = dicom_file(np.stack([RAMP] * 99), [lossless_code(RAMP)] * 99, JPEGLosslessSV1)
+    assert convert(path, tmp_path, gif=False, mp4=False).status == dc.Status.CONVERTED
+    with path.open("r+b") as file:
+        file.seek(0, 2)
+        file.write(b"\xfc\xff\xfc\xffOB\0\0\0\0\0\0" * 99)
+    assert "elements" in convert(path, tmp_path).reason
 
 
 def test_odd_columns_of_native_422(dicom_file: Factory, tmp_path: Path) -> None:

@@ -247,11 +247,13 @@ def test_short_overlay_data(dicom_file: Factory, tmp_path: Path) -> None:
     assert (read_png(outcome.outputs[0]) > 0).sum() == 10
 
 
-def test_overlay_of_a_big_endian_file(dicom_file: Factory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vr", ["OW", "OB"])
+def test_overlay_of_a_big_endian_file(dicom_file: Factory, tmp_path: Path, vr: str) -> None:
     elements = overlay_elements(np.eye(4, 6, dtype=np.uint8))
     data = elements["60003000"].value
-    swapped = np.frombuffer(data, "<u2").astype(">u2").tobytes()
-    elements["60003000"] = DataElement(0x60003000, "OW", swapped)
+    if vr == "OW":  # bytes of OB have no order (PS3.5 6.2)
+        data = np.frombuffer(data, "<u2").astype(">u2").tobytes()
+    elements["60003000"] = DataElement(0x60003000, vr, data)
     path = dicom_file(DARK, syntax=ExplicitVRBigEndian, **elements)
     assert np.array_equal(still(path, tmp_path, png_bits=8), np.eye(4, 6) * 255)
 
@@ -496,15 +498,22 @@ def test_a_dropped_window_keeps_the_numbers_of_the_rest(
 
 
 @pytest.mark.parametrize("item", [Dataset(), None], ids=["empty", "no data"])
-def test_a_broken_voi_lut_gives_way_to_the_window(
-    dicom_file: Factory, tmp_path: Path, item: Dataset | None
+@pytest.mark.parametrize("name", ["VOI LUT", "Modality LUT"])
+def test_a_broken_lut_gives_way_to_the_window_and_the_rescale(
+    dicom_file: Factory, tmp_path: Path, item: Dataset | None, name: str
 ) -> None:
     if item is None:
         item = Dataset()
         item.LUTDescriptor = [8, 0, 16]
-    path = dicom_file(RAMP, VOILUTSequence=[item], WindowCenter=4, WindowWidth=8)
-    outcome = convert(path, tmp_path)
-    assert outcome.warnings == ("the VOI LUT is incomplete and was left out",)
+    steps: dict[str, Any] = {
+        "RescaleSlope": 2,
+        "RescaleIntercept": 1,
+        "WindowCenter": 8.5,
+        "WindowWidth": 15,
+    }
+    steps[f"{name.replace(' ', '')}Sequence"] = [item]
+    outcome = convert(dicom_file(RAMP, **steps), tmp_path)
+    assert outcome.warnings == (f"the {name} is incomplete and was left out",)
     assert np.array_equal(read_png(outcome.outputs[0]), np.rint(RAMP / 7 * 65535))
 
 
