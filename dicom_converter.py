@@ -4813,6 +4813,7 @@ REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in ("s
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
+FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")  # also wide ones
 MANY_INPUTS = 10  # for which a bar says more than lines
 
 
@@ -4826,21 +4827,36 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
         return json.dumps(row).encode() + b"\n"
     row["seconds"] = f"{outcome.seconds:.3f}"  # by which a row shows that it is whole
     cells = [" | ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
-    return csv_line([printable(cell) if isinstance(cell, str) else cell for cell in cells])
+    return csv_line([csv_text(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
+def csv_text(value: str) -> str:
+    r"""Return *value* so that it steers neither a terminal nor a spreadsheet, and can be read back.
+
+    A ' is put before what could begin a formula, and before another '. Bytes of what cannot be
+    printed are written as \xNN, and so is a backslash that looks like the beginning of one.
+    """
+
+    def shown(char: str) -> str:
+        harmless = char.isprintable() or char in HARMLESS
+        return char if harmless else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+
+    text = "".join(map(shown, re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", value)))
+    return f"'{text}" if text.lstrip().startswith(FORMULA_SIGNS) else text
 
 
 def csv_line(cells: Sequence[Any]) -> bytes:
     """Return *cells* as one line of CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().encode("utf-8", "backslashreplace")
+    return line.getvalue().encode()
 
 
 def check_report(path: Path, suffix: str) -> None:
     """Raise `ConversionError` where something else than a report of ours is at *path*."""
-    if not exists(path):
+    if not os.path.lexists(path):
         return
-    problem = "is no regular file"
+    problem = "is no regular file" if exists(path) else "is a link to nothing"
     if path.is_file():
         begins = csv_line(REPORT_FIELDS) if suffix == ".csv" else b'{"path": '
         with path.open("rb") as file:
@@ -4850,19 +4866,41 @@ def check_report(path: Path, suffix: str) -> None:
         raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
 
 
-def end_last_row(file: Any, suffix: str) -> None:
+def locked(file: Any, *, others: bool) -> bool:
+    """Lock the report *file*: with the *others* that append, or alone; tell whether that is so."""
+    try:
+        fcntl = import_module("fcntl")
+        fcntl.flock(file, fcntl.LOCK_SH if others else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError) as error:  # Windows and some network shares have no such lock
+        return not isinstance(error, BlockingIOError)
+    return True
+
+
+def append(file: Any, row: bytes) -> None:
+    """Append *row* to the report *file* by one write, which no row of another run can split."""
+    try:
+        if file.write(row) < len(row):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        name = printable(str(file.name))
+        raise ConversionError(f"{name}: cannot be written ({error.strerror})") from error
+
+
+def mend_report(file: Any, suffix: str) -> None:
     """End the last row of the report *file* where it lacks its end; cut it off if it is not whole.
 
-    An editor may have taken the end, a killed run the rest.
+    An editor may have taken the end, a killed run the rest. A new table gets its head.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
     tail = file.read()
     last = tail[tail.rfind(b"\n") + 1 :]
     if is_whole_row(last, suffix):
-        file.write(b"\n")
+        append(file, b"\n")
     else:
         file.truncate(size - len(last))
+    if suffix == ".csv" and not file.seek(0, os.SEEK_END):
+        append(file, csv_line(REPORT_FIELDS))
 
 
 def is_whole_row(row: bytes, suffix: str) -> bool:
@@ -4880,7 +4918,8 @@ def is_whole_row(row: bytes, suffix: str) -> bool:
 def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     """Yield what adds a row to the report at *path*, at once and whole, or nothing without one.
 
-    Rows that are there stay; one that a killed run left half written is cut off.
+    Rows that are there stay; one that a killed run left half written is cut off, unless another
+    run appends to the file.
     """
     if path is None:
         yield lambda _: None
@@ -4889,16 +4928,10 @@ def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_report(path, suffix)
     with path.open("ab+", buffering=0) as file:
-        end_last_row(file, suffix)
-        if suffix == ".csv" and not file.seek(0, os.SEEK_END):
-            file.write(csv_line(REPORT_FIELDS))
-
-        def add(outcome: Outcome) -> None:
-            row = report_row(outcome, suffix)
-            if file.write(row) != len(row):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-        yield add
+        if locked(file, others=False):
+            mend_report(file, suffix)
+        locked(file, others=True)
+        yield lambda outcome: append(file, report_row(outcome, suffix))
 
 
 @dataclass(slots=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -248,14 +250,6 @@ def test_half_a_row_is_cut_off_and_rows_stay(
     kept = first.splitlines()[: None if cut == 1 else -1]  # with its end alone, a row is not lost
     assert lines[:-3] == kept
     assert len(lines) == len(kept) + 3
-
-
-def test_a_report_that_cannot_be_written_ends_the_run(run: Runner, tmp_path: Path) -> None:
-    folder = many(tmp_path / "in", 2)
-    (tmp_path / "r.csv").mkdir()
-    result = run(folder, "--report", tmp_path / "r.csv")
-    assert (result.code, result.err.count("\n")) == (1, 1)
-    assert result.err.endswith("r.csv: is no regular file: name another file\n")
 
 
 @pytest.mark.parametrize(
@@ -877,13 +871,6 @@ def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> N
     assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
 
 
-def test_a_report_that_is_a_pipe_is_refused(run: Runner, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "r.csv")
-    result = run(many(tmp_path / "in", 1), "--report", tmp_path / "r.csv")
-    reason = f"{tmp_path / 'r.csv'}: is no regular file: name another file"
-    assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
-
-
 def test_an_output_folder_that_cannot_be_is_said_once(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     result = run(many(tmp_path / "in", 3))
@@ -984,3 +971,96 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, check=False)  # noqa: S602 - ours
     reason = b"dicom_converter: worker processes cannot be kept alive: use -j 1\n"
     assert (ended.returncode, ended.stderr) == (1, reason)
+
+
+def read_back(cell: str) -> bytes:
+    """Return the name that a cell of a report means, as the README says."""
+    raw = os.fsencode(cell.removeprefix("'"))
+    return re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), raw)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_path_comes_out_of_the_report_and_in_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = many(tmp_path / "one", 1) / "IM000"
+    names = [b"=1+1", b"@a", b" -b", b"'c'", b"\xff\xfe", b"\\x41", b"a\\", "é\n\t影".encode()]
+    for name in names:
+        shutil.copy(image, os.fsdecode(name))
+    found = [Path(os.fsdecode(name)) for name in names]
+    assert dc.main([*map(str, found), "-j", "1", "-o", "a", "--report", f"r{suffix}"]) == 0
+    with Path(f"r{suffix}").open(newline="", encoding="utf-8") as file:
+        if suffix == ".csv":
+            cells = [row["path"] for row in csv.DictReader(file)]
+            assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in cells)
+            back = list(map(read_back, cells))
+        else:
+            back = [os.fsencode(json.loads(line)["path"]) for line in file]
+    assert sorted(back) == sorted(names)
+    assert all(Path(os.fsdecode(name)).is_file() for name in back)
+    listed = subprocess.run(  # noqa: S603 - our own script
+        command("-", "-j", "1", "-o", "b"), input=b"\0".join(back), check=False, capture_output=True
+    )
+    assert (listed.returncode, len(list(Path("b").glob("*.png")))) == (0, len(names))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_second_run_cuts_no_row_of_the_first(tmp_path: Path, suffix: str) -> None:
+    outcome = dc.Outcome(dc.Source(tmp_path / "a"), dc.Status.CONVERTED)
+    path = tmp_path / f"r{suffix}"
+    with dc.opened_report(path) as first:
+        first(outcome)
+        with path.open("ab") as file:
+            file.write(b'{"half')  # the first run is just writing this row
+        with dc.opened_report(path) as second:
+            with path.open("ab") as file:
+                file.write(b'"}\n')
+            second(outcome)
+            first(outcome)
+    lines = path.read_bytes().splitlines()[suffix == ".csv" :]
+    assert len(lines) == 4
+    assert lines[1] == b'{"half"}'
+
+
+def test_two_runs_share_a_report(tmp_path: Path) -> None:
+    many(tmp_path / "in", 20)
+    line = command("in", "-q", "-j", "1", "--report", "r.jsonl", "-o")
+    runs = [subprocess.Popen([*line, name], cwd=tmp_path) for name in ("a", "b")]  # noqa: S603
+    assert [ended.wait(60) for ended in runs] == [0, 0]
+    rows = list(map(json.loads, (tmp_path / "r.jsonl").read_text("utf-8").splitlines()))
+    assert len(rows) == 40
+
+
+def test_a_report_that_is_full_is_named(tmp_path: Path) -> None:
+    folder, report = many(tmp_path / "in", 3), tmp_path / "r.jsonl"
+    report.write_bytes(b'{"path": "a"}\n' * 5000)
+    script = (
+        "import resource, sys, dicom_converter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (70100, 70100))\n"
+        "sys.exit(dicom_converter.main(sys.argv[1:]))\n"
+    )
+    arguments = [folder, "-j", "1", "-o", tmp_path / "out", "--report", report]
+    line = [sys.executable, "-c", script, *map(str, arguments)]
+    root = Path(dc.__file__).parent
+    ended = subprocess.run(line, check=False, capture_output=True, text=True, cwd=root)  # noqa: S603
+    assert ended.returncode == 1
+    assert ended.stderr in (
+        f"dicom_converter: {report}: cannot be written ({os.strerror(number)})\n"
+        for number in (errno.EFBIG, errno.ENOSPC)
+    )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing", "device"])
+def test_a_report_that_is_no_file_is_one_line(run: Runner, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "r.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/full" if kind == "device" else tmp_path / "gone.csv")
+    result = run(many(tmp_path / "in", 1), "--report", path)
+    problem = "is a link to nothing" if kind == "link to nothing" else "is no regular file"
+    assert result.err == f"dicom_converter: {path}: {problem}: name another file\n"
+    assert (result.code, result.files()) == (1, [])
