@@ -180,6 +180,7 @@ try:
     from contextlib import ExitStack, closing
     from dataclasses import asdict, dataclass, field, replace
     from datetime import datetime
+    from difflib import get_close_matches
     from enum import StrEnum
     from fractions import Fraction
     from functools import cache, lru_cache, partial
@@ -187,7 +188,7 @@ try:
     from itertools import accumulate, chain, count, islice, takewhile
     from pathlib import PurePath, PurePosixPath
     from queue import Empty, Full, Queue
-    from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
+    from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 
     import cv2
     import imagecodecs
@@ -5218,16 +5219,45 @@ def frame_selection(value: str) -> str:
     return value
 
 
-def argument_parser() -> argparse.ArgumentParser:
+DESCRIPTION = """\
+Convert DICOM images to PNG, GIF, MP4 and TXT.
+
+  dicom_converter.py scan.dcm                     one file
+  dicom_converter.py /media/cdrom -o my_scans     a whole CD, folders and all
+  dicom_converter.py a.dcm ct/ --window lung      several inputs, another window
+  dicom_converter.py /archive -o /pictures --report run.csv --resume"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, and takes -600,1500 for a value."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
+
+    def error(self, message: str) -> NoReturn:
+        """Print *message*, with the option that is nearest to an unknown one, and exit."""
+        unknown = re.match(r"unrecognized arguments: (-[^ =]+)", message)
+        near = get_close_matches(unknown[1], self._option_string_actions) if unknown else []
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        line = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
+        say(line, sys.stderr)
+        sys.exit(2)
+
+
+def argument_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dicom_converter.py",
-        description="Convert DICOM images to PNG, GIF, MP4 and TXT.",
-        epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was "
-        "found, 2 usage, 130 interrupted. For personal medical archive management only, not for "
-        "diagnosis.",
+        usage="%(prog)s [options] [input_path ...]",
+        description=DESCRIPTION,
+        epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was\n"
+        "found, 2 usage, 130 interrupted.\n"
+        "For personal medical archive management only, not for diagnosis.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("input and output").add_argument
     add(
         "input_path",
         nargs="*",
@@ -5242,12 +5272,14 @@ def argument_parser() -> argparse.ArgumentParser:
         default=DEFAULT_OUTPUT,
         help="output folder (default: output)",
     )
-    add_picture_arguments(add)
+    add_picture_arguments(parser.add_argument_group("pictures").add_argument)
+    add_archive_arguments(parser.add_argument_group("archives").add_argument)
+    add = parser.add_argument_group("other").add_argument
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
-    add_archive_arguments(add)
     add("--check", action="store_true", help="print what this installation can decode and encode")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
+    add("-h", "--help", action="help", help="print this help")
     return parser
 
 
@@ -5359,19 +5391,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
+    if inputs == [DEFAULT_INPUT] and not exists(DEFAULT_INPUT):
+        usage = argument_parser().format_usage() + "\n" + DESCRIPTION
+        say(f"{usage}\n\nno input is named, and no {DEFAULT_INPUT} is here", sys.stderr)
+        return 1
     tally = Tally()
     try:
         check_output(options.output)
         run(inputs, options, tally)
     except KeyboardInterrupt:
         done = next(tally.lines()) or "nothing done"
-        say(f"dicom_converter: interrupted: {done}", sys.stderr)
+        say(f"dicom_converter: interrupted: {done}; --resume goes on from here", sys.stderr)
         return 130
     except (ConversionError, OSError) as error:  # of the report or the cluster, not of a source
         name = getattr(error, "filename", None)
         where = f"{printable(str(name))}: " if name else ""
         say(f"dicom_converter: {where}{reason_of(error)}", sys.stderr)
         return 1
+    return summed_up(inputs, options, tally)
+
+
+def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
+    """Say how a whole run ended; return the exit code."""
     if not tally.counts.keys() - {Status.SKIPPED}:
         where = ", ".join(printable(str(path)) for path in inputs)
         say(f"dicom_converter: {where}: no DICOM files found", sys.stderr)

@@ -379,6 +379,7 @@ def test_an_interrupt_stops_at_once_and_leaves_nothing_broken(tmp_path: Path) ->
     assert time.monotonic() - began < 20
     assert process.returncode == 130
     assert errors.startswith("dicom_converter: interrupted: ")
+    assert errors.endswith("; --resume goes on from here\n")
     assert "converted" in errors
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert not [name for name in names if name.endswith(".part")]
