@@ -299,6 +299,7 @@ MAX_NESTING_SHOWN = 32  # sequences in sequences
 RECURSIONS = 10_000  # of which pydicom needs several for each level of nesting
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
+RATE_HINT = "`--fps auto` keeps it"
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
@@ -2330,8 +2331,7 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
     return Timing(
         steady,
-        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), "
-        "`--fps auto` keeps it",
+        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}",
     )
 
 
@@ -4940,12 +4940,14 @@ class Tally:
     """How many sources ended how, and why those failed that did."""
 
     counts: Counter[Status] = field(default_factory=Counter)
+    warned: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # where all of a kind are the same
 
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*; reasons that differ in numbers only are one."""
         self.counts[outcome.status] += 1
+        self.warned += bool(outcome.warnings) and not trouble_line(outcome)
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
             if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
@@ -4956,7 +4958,8 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
-        yield ", ".join(f"{self.counts[end]} {end}" for end in Status if self.counts[end])
+        counted = [f"{self.counts[end]} {end}" for end in Status if self.counts[end]]
+        yield ", ".join([*counted, f"{self.warned} with warnings"] if self.warned else counted)
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
                 yield f"{count:>8} x {self.examples[reason]}"
@@ -4975,35 +4978,39 @@ def trouble_line(outcome: Outcome) -> str:
     return f"dicom_converter: {printable(outcome.source.label)}: {how}{outcome.reason}"
 
 
-def written_line(outcome: Outcome) -> str:
-    """Return what was written of a source on one line, "" for nothing."""
-    if not outcome.outputs:
-        return ""
+def problem_lines(outcome: Outcome) -> Iterator[str]:
+    """Yield just why a source failed, or else its warnings."""
+    if line := trouble_line(outcome):
+        yield line
+        return
+    path = printable(outcome.source.label)
+    yield from (f"dicom_converter: {path}: warning: {warning}" for warning in outcome.warnings)
+
+
+def say_written(outcome: Outcome) -> None:
+    """Print what was written of a source on one line; nothing where it failed."""
+    if not outcome.outputs or outcome.status == Status.FAILED:
+        return
     first, *rest = outcome.outputs
     shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
     written = printable(", ".join([str(first), *shorter]))
     remark = outcome.remark or outcome.reason
     path = printable(outcome.source.label)
-    return f"{path} -> {written}{f' ({remark})' if remark else ''}"
+    say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
 
 
 def show_lines(outcome: Outcome, options: Options) -> None:
     """Print how a source ended: what was written and its warnings, or just why it failed."""
-    path = printable(outcome.source.label)
     if options.quiet and outcome.status != Status.FAILED:
         return
-    if line := trouble_line(outcome):
+    for line in problem_lines(outcome):
         say(line, sys.stderr)
-    else:
-        for warning in outcome.warnings:
-            say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
-        if line := written_line(outcome):
-            say(line, sys.stdout)
+    say_written(outcome)
 
 
 @contextmanager
 def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outcome], None]]:
-    """Yield what shows an outcome: lines, or on a terminal a bar with the failures above it."""
+    """Yield what shows an outcome: lines, or on a terminal a bar with all problems above it."""
     few = len(inputs) < MANY_INPUTS and all(map(is_single, inputs))
     if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
@@ -5034,10 +5041,12 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
         def show(outcome: Outcome) -> None:
             nonlocal done, failed
             done, failed = done + 1, failed + (outcome.status == Status.FAILED)
-            if line := trouble_line(outcome):
+            for line in problem_lines(outcome):
                 screen.print(line)
-            elif not is_terminal(sys.stdout) and (line := written_line(outcome)):
-                say(line, sys.stdout)
+            if not is_terminal(sys.stdout):
+                say_written(outcome)
+            elif outcome.remark.endswith(RATE_HINT):
+                screen.print(f"{printable(outcome.source.label)}: {outcome.remark}")
             rate = done / max(time.monotonic() - began, 1e-3)
             bar.update(task, completed=done, failed=failed, rate=rate)
 

@@ -469,6 +469,8 @@ def test_cores_are_shared() -> None:
 def test_the_bar_and_the_failures_above_it(tmp_path: Path) -> None:
     folder = many(tmp_path / "in", 5)
     (folder / "bad").write_bytes(CT.read_bytes()[:3000])
+    shutil.copy(SAMPLES / "DCM00001", folder / "clip")
+    data_set(SMALL, RescaleSlope=0).save_as(folder / "odd", enforce_file_format=True)
     script = (
         "import os, pty, sys\n"
         "def read(fd):\n"
@@ -489,8 +491,10 @@ def test_the_bar_and_the_failures_above_it(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "dicom_converter: in/bad: " in ended.stdout
     assert "1 failed" in ended.stdout
-    assert "/6" in ended.stdout
-    assert "5 converted, 1 failed" in ended.stdout
+    assert "/8" in ended.stdout
+    assert "7 converted, 1 failed, 1 with warnings" in ended.stdout
+    assert "dicom_converter: in/odd: warning: Rescale Slope is 0, taken as 1" in ended.stdout
+    assert "in/clip: 28 frames, 10 fps; recorded at 14.99 (Frame Time), `--fps" in ended.stdout
     assert "IM000 ->" not in ended.stdout
 
 
@@ -897,6 +901,14 @@ def test_a_skipped_file_with_a_name_of_dicom_is_named(run: Runner, tmp_path: Pat
     result = run(folder)
     assert result.code == 0
     assert result.err == f"dicom_converter: {folder / 'broken.dcm'}: skipped: not a DICOM file\n"
+
+
+def test_files_with_warnings_are_counted(run: Runner, tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 2)
+    data_set(SMALL, RescaleSlope=0).save_as(folder / "odd", enforce_file_format=True)
+    result = run(folder)
+    assert result.out.splitlines()[-1] == "3 converted, 1 with warnings"
+    assert result.err.count("warning: ") == 1
 
 
 def test_reasons_are_merged_by_their_numbers_only_where_they_differ() -> None:
