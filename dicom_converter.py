@@ -242,6 +242,7 @@ DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
 DEFAULT_TIMEOUT = 600.0  # s
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+PACKED_SUFFIXES = (".7z", ".bz2", ".gz", ".iso", ".rar", ".tar", ".tgz", ".xz", ".zst")
 DOCUMENT_SUFFIXES = {
     "application/pdf": ".pdf",
     "text/xml": ".xml",  # CDA
@@ -484,6 +485,10 @@ class ConversionError(Exception):
 
 class NotDicomError(ConversionError):
     """The file is not DICOM: a skip in a folder, a failure when it was named."""
+
+
+class NothingInsideError(NotDicomError):
+    """The file holds nothing, or begins with zeros only: one with a name of DICOM is lost."""
 
 
 class NotAnImageError(ConversionError):
@@ -1083,7 +1088,7 @@ def read_header(file: BinaryIO) -> Header:
     """
     head = file.read(132)
     if not begins_as_dicom(head):
-        raise NotDicomError("not a DICOM file")
+        raise not_dicom(head)
     size = file.seek(0, os.SEEK_END)
     file.seek(132 if head[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
@@ -1109,6 +1114,13 @@ def read_header(file: BinaryIO) -> Header:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
     return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
+
+
+def not_dicom(head: bytes) -> NotDicomError:
+    """Return why a file that begins with *head* is not DICOM; the rest may be too long to read."""
+    if any(head):
+        return NotDicomError("not a DICOM file")
+    return NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
 
 
 def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
@@ -3966,12 +3978,23 @@ def convert(source: Source, options: Options) -> Outcome:
             lambda: read_header(stack.enter_context(open_source(source))), options
         )
         if header is None:
-            skipped = isinstance(error, NotDicomError) and not source.named
-            status = Status.SKIPPED if skipped else Status.FAILED
-            outcome = Outcome(source, status, (), notes_of(caught), reason_of(error))
+            status, reason = unread(source, error)
+            outcome = Outcome(source, status, (), notes_of(caught), reason)
         else:
             outcome = convert_opened(source, header, state, options, caught)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
+
+
+def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
+    """Return how *source* ends, of which *error* kept the header from being read, and why.
+
+    In folders, what is not DICOM is skipped, unless its name says that it was.
+    """
+    name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
+    lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
+    cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
+    skipped = foreign and not lost and not source.named
+    return Status.SKIPPED if skipped else Status.FAILED, reason_of(error) + cure
 
 
 def convert_opened(
@@ -4968,10 +4991,10 @@ class Tally:
 
 
 def trouble_line(outcome: Outcome) -> str:
-    """Return why a source failed, or was skipped though its name is one of DICOM's; else ""."""
+    """Return why a source failed, or was skipped though its name is DICOM's or an archive's."""
     skipped = outcome.status == Status.SKIPPED
     if outcome.status != Status.FAILED and not (
-        skipped and PurePath(outcome.source.own_name).suffix.lower() in DICOM_SUFFIXES
+        skipped and outcome.source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
     ):
         return ""
     how = "skipped: " if skipped else ""

@@ -903,6 +903,39 @@ def test_a_skipped_file_with_a_name_of_dicom_is_named(run: Runner, tmp_path: Pat
     assert result.err == f"dicom_converter: {folder / 'broken.dcm'}: skipped: not a DICOM file\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.dcm", b"", "is empty"),
+        ("a.IMA", bytes(4096), "begins with zeros: its content is lost"),
+        ("a.dicom", bytes(100), "begins with zeros: its content is lost"),
+    ],
+)
+def test_a_file_that_lost_its_content_fails(
+    run: Runner, tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    folder = many(tmp_path / "in", 1)
+    (folder / name).write_bytes(content)
+    (folder / "DIRFILE").write_bytes(content)  # of whatever this is, nobody knows
+    result = run(folder)
+    assert result.code == 1
+    assert result.err == f"dicom_converter: {folder / name}: {reason}\n"
+    assert result.out.splitlines()[-1] == "1 converted, 1 skipped, 1 failed"
+
+
+@pytest.mark.parametrize("name", ["a.tgz", "a.tar.gz", "A.GZ", "a.tar", "a.7z", "a.rar", "a.iso"])
+def test_what_is_to_be_unpacked_first_is_said(run: Runner, tmp_path: Path, name: str) -> None:
+    path = many(tmp_path / "in", 1) / name
+    path.write_bytes(bytes(range(1, 256)))
+    cure = "not a DICOM file: unpack it first\n"
+    result = run(tmp_path / "in")
+    assert (result.code, result.err) == (0, f"dicom_converter: {path}: skipped: {cure}")
+    result = run(path)
+    assert (result.code, result.err) == (1, f"dicom_converter: {path}: {cure}")
+    shutil.copy(CT, path)
+    assert run(path).code == 0
+
+
 def test_files_with_warnings_are_counted(run: Runner, tmp_path: Path) -> None:
     folder = many(tmp_path / "in", 2)
     data_set(SMALL, RescaleSlope=0).save_as(folder / "odd", enforce_file_format=True)
