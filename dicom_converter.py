@@ -187,6 +187,7 @@ try:
     from contextlib import ExitStack, closing
     from dataclasses import asdict, dataclass, field, replace
     from datetime import datetime
+    from difflib import get_close_matches
     from enum import StrEnum
     from fractions import Fraction
     from functools import cache, lru_cache, partial
@@ -194,7 +195,7 @@ try:
     from itertools import accumulate, chain, count, islice
     from pathlib import PurePath, PurePosixPath
     from queue import Empty, Full, Queue
-    from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
+    from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 
     import cv2
     import imagecodecs
@@ -248,6 +249,7 @@ DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
 DEFAULT_TIMEOUT = 600.0  # s
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+PACKED_SUFFIXES = (".7z", ".bz2", ".gz", ".iso", ".rar", ".tar", ".tgz", ".xz", ".zst")
 DOCUMENT_SUFFIXES = {
     "application/pdf": ".pdf",
     "text/xml": ".xml",  # CDA
@@ -308,6 +310,7 @@ MAX_NESTING_SHOWN = 32  # sequences in sequences
 RECURSIONS = 10_000  # of which pydicom needs several for each level of nesting
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
+RATE_HINT = "`--fps auto` keeps it"
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 QUEUED_PICTURES = 8
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
@@ -493,6 +496,10 @@ class ConversionError(Exception):
 
 class NotDicomError(ConversionError):
     """The file is not DICOM: a skip in a folder, a failure when it was named."""
+
+
+class NothingInsideError(NotDicomError):
+    """The file holds nothing, or begins with zeros only: one with a name of DICOM is lost."""
 
 
 class NotAnImageError(ConversionError):
@@ -1068,7 +1075,7 @@ def read_header(file: BinaryIO) -> Header:
     """
     head = file.read(132)
     if not begins_as_dicom(head):
-        raise NotDicomError("not a DICOM file")
+        raise not_dicom(head)
     size = file.seek(0, os.SEEK_END)
     file.seek(132 if head[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
@@ -1095,6 +1102,13 @@ def read_header(file: BinaryIO) -> Header:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
     return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
+
+
+def not_dicom(head: bytes) -> NotDicomError:
+    """Return why a file that begins with *head* is not DICOM; the rest may be too long to read."""
+    if any(head):
+        return NotDicomError("not a DICOM file")
+    return NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
 
 
 def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
@@ -1463,7 +1477,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
             with archive.open(info) as member:
                 head = member.read(132)
                 if not begins_as_dicom(head):  # the rest need not be unpacked to be told
-                    raise NotDicomError("not a DICOM file")
+                    raise not_dicom(head)
                 unpacked.write(head)
                 shutil.copyfileobj(member, unpacked, 1 << 20)
         except (NotImplementedError, RuntimeError) as error:
@@ -2589,8 +2603,7 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
     return Timing(
         steady,
-        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), "
-        "`--fps auto` keeps it",
+        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}",
     )
 
 
@@ -4294,12 +4307,23 @@ def convert(source: Source, options: Options) -> Outcome:
             lambda: read_header(stack.enter_context(open_source(source))), options
         )
         if header is None:
-            skipped = isinstance(error, NotDicomError) and not source.named
-            status = Status.SKIPPED if skipped else Status.FAILED
-            outcome = Outcome(source, status, (), notes_of(caught), reason_of(error))
+            status, reason = unread(source, error)
+            outcome = Outcome(source, status, (), notes_of(caught), reason)
         else:
             outcome = convert_opened(source, header, state, options, caught)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
+
+
+def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
+    """Return how *source* ends, of which *error* kept the header from being read, and why.
+
+    In folders, what is not DICOM is skipped, unless its name says that it was.
+    """
+    name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
+    lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
+    cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
+    skipped = foreign and not lost and not source.named
+    return Status.SKIPPED if skipped else Status.FAILED, reason_of(error) + cure
 
 
 def convert_opened(
@@ -5129,6 +5153,7 @@ REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in ("s
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
+FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")  # also wide ones
 MANY_INPUTS = 10  # for which a bar says more than lines
 
 
@@ -5142,21 +5167,36 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
         return json.dumps(row).encode() + b"\n"
     row["seconds"] = f"{outcome.seconds:.3f}"  # by which a row shows that it is whole
     cells = [" | ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
-    return csv_line([printable(cell) if isinstance(cell, str) else cell for cell in cells])
+    return csv_line([csv_text(cell) if isinstance(cell, str) else cell for cell in cells])
+
+
+def csv_text(value: str) -> str:
+    r"""Return *value* so that it steers neither a terminal nor a spreadsheet, and can be read back.
+
+    A ' is put before what could begin a formula, and before another '. Bytes of what cannot be
+    printed are written as \xNN, and so is a backslash that looks like the beginning of one.
+    """
+
+    def shown(char: str) -> str:
+        harmless = char.isprintable() or char in HARMLESS
+        return char if harmless else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+
+    text = "".join(map(shown, re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", value)))
+    return f"'{text}" if text.lstrip().startswith(FORMULA_SIGNS) else text
 
 
 def csv_line(cells: Sequence[Any]) -> bytes:
     """Return *cells* as one line of CSV."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
-    return line.getvalue().encode("utf-8", "backslashreplace")
+    return line.getvalue().encode()
 
 
 def check_report(path: Path, suffix: str) -> None:
     """Raise `ConversionError` where something else than a report of ours is at *path*."""
-    if not exists(path):
+    if not os.path.lexists(path):
         return
-    problem = "is no regular file"
+    problem = "is no regular file" if exists(path) else "is a link to nothing"
     if path.is_file():
         begins = csv_line(REPORT_FIELDS) if suffix == ".csv" else b'{"path": '
         with path.open("rb") as file:
@@ -5166,19 +5206,41 @@ def check_report(path: Path, suffix: str) -> None:
         raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
 
 
-def end_last_row(file: Any, suffix: str) -> None:
+def locked(file: Any, *, others: bool) -> bool:
+    """Lock the report *file*: with the *others* that append, or alone; tell whether that is so."""
+    try:
+        fcntl = import_module("fcntl")
+        fcntl.flock(file, fcntl.LOCK_SH if others else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError) as error:  # Windows and some network shares have no such lock
+        return not isinstance(error, BlockingIOError)
+    return True
+
+
+def append(file: Any, row: bytes) -> None:
+    """Append *row* to the report *file* by one write, which no row of another run can split."""
+    try:
+        if file.write(row) < len(row):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        name = printable(str(file.name))
+        raise ConversionError(f"{name}: cannot be written ({error.strerror})") from error
+
+
+def mend_report(file: Any, suffix: str) -> None:
     """End the last row of the report *file* where it lacks its end; cut it off if it is not whole.
 
-    An editor may have taken the end, a killed run the rest.
+    An editor may have taken the end, a killed run the rest. A new table gets its head.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
     tail = file.read()
     last = tail[tail.rfind(b"\n") + 1 :]
     if is_whole_row(last, suffix):
-        file.write(b"\n")
+        append(file, b"\n")
     else:
         file.truncate(size - len(last))
+    if suffix == ".csv" and not file.seek(0, os.SEEK_END):
+        append(file, csv_line(REPORT_FIELDS))
 
 
 def is_whole_row(row: bytes, suffix: str) -> bool:
@@ -5196,7 +5258,8 @@ def is_whole_row(row: bytes, suffix: str) -> bool:
 def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     """Yield what adds a row to the report at *path*, at once and whole, or nothing without one.
 
-    Rows that are there stay; one that a killed run left half written is cut off.
+    Rows that are there stay; one that a killed run left half written is cut off, unless another
+    run appends to the file.
     """
     if path is None:
         yield lambda _: None
@@ -5205,16 +5268,10 @@ def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_report(path, suffix)
     with path.open("ab+", buffering=0) as file:
-        end_last_row(file, suffix)
-        if suffix == ".csv" and not file.seek(0, os.SEEK_END):
-            file.write(csv_line(REPORT_FIELDS))
-
-        def add(outcome: Outcome) -> None:
-            row = report_row(outcome, suffix)
-            if file.write(row) != len(row):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-        yield add
+        if locked(file, others=False):
+            mend_report(file, suffix)
+        locked(file, others=True)
+        yield lambda outcome: append(file, report_row(outcome, suffix))
 
 
 @dataclass(slots=True)
@@ -5222,12 +5279,14 @@ class Tally:
     """How many sources ended how, and why those failed that did."""
 
     counts: Counter[Status] = field(default_factory=Counter)
+    warned: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # where all of a kind are the same
 
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*; reasons that differ in numbers only are one."""
         self.counts[outcome.status] += 1
+        self.warned += bool(outcome.warnings) and not trouble_line(outcome)
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
             if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
@@ -5238,7 +5297,8 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
-        yield ", ".join(f"{self.counts[end]} {end}" for end in Status if self.counts[end])
+        counted = [f"{self.counts[end]} {end}" for end in Status if self.counts[end]]
+        yield ", ".join([*counted, f"{self.warned} with warnings"] if self.warned else counted)
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
                 yield f"{count:>8} x {self.examples[reason]}"
@@ -5247,47 +5307,54 @@ class Tally:
 
 
 def trouble_line(outcome: Outcome) -> str:
-    """Return why a source failed, or was skipped though its name is one of DICOM's; else ""."""
+    """Return why a source failed, or was skipped though its name is DICOM's or an archive's."""
     skipped = outcome.status == Status.SKIPPED
     if outcome.status != Status.FAILED and not (
         skipped
-        and (outcome.source.repeated or outcome.source.own_name.lower().endswith(DICOM_SUFFIXES))
+        and (
+            outcome.source.repeated
+            or outcome.source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
+        )
     ):
         return ""
     how = "skipped: " if skipped else ""
     return f"dicom_converter: {printable(outcome.source.label)}: {how}{outcome.reason}"
 
 
-def written_line(outcome: Outcome) -> str:
-    """Return what was written of a source on one line, "" for nothing."""
-    if not outcome.outputs:
-        return ""
+def problem_lines(outcome: Outcome) -> Iterator[str]:
+    """Yield just why a source failed, or else its warnings."""
+    if line := trouble_line(outcome):
+        yield line
+        return
+    path = printable(outcome.source.label)
+    yield from (f"dicom_converter: {path}: warning: {warning}" for warning in outcome.warnings)
+
+
+def say_written(outcome: Outcome) -> None:
+    """Print what was written of a source on one line; nothing where it failed."""
+    if not outcome.outputs or outcome.status == Status.FAILED:
+        return
     first, *rest = outcome.outputs
     shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
     here = first.relative_to(Path.cwd()) if first.is_relative_to(Path.cwd()) else first
     written = printable(", ".join([str(here), *shorter]))
     remark = outcome.remark or outcome.reason
     path = printable(outcome.source.label)
-    return f"{path} -> {written}{f' ({remark})' if remark else ''}"
+    say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
 
 
 def show_lines(outcome: Outcome, options: Options) -> None:
     """Print how a source ended: what was written and its warnings, or just why it failed."""
-    path = printable(outcome.source.label)
     if options.quiet and outcome.status != Status.FAILED:
         return
-    if line := trouble_line(outcome):
+    for line in problem_lines(outcome):
         say(line, sys.stderr)
-    else:
-        for warning in outcome.warnings:
-            say(f"dicom_converter: {path}: warning: {warning}", sys.stderr)
-        if line := written_line(outcome):
-            say(line, sys.stdout)
+    say_written(outcome)
 
 
 @contextmanager
 def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outcome], None]]:
-    """Yield what shows an outcome: lines, or on a terminal a bar with the failures above it."""
+    """Yield what shows an outcome: lines, or on a terminal a bar with all problems above it."""
     few = len(inputs) < MANY_INPUTS and all(map(is_single, inputs))
     if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
@@ -5318,10 +5385,12 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
         def show(outcome: Outcome) -> None:
             nonlocal done, failed
             done, failed = done + 1, failed + (outcome.status == Status.FAILED)
-            if line := trouble_line(outcome):
+            for line in problem_lines(outcome):
                 screen.print(line)
-            elif not is_terminal(sys.stdout) and (line := written_line(outcome)):
-                say(line, sys.stdout)
+            if not is_terminal(sys.stdout):
+                say_written(outcome)
+            elif outcome.remark.endswith(RATE_HINT):
+                screen.print(f"{printable(outcome.source.label)}: {outcome.remark}")
             rate = done / max(time.monotonic() - began, 1e-3)
             bar.update(task, completed=done, failed=failed, rate=rate)
 
@@ -5516,16 +5585,45 @@ def frame_selection(value: str) -> str:
     return value
 
 
-def argument_parser() -> argparse.ArgumentParser:
+DESCRIPTION = """\
+Convert DICOM images to PNG, GIF, MP4 and TXT.
+
+  dicom_converter.py scan.dcm                     one file
+  dicom_converter.py /media/cdrom -o my_scans     a whole CD, folders and all
+  dicom_converter.py a.dcm ct/ --window lung      several inputs, another window
+  dicom_converter.py /archive -o /pictures --report run.csv --resume"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, and takes -600,1500 for a value."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
+
+    def error(self, message: str) -> NoReturn:
+        """Print *message*, with the option that is nearest to an unknown one, and exit."""
+        unknown = re.match(r"unrecognized arguments: (-[^ =]+)", message)
+        near = get_close_matches(unknown[1], self._option_string_actions) if unknown else []
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        line = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
+        say(line, sys.stderr)
+        sys.exit(2)
+
+
+def argument_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dicom_converter.py",
-        description="Convert DICOM images to PNG, GIF, MP4 and TXT.",
-        epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was "
-        "found, 2 usage, 130 interrupted. For personal medical archive management only, not for "
-        "diagnosis.",
+        usage="%(prog)s [options] [input_path ...]",
+        description=DESCRIPTION,
+        epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was\n"
+        "found, 2 usage, 130 interrupted.\n"
+        "For personal medical archive management only, not for diagnosis.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("input and output").add_argument
     add(
         "input_path",
         nargs="*",
@@ -5540,12 +5638,14 @@ def argument_parser() -> argparse.ArgumentParser:
         default=DEFAULT_OUTPUT,
         help="output folder (default: output)",
     )
-    add_picture_arguments(add)
+    add_picture_arguments(parser.add_argument_group("pictures").add_argument)
+    add_archive_arguments(parser.add_argument_group("archives").add_argument)
+    add = parser.add_argument_group("other").add_argument
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--debug", action="store_true", help="print a traceback with unexpected errors")
-    add_archive_arguments(add)
     add("--check", action="store_true", help="print what this installation can decode and encode")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
+    add("-h", "--help", action="help", help="print this help")
     return parser
 
 
@@ -5657,19 +5757,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
+    if inputs == [DEFAULT_INPUT] and not exists(DEFAULT_INPUT):
+        usage = argument_parser().format_usage() + "\n" + DESCRIPTION
+        say(f"{usage}\n\nno input is named, and no {DEFAULT_INPUT} is here", sys.stderr)
+        return 1
     tally = Tally()
     try:
         check_output(options.output)
         run(inputs, options, tally)
     except KeyboardInterrupt:
         done = next(tally.lines()) or "nothing done"
-        say(f"dicom_converter: interrupted: {done}", sys.stderr)
+        say(f"dicom_converter: interrupted: {done}; --resume goes on from here", sys.stderr)
         return 130
     except (ConversionError, OSError) as error:  # of the report or the cluster, not of a source
         name = getattr(error, "filename", None)
         where = f"{printable(str(name))}: " if name else ""
         say(f"dicom_converter: {where}{reason_of(error)}", sys.stderr)
         return 1
+    return summed_up(inputs, options, tally)
+
+
+def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
+    """Say how a whole run ended; return the exit code."""
     if not tally.counts.keys() - {Status.SKIPPED}:
         where = ", ".join(printable(str(path)) for path in inputs)
         say(f"dicom_converter: {where}: no DICOM files found", sys.stderr)

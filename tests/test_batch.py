@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -255,14 +257,6 @@ def test_half_a_row_is_cut_off_and_rows_stay(
     assert len(lines) == len(kept) + 3
 
 
-def test_a_report_that_cannot_be_written_ends_the_run(run: Runner, tmp_path: Path) -> None:
-    folder = many(tmp_path / "in", 2)
-    (tmp_path / "r.csv").mkdir()
-    result = run(folder, "--report", tmp_path / "r.csv")
-    assert (result.code, result.err.count("\n")) == (1, 1)
-    assert result.err.endswith("r.csv: is no regular file: name another file\n")
-
-
 @pytest.mark.parametrize(
     "arguments",
     [["-j", "0"], ["-j", "x"], ["--timeout", "-1"], ["--timeout", "nan"], ["--report", "r.txt"]],
@@ -390,6 +384,7 @@ def test_an_interrupt_stops_at_once_and_leaves_nothing_broken(tmp_path: Path) ->
     assert time.monotonic() - began < 20
     assert process.returncode == 130
     assert errors.startswith("dicom_converter: interrupted: ")
+    assert errors.endswith("; --resume goes on from here\n")
     assert "converted" in errors
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert not [name for name in names if name.endswith(".part")]
@@ -479,6 +474,8 @@ def test_cores_are_shared() -> None:
 def test_the_bar_and_the_failures_above_it(tmp_path: Path) -> None:
     folder = many(tmp_path / "in", 5)
     (folder / "bad").write_bytes(CT.read_bytes()[:3000])
+    shutil.copy(SAMPLES / "DCM00001", folder / "clip")
+    data_set(SMALL, RescaleSlope=0).save_as(folder / "odd", enforce_file_format=True)
     script = (
         "import os, pty, sys\n"
         "def read(fd):\n"
@@ -499,8 +496,10 @@ def test_the_bar_and_the_failures_above_it(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "dicom_converter: in/bad: " in ended.stdout
     assert "1 failed" in ended.stdout
-    assert "/6" in ended.stdout
-    assert "5 converted, 1 failed" in ended.stdout
+    assert "/8" in ended.stdout
+    assert "7 converted, 1 failed, 1 with warnings" in ended.stdout
+    assert "dicom_converter: in/odd: warning: Rescale Slope is 0, taken as 1" in ended.stdout
+    assert "in/clip: 28 frames, 10 fps; recorded at 14.99 (Frame Time), `--fps" in ended.stdout
     assert "IM000 ->" not in ended.stdout
 
 
@@ -885,13 +884,6 @@ def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> N
     assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
 
 
-def test_a_report_that_is_a_pipe_is_refused(run: Runner, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "r.csv")
-    result = run(many(tmp_path / "in", 1), "--report", tmp_path / "r.csv")
-    reason = f"{tmp_path / 'r.csv'}: is no regular file: name another file"
-    assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
-
-
 def test_an_output_folder_that_cannot_be_is_said_once(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     result = run(many(tmp_path / "in", 3))
@@ -917,6 +909,47 @@ def test_a_skipped_file_with_a_name_of_dicom_is_named(run: Runner, tmp_path: Pat
     result = run(folder)
     assert result.code == 0
     assert result.err == f"dicom_converter: {folder / 'broken.dcm'}: skipped: not a DICOM file\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.dcm", b"", "is empty"),
+        ("a.IMA", bytes(4096), "begins with zeros: its content is lost"),
+        ("a.dicom", bytes(100), "begins with zeros: its content is lost"),
+    ],
+)
+def test_a_file_that_lost_its_content_fails(
+    run: Runner, tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    folder = many(tmp_path / "in", 1)
+    (folder / name).write_bytes(content)
+    (folder / "DIRFILE").write_bytes(content)  # of whatever this is, nobody knows
+    result = run(folder)
+    assert result.code == 1
+    assert result.err == f"dicom_converter: {folder / name}: {reason}\n"
+    assert result.out.splitlines()[-1] == "1 converted, 1 skipped, 1 failed"
+
+
+@pytest.mark.parametrize("name", ["a.tgz", "a.tar.gz", "A.GZ", "a.tar", "a.7z", "a.rar", "a.iso"])
+def test_what_is_to_be_unpacked_first_is_said(run: Runner, tmp_path: Path, name: str) -> None:
+    path = many(tmp_path / "in", 1) / name
+    path.write_bytes(bytes(range(1, 256)))
+    cure = "not a DICOM file: unpack it first\n"
+    result = run(tmp_path / "in")
+    assert (result.code, result.err) == (0, f"dicom_converter: {path}: skipped: {cure}")
+    result = run(path)
+    assert (result.code, result.err) == (1, f"dicom_converter: {path}: {cure}")
+    shutil.copy(CT, path)
+    assert run(path).code == 0
+
+
+def test_files_with_warnings_are_counted(run: Runner, tmp_path: Path) -> None:
+    folder = many(tmp_path / "in", 2)
+    data_set(SMALL, RescaleSlope=0).save_as(folder / "odd", enforce_file_format=True)
+    result = run(folder)
+    assert result.out.splitlines()[-1] == "3 converted, 1 with warnings"
+    assert result.err.count("warning: ") == 1
 
 
 def test_reasons_are_merged_by_their_numbers_only_where_they_differ() -> None:
@@ -992,3 +1025,96 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, check=False)  # noqa: S602 - ours
     reason = b"dicom_converter: worker processes cannot be kept alive: use -j 1\n"
     assert (ended.returncode, ended.stderr) == (1, reason)
+
+
+def read_back(cell: str) -> bytes:
+    """Return the name that a cell of a report means, as the README says."""
+    raw = os.fsencode(cell.removeprefix("'"))
+    return re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), raw)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_path_comes_out_of_the_report_and_in_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suffix: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = many(tmp_path / "one", 1) / "IM000"
+    names = [b"=1+1", b"@a", b" -b", b"'c'", b"\xff\xfe", b"\\x41", b"a\\", "é\n\t影".encode()]
+    for name in names:
+        shutil.copy(image, os.fsdecode(name))
+    found = [Path(os.fsdecode(name)) for name in names]
+    assert dc.main([*map(str, found), "-j", "1", "-o", "a", "--report", f"r{suffix}"]) == 0
+    with Path(f"r{suffix}").open(newline="", encoding="utf-8") as file:
+        if suffix == ".csv":
+            cells = [row["path"] for row in csv.DictReader(file)]
+            assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in cells)
+            back = list(map(read_back, cells))
+        else:
+            back = [os.fsencode(json.loads(line)["path"]) for line in file]
+    assert sorted(back) == sorted(names)
+    assert all(Path(os.fsdecode(name)).is_file() for name in back)
+    listed = subprocess.run(  # noqa: S603 - our own script
+        command("-", "-j", "1", "-o", "b"), input=b"\0".join(back), check=False, capture_output=True
+    )
+    assert (listed.returncode, len(list(Path("b").glob("*.png")))) == (0, len(names))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_second_run_cuts_no_row_of_the_first(tmp_path: Path, suffix: str) -> None:
+    outcome = dc.Outcome(dc.Source(tmp_path / "a"), dc.Status.CONVERTED)
+    path = tmp_path / f"r{suffix}"
+    with dc.opened_report(path) as first:
+        first(outcome)
+        with path.open("ab") as file:
+            file.write(b'{"half')  # the first run is just writing this row
+        with dc.opened_report(path) as second:
+            with path.open("ab") as file:
+                file.write(b'"}\n')
+            second(outcome)
+            first(outcome)
+    lines = path.read_bytes().splitlines()[suffix == ".csv" :]
+    assert len(lines) == 4
+    assert lines[1] == b'{"half"}'
+
+
+def test_two_runs_share_a_report(tmp_path: Path) -> None:
+    many(tmp_path / "in", 20)
+    line = command("in", "-q", "-j", "1", "--report", "r.jsonl", "-o")
+    runs = [subprocess.Popen([*line, name], cwd=tmp_path) for name in ("a", "b")]  # noqa: S603
+    assert [ended.wait(60) for ended in runs] == [0, 0]
+    rows = list(map(json.loads, (tmp_path / "r.jsonl").read_text("utf-8").splitlines()))
+    assert len(rows) == 40
+
+
+def test_a_report_that_is_full_is_named(tmp_path: Path) -> None:
+    folder, report = many(tmp_path / "in", 3), tmp_path / "r.jsonl"
+    report.write_bytes(b'{"path": "a"}\n' * 5000)
+    script = (
+        "import resource, sys, dicom_converter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (70100, 70100))\n"
+        "sys.exit(dicom_converter.main(sys.argv[1:]))\n"
+    )
+    arguments = [folder, "-j", "1", "-o", tmp_path / "out", "--report", report]
+    line = [sys.executable, "-c", script, *map(str, arguments)]
+    root = Path(dc.__file__).parent
+    ended = subprocess.run(line, check=False, capture_output=True, text=True, cwd=root)  # noqa: S603
+    assert ended.returncode == 1
+    assert ended.stderr in (
+        f"dicom_converter: {report}: cannot be written ({os.strerror(number)})\n"
+        for number in (errno.EFBIG, errno.ENOSPC)
+    )
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing", "device"])
+def test_a_report_that_is_no_file_is_one_line(run: Runner, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "r.csv"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/full" if kind == "device" else tmp_path / "gone.csv")
+    result = run(many(tmp_path / "in", 1), "--report", path)
+    problem = "is a link to nothing" if kind == "link to nothing" else "is no regular file"
+    assert result.err == f"dicom_converter: {path}: {problem}: name another file\n"
+    assert (result.code, result.files()) == (1, [])

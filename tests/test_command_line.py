@@ -264,6 +264,51 @@ def test_options(arguments: list[str], options: dc.Options) -> None:
     assert dc.parse_args(arguments) == ([Path("dicom_data")], expected)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--reprot", "r.csv"], "unrecognized arguments: --reprot (did you mean --report?)"),
+        (["--windw=lung"], "unrecognized arguments: --windw=lung (did you mean --window?)"),
+        (["--qqq\x1b"], r"unrecognized arguments: --qqq\x1b"),
+        (["--fps"], "argument --fps: expected one argument"),
+        (["--fps", "0"], "argument --fps: '0' is neither `auto` nor a rate up to 1000"),
+    ],
+)
+def test_a_usage_error_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        dc.main(arguments)
+    assert stopped.value.code == 2
+    expected = f"dicom_converter: {line}; --help lists the options\n"
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_help_begins_with_examples_and_has_groups(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        dc.main(["--help"])
+    text = capsys.readouterr().out
+    assert text.index(dc.DESCRIPTION) < 60
+    assert dc.DESCRIPTION.count("\n  dicom_converter.py ") == 4
+    for line in dc.DESCRIPTION.splitlines()[2:]:
+        dc.parse_args(line.partition("   ")[0].split()[1:])
+    assert re.findall(r"^[a-z ]+:$", text, re.MULTILINE) == [
+        "input and output:",
+        "pictures:",
+        "archives:",
+        "other:",
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert dc.main([]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert text.startswith(shown.err.rpartition("\n\n")[0])
+    assert dc.main(["dicom_data", "absent"]) == 1
+    assert capsys.readouterr().err.count("\n") == 2
+
+
 @pytest.mark.parametrize("rate", ["0", "-1", "fast", "1e9", "nan", "inf", "1/0", ""])
 def test_an_absurd_rate_is_a_usage_error(rate: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

@@ -82,6 +82,7 @@ def test_a_window_that_cannot_be_had(choice: Any, modality: str, reason: str) ->
         ("2", 2),
         ("40,400", dc.Window(40, 400)),
         ("-600,1500.5", dc.Window(-600, 1500.5)),
+        ("-.5e2,1e+3", dc.Window(-50, 1000)),
         ("lung", "lung"),
         (" full ", "full"),
         ("+1e2,4e2", dc.Window(100, 400)),
@@ -89,7 +90,8 @@ def test_a_window_that_cannot_be_had(choice: Any, modality: str, reason: str) ->
     ],
 )
 def test_the_window_option(argument: str, choice: Any) -> None:
-    assert dc.parse_args([f"--window={argument}"])[1].window == choice
+    for arguments in ([f"--window={argument}"], ["--window", argument], [f"--win={argument}", "x"]):
+        assert dc.parse_args(arguments)[1].window == choice
 
 
 @pytest.mark.parametrize(
