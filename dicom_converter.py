@@ -2,17 +2,17 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#     "av>=16",
-#     "imagecodecs>=2026.3.6",
+#     "av>=16,<20",
+#     "imagecodecs>=2026.3.6,<2027",
 #     "isal>=1.7",
-#     "numpy>=2",
-#     "opencv-python-headless>=5",
+#     "numpy>=2,<3",
+#     "opencv-python-headless>=5,<6",
 #     "pebble>=5.2",
-#     "pillow>=12",
-#     "pydicom>=3.0.2",
-#     "pylibjpeg>=2.1",
-#     "pylibjpeg-libjpeg>=2.3",
-#     "pylibjpeg-openjpeg>=2.5",
+#     "pillow>=12,<14",
+#     "pydicom>=3.0.2,<4",
+#     "pylibjpeg>=2.1,<3",
+#     "pylibjpeg-libjpeg>=2.3,<3",
+#     "pylibjpeg-openjpeg>=2.5,<3",
 #     "rich>=14",
 # ]
 # ///

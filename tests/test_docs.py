@@ -6,9 +6,11 @@ import re
 import symtable
 import tomllib
 from bisect import bisect
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import dicom_converter as dc
 
@@ -96,6 +98,17 @@ def test_the_lists_of_dependencies_agree() -> None:
     }
     assert script["requires-python"] == project["project"]["requires-python"]
     assert read("requirements-dev.txt").splitlines()[0] == "-r requirements.txt"
+
+
+def test_what_is_installed_lies_within_the_bounds() -> None:
+    required = [Requirement(line) for line in read("requirements.txt").split()]
+    broken_before = {"av", "imagecodecs", "numpy", "opencv-python-headless", "pillow", "pydicom"}
+    for library in required:
+        ends = {end.operator for end in library.specifier}
+        assert ">=" in ends, library
+        assert "<" in ends or library.name not in broken_before, library
+        assert version(library.name) in library.specifier, library
+    assert broken_before <= {library.name for library in required}
 
 
 def test_the_version_is_the_newest_everywhere() -> None:
