@@ -406,6 +406,7 @@ ERROR_REASONS = {
     RecursionError: "its sequences are nested too deeply",
     MemoryError: "it does not fit in memory",
 }
+OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # What pydicom raises on values that are not of their type.
@@ -485,6 +486,14 @@ class ConversionError(Exception):
 
 class NotDicomError(ConversionError):
     """The file is not DICOM: a skip in a folder, a failure when it was named."""
+
+
+class NoWindowError(ConversionError):
+    """The image lacks the window that was asked for."""
+
+
+class OutputError(ConversionError):
+    """Nothing can be written to the output: no file is to blame, and the run ends."""
 
 
 class NothingInsideError(NotDicomError):
@@ -613,6 +622,7 @@ class Source:
     problem: str = ""  # why it cannot even be opened
     member: str = ""  # of the zip archive at *path*
     entry: int = 0  # of its list: names may be there twice
+    listed: bool = False  # in a DICOMDIR
 
     @property
     def own_name(self) -> str:
@@ -640,6 +650,7 @@ class Outcome:
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
+    stops: bool = False  # the run, for nothing more can be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -1524,7 +1535,7 @@ def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
         exact = path / part
         path = exact if exists(exact) else path / names_by_case(path).get(part.casefold(), part)
     problem = "" if exists(path) else "listed in the DICOMDIR, but missing"
-    return Source(path, named=True, problem=problem)
+    return Source(path, named=True, problem=problem, listed=True)
 
 
 @lru_cache(maxsize=64)
@@ -2411,7 +2422,7 @@ def grayscale_transforms(
             vois = stored_vois(frame_voi, modality, samples)
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
-                raise ConversionError("windows of CT want Hounsfield units, which this one lacks")
+                raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
             of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
         transforms.append(of_groups[key])
     return (
@@ -2460,7 +2471,7 @@ def chosen_voi(
 ) -> tuple[Window | LookupTable | None, str]:
     """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
 
-    None: min-max. Raises `ConversionError` where the image has no such window.
+    None: min-max. Raises `NoWindowError` where the image has no such window.
     """
     if isinstance(choice, Window):
         return choice, "as asked for"
@@ -2477,7 +2488,7 @@ def chosen_voi(
         }
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
-            raise ConversionError(f"has no window number {choice}: it stores {len(numbered)}")
+            raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
         return numbered[choice], f"number {choice} of those stored"
     return named_voi(stored, choice, modality)
 
@@ -2493,9 +2504,9 @@ def named_voi(
         known = sorted({printable(voi.explanation) for voi in stored if voi.explanation})
         known += CT_WINDOWS if modality == "CT" else ()
         names = ", ".join(known) or "it stores none with a name"
-        raise ConversionError(f"has no window called {printable(name)}: {names}")
+        raise NoWindowError(f"has no window called {printable(name)}: {names}")
     if modality != "CT":
-        raise ConversionError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
+        raise NoWindowError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
     center, width = CT_WINDOWS[name.casefold()]
     return Window(center, width, explanation=name), OF_CT
 
@@ -3480,15 +3491,27 @@ def whole(*paths: Path) -> Iterator[list[Path]]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            raise_if_refused(error, folder)
             raise ConversionError(f"its output folder cannot be made ({error.strerror})") from error
     try:
-        yield parts
+        try:
+            yield parts
+        except OSError as error:
+            raise_if_refused(error, paths[0].parent)
+            raise
         for part, path in zip(parts, paths, strict=True):
             part.replace(path)
             moved.append(path)
     finally:
         if len(moved) < len(paths):
             remove((*parts, *moved))
+
+
+def raise_if_refused(error: OSError, folder: Path) -> None:
+    """Raise `OutputError` where *error* means that nothing can be written to *folder*."""
+    if error.errno in OUTPUT_REFUSED:
+        where = printable(str(folder))
+        raise OutputError(f"{where}: cannot be written ({error.strerror})") from error
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -4025,10 +4048,11 @@ def convert_opened(
     text_path, text_error = attempt(
         lambda: write_text(header, source, (ended, stamp), shown, notes), options
     )
+    stops = isinstance(text_error or error, OutputError)
     if text_path is None:
         attempt(lambda: remove(shown.outputs), options)
-        cause = error if status == Status.FAILED else text_error
-        return Outcome(source, Status.FAILED, (), notes, reason_of(cause))
+        cause = error if status == Status.FAILED and not stops else text_error
+        return Outcome(source, Status.FAILED, (), notes, reason_of(cause), stops=stops)
     outputs = (*shown.outputs, text_path)
     return Outcome(
         source,
@@ -4041,6 +4065,7 @@ def convert_opened(
         str(header.transfer_syntax),
         header.size,
         sum(size for _, size, _ in filter(None, map(state_of, outputs))),
+        stops=stops,
     )
 
 
@@ -4223,7 +4248,7 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
-    look = look_of(header, image, frames, options)
+    look = wanted_look(header, image, frames, source, options)
     timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     resolution = pixels_per_meter(header.data_set, look)
@@ -4234,6 +4259,23 @@ def write_pictures(header: Header, source: Source, options: Options) -> Shown:
         return Shown(written, facts, frames=1)
     remark = f"{count} frames, {timing.used}"
     return Shown(written, (*facts, ("Frame rate", timing.used)), remark, count)
+
+
+def wanted_look(
+    header: Header,
+    image: ImagePixel,
+    frames: Iterable[StoredFrame],
+    source: Source,
+    options: Options,
+) -> Look:
+    """Return the look that *options* want; without that window the default, unless it was named."""
+    try:
+        return look_of(header, image, frames, options)
+    except NoWindowError as error:
+        if source.named and not source.listed:
+            raise
+        warn(f"{error}; shown as by default")
+        return look_of(header, image, frames, replace(options, window="auto"))
 
 
 def holds_video(header: Header, pixels: PixelLocation) -> bool:
@@ -4833,7 +4875,8 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 # --- Report and progress --------------------------------------------------------------------------
 
-REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in ("source", "remark")))
+NOT_REPORTED = ("source", "remark", "stops")
+REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in NOT_REPORTED))
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
@@ -5485,7 +5528,10 @@ def check_output(folder: Path) -> None:
 
 
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
-    """Convert all *inputs*; report, show and count how each source ended."""
+    """Convert all *inputs*; report, show and count how each source ended.
+
+    Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
+    """
     with (
         opened_report(options.report) as record,
         display(inputs, options) as show,
@@ -5494,6 +5540,9 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         for outcome in outcomes:
             tally.add(outcome)
             record(outcome)
+            if outcome.stops:
+                cure = "mend that, or name another folder with -o, and add --resume"
+                raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
 
 
