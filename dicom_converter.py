@@ -3504,7 +3504,8 @@ def whole(*paths: Path) -> Iterator[list[Path]]:
             moved.append(path)
     finally:
         if len(moved) < len(paths):
-            remove((*parts, *moved))
+            with suppress(OSError):  # which would hide the first error
+                remove((*parts, *moved))
 
 
 def raise_if_refused(error: OSError, folder: Path) -> None:

@@ -382,6 +382,21 @@ def test_an_output_that_takes_no_more_ends_the_run_once(
     assert "2 converted, 1 done before" in run(folder, "--resume").out
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_folder_that_cannot_be_written_ends_the_run_once(tmp_path: Path, jobs: str) -> None:
+    many(tmp_path / "in", 5)
+    (tmp_path / "out").mkdir(mode=0o555)
+    line = command("in", "-j", jobs, "-o", "out")
+    if os.geteuid() == 0:  # who may write everywhere
+        if not (setpriv := shutil.which("setpriv")):
+            pytest.skip("root may write everywhere, and setpriv is not installed")
+        line = [setpriv, "--bounding-set=-dac_override", *line]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("dicom_converter: out: cannot be written (Permission denied): ")
+    assert ended.stderr.count("\n") == 1
+
+
 def test_one_files_fault_does_not_end_the_run(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
