@@ -416,6 +416,7 @@ ERROR_REASONS = {
     RecursionError: "its sequences are nested too deeply",
     MemoryError: "it does not fit in memory",
 }
+OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # What pydicom raises on values that are not of their type.
@@ -496,6 +497,14 @@ class ConversionError(Exception):
 
 class NotDicomError(ConversionError):
     """The file is not DICOM: a skip in a folder, a failure when it was named."""
+
+
+class NoWindowError(ConversionError):
+    """The image lacks the window that was asked for."""
+
+
+class OutputError(ConversionError):
+    """Nothing can be written to the output: no file is to blame, and the run ends."""
 
 
 class NothingInsideError(NotDicomError):
@@ -597,6 +606,7 @@ class Source:
     note: str = ""  # why its outputs have another name than its own
     member: str = ""  # of the zip archive at *path*
     entry: int = 0  # of its list: names may be there twice
+    listed: bool = False  # in a DICOMDIR
 
     @property
     def own_name(self) -> str:
@@ -624,6 +634,7 @@ class Outcome:
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
+    stops: bool = False  # the run, for nothing more can be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -1883,7 +1894,7 @@ def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
         exact = path / part
         path = exact if exists(exact) else path / names_by_case(path).get(part.casefold(), part)
     problem = "" if exists(path) else "listed in the DICOMDIR, but missing"
-    return Source(path, named=True, problem=problem)
+    return Source(path, named=True, problem=problem, listed=True)
 
 
 @lru_cache(maxsize=64)
@@ -2671,7 +2682,7 @@ def grayscale_transforms(
             vois = stored_vois(frame_voi, modality, samples)
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
-                raise ConversionError("windows of CT want Hounsfield units, which this one lacks")
+                raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
             of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
         transforms.append(of_groups[key])
     return (
@@ -2715,7 +2726,7 @@ def chosen_voi(
 ) -> tuple[Window | LookupTable | None, str]:
     """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
 
-    None: min-max. Raises `ConversionError` where the image has no such window.
+    None: min-max. Raises `NoWindowError` where the image has no such window.
     """
     if isinstance(choice, Window):
         return choice, "as asked for"
@@ -2732,7 +2743,7 @@ def chosen_voi(
         }
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
-            raise ConversionError(f"has no window number {choice}: it stores {len(numbered)}")
+            raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
         return numbered[choice], f"number {choice} of those stored"
     return named_voi(stored, choice, modality)
 
@@ -2748,9 +2759,9 @@ def named_voi(
         known = sorted({printable(voi.explanation) for voi in stored if voi.explanation})
         known += CT_WINDOWS if modality == "CT" else ()
         names = ", ".join(known) or "it stores none with a name"
-        raise ConversionError(f"has no window called {printable(name)}: {names}")
+        raise NoWindowError(f"has no window called {printable(name)}: {names}")
     if modality != "CT":
-        raise ConversionError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
+        raise NoWindowError(f"the window {name} is one of CT, this is {modality or 'unknown'}")
     center, width = CT_WINDOWS[name.casefold()]
     return Window(center, width, explanation=name), OF_CT
 
@@ -3748,6 +3759,7 @@ class Outputs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            raise_if_refused(error, path.parent)
             raise ConversionError(f"its output folder cannot be made ({error.strerror})") from error
         name = f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(path, path.with_name(name))
@@ -3777,6 +3789,15 @@ class Outputs:
         self.parts.clear()
         return tuple(reversed(moved))
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise `OutputError` where what is written meanwhile can be written nowhere there."""
+        try:
+            yield
+        except OSError as error:
+            raise_if_refused(error, self.source.folder)
+            raise
+
     def close(self) -> None:
         """Remove what was not moved."""
         remove(self.parts.values())
@@ -3799,6 +3820,13 @@ def earlier_outputs(source: Source, mark: re.Match[str]) -> list[Path]:
         frame = re.compile(re.escape(source.name) + r"-\d{4,}\.png")
         found += [Path(entry) for entry in os.scandir(source.folder) if frame.fullmatch(entry.name)]
     return found
+
+
+def raise_if_refused(error: OSError, folder: Path) -> None:
+    """Raise `OutputError` where *error* means that nothing can be written to *folder*."""
+    if error.errno in OUTPUT_REFUSED:
+        where = printable(str(folder))
+        raise OutputError(f"{where}: cannot be written ({error.strerror})") from error
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -4346,15 +4374,17 @@ def convert_opened(
     def pictures() -> Shown:
         if error:
             raise error
-        shown = write_pictures(header, content, outputs, options)
+        with outputs.writing():
+            shown = write_pictures(header, content, outputs, options)
         if state_of(source.path) not in (state, None):
             raise ConversionError("it changed while it was read: convert it again")
         return shown
 
     def text_and_move() -> tuple[Path, ...]:
         mark = mark_line(status, chosen, origin, outputs.parts.values())
-        write_text(header, outputs, mark, shown or failure, notes)
-        return outputs.move(origin)
+        with outputs.writing():
+            write_text(header, outputs, mark, shown or failure, notes)
+            return outputs.move(origin)
 
     with closing(Outputs(source)) as outputs:
         shown, error = attempt(pictures, options)
@@ -4364,10 +4394,10 @@ def convert_opened(
             status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
             failure = Shown((("Picture", reason_of(error)),))
         paths, text_error = attempt(text_and_move, options)
-    shown = shown or failure
+    shown, stops = shown or failure, isinstance(text_error or error, OutputError)
     if paths is None:
-        cause = error if status == Status.FAILED else text_error
-        return Outcome(source, Status.FAILED, (), notes, reason_of(cause))
+        cause = error if status == Status.FAILED and not stops else text_error
+        return Outcome(source, Status.FAILED, (), notes, reason_of(cause), stops=stops)
     return Outcome(
         source,
         status,
@@ -4379,6 +4409,7 @@ def convert_opened(
         str(header.transfer_syntax),
         header.size,
         sizes_of(paths),
+        stops=stops,
     )
 
 
@@ -4553,7 +4584,7 @@ def write_pictures(
         return write_document(header, outputs)
     if not isinstance(content, ImagePixel):
         return write_dicom_video(header, pixels, outputs, options)
-    scene = scene_of(header, pixels, content, options)
+    scene = scene_of(header, pixels, content, outputs.source, options)
     write_files(scene, outputs, options)
     facts, count = image_facts(content, scene.look), scene.number_of_frames
     if count == 1:
@@ -4562,17 +4593,36 @@ def write_pictures(
     return Shown((*facts, ("Frame rate", used)), f"{count} frames, {used}", count)
 
 
-def scene_of(header: Header, pixels: PixelLocation, image: ImagePixel, options: Options) -> Scene:
+def scene_of(
+    header: Header, pixels: PixelLocation, image: ImagePixel, source: Source, options: Options
+) -> Scene:
     """Decide what is shown of an image, how and when, before any of it is written."""
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
-    look = look_of(header, image, frames, options)
+    look = wanted_look(header, image, frames, source, options)
     timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
+
+
+def wanted_look(
+    header: Header,
+    image: ImagePixel,
+    frames: Iterable[StoredFrame],
+    source: Source,
+    options: Options,
+) -> Look:
+    """Return the look that *options* want; without that window the default, unless it was named."""
+    try:
+        return look_of(header, image, frames, options)
+    except NoWindowError as error:
+        if source.named and not source.listed:
+            raise
+        warn(f"{error}; shown as by default")
+        return look_of(header, image, frames, replace(options, window="auto"))
 
 
 def holds_video(header: Header, pixels: PixelLocation) -> bool:
@@ -5149,7 +5199,8 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 # --- Report and progress --------------------------------------------------------------------------
 
-REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in ("source", "remark")))
+NOT_REPORTED = ("source", "remark", "stops")
+REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in NOT_REPORTED))
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
@@ -5819,7 +5870,10 @@ def check_output(folder: Path) -> None:
 
 
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
-    """Convert all *inputs*; report, show and count how each source ended."""
+    """Convert all *inputs*; report, show and count how each source ended.
+
+    Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
+    """
     with (
         opened_report(options.report) as record,
         display(inputs, options) as show,
@@ -5828,6 +5882,9 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         for outcome in outcomes:
             tally.add(outcome)
             record(outcome)
+            if outcome.stops:
+                cure = "mend that, or name another folder with -o, and add --resume"
+                raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
 
 

@@ -21,6 +21,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -355,6 +356,59 @@ def test_a_full_disk_leaves_no_broken_output(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         ["clip.txt", *(f"IM00{n}.{suffix}" for n in range(3) for suffix in ("png", "txt"))]
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.ENOSPC, "write_png"),
+        (errno.EROFS, "write_png"),
+        (errno.EACCES, "write_png"),
+        (errno.EDQUOT, "metadata_text"),
+    ],
+)
+def test_an_output_that_takes_no_more_ends_the_run_once(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, step: str
+) -> None:
+    folder = many(tmp_path / "in", 3)
+    assert run(folder / "IM000").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(dc, step, full := Mock(side_effect=OSError(number, os.strerror(number))))
+        result = run(folder, "--resume", "--report", tmp_path / "r.jsonl")
+    assert full.call_count == 1
+    cure = "mend that, or name another folder with -o, and add --resume"
+    reason = f"{tmp_path / 'out'}: cannot be written ({os.strerror(number)})"
+    assert (result.code, result.err) == (1, f"dicom_converter: {reason}: {cure}\n")
+    rows = list(map(json.loads, (tmp_path / "r.jsonl").read_text("utf-8").splitlines()))
+    assert [(row["status"], row["reason"]) for row in rows] == [
+        ("done before", ""),
+        ("failed", reason),
+    ]
+    assert "2 converted, 1 done before" in run(folder, "--resume").out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_folder_that_cannot_be_written_ends_the_run_once(tmp_path: Path, jobs: str) -> None:
+    many(tmp_path / "in", 5)
+    (tmp_path / "out").mkdir(mode=0o555)
+    line = command("in", "-j", jobs, "-o", "out")
+    if os.geteuid() == 0:  # who may write everywhere
+        if not (setpriv := shutil.which("setpriv")):
+            pytest.skip("root may write everywhere, and setpriv is not installed")
+        line = [setpriv, "--bounding-set=-dac_override", *line]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    assert ended.returncode == 1
+    assert f"{tmp_path}/out: cannot be written (Permission denied): " in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_one_files_fault_does_not_end_the_run(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    errors = [OSError(number, os.strerror(number)) for number in (errno.EFBIG, errno.ENAMETOOLONG)]
+    monkeypatch.setattr(dc, "write_png", Mock(side_effect=[*errors, None]))
+    folder = many(tmp_path / "in", 2)
+    assert run(folder).out.splitlines()[0] == "2 failed"
 
 
 def test_two_runs_into_one_folder(tmp_path: Path) -> None:

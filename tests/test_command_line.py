@@ -224,7 +224,7 @@ def test_a_read_only_output_folder_is_said(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir(mode=0o500)
     result = run(CT)
     assert result.code == 1
-    assert "permission denied" in result.err
+    assert "permission denied" in result.err.lower()
 
 
 def test_an_output_name_that_is_a_folder_is_left_alone(run: Runner, tmp_path: Path) -> None:

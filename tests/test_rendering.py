@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from conftest import (
     SAMPLES,
     Array,
     Factory,
+    Run,
     convert,
     data_set,
     needs_corpus,
@@ -110,6 +112,23 @@ def test_presets_want_hounsfield_units(dicom_file: Factory, tmp_path: Path) -> N
     assert outcome.reason == "the window lung is one of CT, this is MR"
     path = dicom_file(RAMP, Modality="CT", RescaleIntercept="-1024", RescaleSlope="1")
     assert convert(path, tmp_path / "out", window="lung").status == dc.Status.CONVERTED
+
+
+@pytest.mark.parametrize("window", ["lung", "3", "retina"])
+def test_among_many_files_those_without_the_window_are_shown_by_default(
+    run: Callable[..., Run], dicom_file: Factory, window: str
+) -> None:
+    path = dicom_file(RAMP, name="mr", Modality="MR")
+    clip = dicom_file(np.stack([RAMP, RAMP]), name="xa", Modality="XA")
+    plain = run(path.parent, "--no-mp4").output
+    expected = {name: (plain / name).read_bytes() for name in ("mr.png", "xa.gif")}
+    result = run(path.parent, "--no-mp4", "--window", window)
+    assert result.code == 0
+    assert {name: (plain / name).read_bytes() for name in expected} == expected
+    assert result.err.count("; shown as by default\n") == 2
+    for named in (path, clip):
+        failed = run(named, "--window", window)
+        assert (failed.code, len(failed.err.splitlines())) == (1, 1)
 
 
 def test_windows_of_the_ct_sample_differ(tmp_path: Path) -> None:
