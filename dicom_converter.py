@@ -7,7 +7,6 @@
 #     "isal>=1.7",
 #     "numpy>=2,<3",
 #     "opencv-python-headless>=5,<6",
-#     "pebble>=5.2",
 #     "pillow>=12,<14",
 #     "pydicom>=3.0.2,<4",
 #     "pylibjpeg>=2.1,<3",
@@ -39,164 +38,71 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
 
-import gc
+import argparse
+import codecs
+import csv
+import errno
+import io
+import json
+import logging
+import lzma
+import math
+import multiprocessing
 import os
 import re
+import secrets
+import shutil
+import socket
+import stat
+import struct
 import sys
-from contextlib import contextmanager, suppress
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+import zipfile
+import zlib
+from array import array
+from bisect import bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    MutableSequence,
+    Sequence,
+)
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from difflib import get_close_matches
+from enum import StrEnum
+from fractions import Fraction
+from functools import cache, lru_cache, partial
 from importlib import import_module
-from importlib.util import find_spec
-from itertools import pairwise
-from pathlib import Path
+from importlib.machinery import PathFinder
+from importlib.metadata import version
+from itertools import accumulate, chain, count, islice, pairwise
+from pathlib import Path, PurePath, PurePosixPath
+from queue import Empty, Full, Queue, SimpleQueue
+from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # processes are forked, with no threads there
 PYTHON = f'"{sys.executable}"' if " " in str(sys.executable) else sys.executable or "python"
 CURE = f"{PYTHON} -m pip install -r requirements.txt"
 
-
-def run_by_name() -> None:
-    """Run this file as the module of its name, and exit; return where that name leads elsewhere.
-
-    A cluster can import a module, Python keeps its bytecode, and worker processes have it from the
-    server that forks them, while each of them would run a main file once more.
-    """
-    path = Path(__file__).resolve()
-    spec = None
-    with suppress(ImportError, ValueError):
-        spec = find_spec(path.stem)
-    if spec is None or spec.origin is None or Path(spec.origin).resolve() != path:
-        return
-    globals()["__spec__"] = None  # by which, and by the file, workers find the main module
-    del globals()["__file__"]
-    if needs_workers(sys.argv[1:]):
-        start_server(path.stem)
-    try:
-        module = import_module(path.stem)
-    except ImportError as missing:
-        sys.exit(without(missing))
-    sys.exit(module.command())
-
-
-def without(missing: ImportError) -> str:
-    """Return the line on a library that cannot be imported."""
-    return f"dicom_converter: a library is missing or broken ({missing}): {CURE}"
-
-
-def needs_workers(arguments: Sequence[str]) -> bool:
-    """Tell whether worker processes will be wanted, before the libraries are there to be asked.
-
-    Their server imports beside this process then: one after the other, the first result of a run
-    over many files would take half as long again.
-    """
-    found = [
-        Path(value)
-        for before, value in pairwise(["", *arguments])
-        if before not in ("-o", "--output", "--report")
-        if os.path.exists(value)  # noqa: PTH110 - which never raises
-    ]
-    command = " ".join(arguments)
-    alone = re.search(r"(-j|--jobs)[ =]?1( |$)|--(check|version|help|dask)|(^| )-h( |$)", command)
-    one = (len(found) == 1 and found[0].is_file()) or os.cpu_count() == 1
-    return not one and not alone
-
-
-def start_server(module: str) -> bool:
-    """Start the server that forks worker processes, unless it runs; return whether it does.
-
-    It has imported *module*. Interrupts are held from it and from the processes that it begins:
-    they end with this one.
-    """
-    import multiprocessing
-
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return False
-    from multiprocessing import forkserver, resource_tracker
-
-    multiprocessing.get_context("forkserver").set_forkserver_preload([module, "pebble"])
-    with environment_of_server():
-        resource_tracker.ensure_running()  # which lets signals through where it begins
-        kept = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-        try:
-            forkserver.ensure_running()
-        except OSError:  # of a temporary folder whose name is too long for a socket
-            return False
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, kept)
-    return True
-
-
-@contextmanager
-def environment_of_server() -> Iterator[None]:
-    """Have Python processes that are started meanwhile fork safely, and import as this one does.
-
-    BLAS would begin threads at import. Python before 3.12.8 leaves the server without the paths of
-    its parent (CPython #117378), and lets it import from the current folder, which may be a CD.
-    """
-    kept = dict(os.environ)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
-
-
-if __name__ == "__main__":
-    run_by_name()
-
-collected = gc.isenabled()
-gc.disable()  # which takes a tenth off the time that the libraries need
 try:
-    import argparse
-    import codecs
-    import csv
-    import errno
-    import io
-    import json
-    import logging
-    import lzma
-    import math
-    import multiprocessing
-    import secrets
-    import shutil
-    import socket
-    import stat
-    import struct
-    import tempfile
-    import threading
-    import time
-    import traceback
-    import warnings
-    import zipfile
-    import zlib
-    from array import array
-    from bisect import bisect_right
-    from collections import Counter, defaultdict, deque
-    from collections.abc import (
-        Callable,
-        Collection,
-        Generator,
-        Iterable,
-        Iterator,
-        MutableSequence,
-        Sequence,
-    )
-    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-    from concurrent.futures.process import BrokenProcessPool
-    from contextlib import ExitStack, closing
-    from dataclasses import asdict, dataclass, field, replace
-    from datetime import datetime
-    from difflib import get_close_matches
-    from enum import StrEnum
-    from fractions import Fraction
-    from functools import cache, lru_cache, partial
-    from importlib.metadata import version
-    from itertools import accumulate, chain, count, islice
-    from pathlib import PurePath, PurePosixPath
-    from queue import Empty, Full, Queue
-    from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
-
+    if __name__ == "__main__":
+        # As the module of its name: Python keeps its bytecode, and workers and clusters import it.
+        script = Path(__file__).resolve()
+        named = None if script.stem in sys.modules else PathFinder.find_spec(script.stem)
+        if named and Path(named.origin or "").resolve() == script:
+            globals().update(__spec__=None, __file__=None)  # by which workers would run it again
+            sys.exit(import_module(script.stem).command())
     import cv2
     import imagecodecs
     import numpy as np
@@ -232,10 +138,7 @@ try:
 except ImportError as missing:
     if __name__ != "__main__":
         raise
-    sys.exit(without(missing))
-finally:
-    if collected:
-        gc.enable()
+    sys.exit(f"dicom_converter: a library is missing or broken ({missing}): {CURE}")
 
 __version__ = "2.0.0"
 
@@ -316,11 +219,12 @@ QUEUED_PICTURES = 8
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
 MAX_WORKERS_PER_CORE = 4
 PR_SET_PDEATHSIG = 1  # of Linux
-MAX_BREAKS = 20  # of the pool, without a source in between that ends
+MAX_BREAKS = 3  # of a worker, before it takes a source
+BEGIN_WAIT, END_WAIT = 60, 5  # s that a worker may take to begin, and to end by itself
+MAX_WAIT = 1_000_000.0  # s, which systems can still count
 CONNECT_TIMEOUT = 30  # s
-FEED_WAIT = 0.05  # s between looks at what was found and at what has ended
-POOL_WAIT = 0.02  # s between looks of pebble at its workers
-LIFE_WAIT = 1.0  # s between looks at whether those that convert are alive
+FEED_WAIT = 0.05  # s between looks at whether a clip is given up
+LIFE_WAIT = 1.0  # s between looks at whether a cluster is alive
 MAX_OVERLAY_PIXELS = 1 << 28
 MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
 
@@ -3012,12 +2916,13 @@ def settled_transforms(
 
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
-    """Tell whether *stored* comes out as one uniform black or white."""
-    picture = gray_picture(stored, transform, 8)
-    if transform.samples.padding or transform.samples.first_color < math.inf:
-        picture = picture[
-            ~padding_mask(stored_values(stored, transform.samples), transform.samples)
-        ]
+    """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
+    picture, samples = gray_picture(stored, transform, 8), transform.samples
+    if samples.padding or samples.first_color < math.inf:
+        values = stored_values(stored, samples)
+        if (values >= samples.first_color).any():
+            return False
+        picture = picture[~padding_mask(values, samples)]
     low, high = (int(picture.min()), int(picture.max())) if picture.size else (0, 0)
     return low == high and low in (0, 255)
 
@@ -4810,26 +4715,58 @@ def say(line: str, stream: TextIO | None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-Work = Source | Outcome  # left to do, or found done
+ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is closed
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
-def convert_all(sources: Iterable[Source], options: Options) -> Generator[Outcome, None, None]:
-    """Convert *sources* and yield how each ended: here, in worker processes or on a cluster.
+def convert_all(
+    sources: Iterable[Source], options: Options, where: Workers | Cluster
+) -> Generator[Outcome, None, None]:
+    """Convert *sources* with *where* and yield how each ended, never more at once than it has room.
 
-    A single source is converted here. What is in flight is bounded, and so is memory.
+    The next source is looked for on a thread: what ends is told while that one is awaited.
     """
-    works = works_of(sources)
-    if options.dask:
-        return convert_on_cluster(works, options)
-    if options.jobs > 1:
-        head = list(islice(works, 2))
-        works = chain(head, works)
-        if len(head) > 1:
-            return convert_elsewhere(works, Workers(options), options)
-    return (work if isinstance(work, Outcome) else convert(work, options) for work in works)
+    sources = with_clean_folders(sources)
+    head = list(islice(sources, 2))
+    alone = len(head) < 2 or options.jobs == 1
+    threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
+    options, sources = replace(options, threads=threads), chain(head, sources)
+    pending: dict[Future[Outcome], Source] = {}
+    coming: Future[Any] | None = awaited_next(sources)
+    try:
+        while pending or coming:
+            where.check()
+            more = [coming] if coming and len(pending) < where.room() else []
+            for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
+                if source := pending.pop(future, None):
+                    yield where.outcome(future, source)
+                    continue
+                found = future.result()
+                coming = awaited_next(sources) if found else None
+                if found:
+                    pending[where.submit(found, options)] = found
+    finally:
+        where.close()
+        for folder in {source.folder for source in pending.values()}:
+            remove_stale_parts(folder)
 
 
-def works_of(sources: Iterable[Source]) -> Iterator[Work]:
+def awaited_next(sources: Iterator[Source]) -> Future[Any]:
+    """Return what will hold the next of *sources*, or None after the last; no exit waits for it."""
+    future: Future[Any] = Future()
+
+    def look() -> None:
+        try:
+            future.set_result(next(sources, None))
+        except BaseException as error:  # noqa: BLE001 - the future raises it
+            future.set_exception(error)
+
+    threading.Thread(target=look, daemon=True).start()
+    return future
+
+
+def with_clean_folders(sources: Iterable[Source]) -> Iterator[Source]:
     """Yield *sources*; what a killed run left in the folder of one is removed first."""
     swept: set[Path] = set()
     for source in sources:
@@ -4837,86 +4774,6 @@ def works_of(sources: Iterable[Source]) -> Iterator[Work]:
             swept.add(source.folder)
             remove_stale_parts(source.folder)
         yield source
-
-
-def convert_on_cluster(works: Iterable[Work], options: Options) -> Generator[Outcome, None, None]:
-    """Convert with the workers of a Dask cluster; raise `ConversionError` where it is gone."""
-    cluster = Cluster(options)
-    from distributed.client import FuturesCancelledError
-    from distributed.comm.core import CommClosedError
-
-    try:
-        yield from convert_elsewhere(works, cluster, options)
-    except (CommClosedError, FuturesCancelledError, TimeoutError) as error:
-        cure = "start it again and add --resume"
-        raise ConversionError(f"{options.dask}: the Dask scheduler is gone: {cure}") from error
-
-
-def convert_elsewhere(
-    works: Iterable[Work], where: Workers | Cluster, options: Options
-) -> Generator[Outcome, None, None]:
-    """Convert with *where*, never more at once than it has room for.
-
-    Sources are looked for on a thread: what ends is told while the next one is awaited.
-    """
-    found: Queue[Work | Exception | None] = Queue(1)
-    stopped, more = threading.Event(), True
-    threading.Thread(target=feed, args=(found, works, stopped, options), daemon=True).start()
-    try:
-        while where.pending or more:
-            if not more or len(where.pending) >= where.room():
-                yield from where.ended(LIFE_WAIT)
-                continue
-            try:
-                work = found.get(timeout=FEED_WAIT)
-            except Empty:
-                yield from where.ended(0)
-                continue
-            if isinstance(work, Source):
-                where.start(work)
-            elif isinstance(work, Outcome):
-                yield work
-            elif isinstance(work, Exception):
-                raise work
-            else:
-                more = False
-    finally:
-        stopped.set()
-        with signals_held():  # a second interrupt would leave temporary files
-            abandon(where)
-
-
-def abandon(where: Workers | Cluster) -> None:
-    """Leave *where*, and nothing half written of what it still has under way."""
-    where.stop()
-    if where.pending:  # processes last a little longer than the pipes that tell of them
-        time.sleep(FEED_WAIT)
-    for folder in {source.folder for source in where.pending.values()}:
-        remove_stale_parts(folder)
-
-
-def feed(
-    found: Queue[Work | Exception | None],
-    works: Iterable[Work],
-    stopped: threading.Event,
-    options: Options,
-) -> None:
-    """Put each of *works* into *found*, then None, or the error that ended them."""
-
-    def offer(work: Work | Exception | None) -> None:
-        while not stopped.is_set():
-            with suppress(Full):
-                found.put(work, timeout=FEED_WAIT)
-                return
-
-    def offer_all() -> None:
-        for work in works:
-            offer(work)
-            if stopped.is_set():
-                return
-
-    _, error = attempt(offer_all, options)
-    offer(error)
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -4928,138 +4785,218 @@ def reason_of_end(exit_code: int) -> str:
 
 
 class Workers:
-    """Worker processes, each of which may crash, hang or fill its memory at its own cost."""
+    """Worker processes of this machine, and a thread for each that waits for what it does."""
 
-    def __init__(self, options: Options) -> None:
-        self.pending: dict[Any, Source] = {}
-        self._options = replace(options, threads=max(available_cores() // options.jobs, 1))
-        self._pool: Any = None
-        self._breaks = 0  # one after the other
+    def __init__(self, count: int, memory: int, method: str = "") -> None:
+        """Have so many, each bounded in *memory* (bytes); those that can be forked begin now."""
+        self._all = [Worker(memory, method) for _ in range(count)]
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(count)
+        for worker in self._all:
+            self._idle.put(worker)
+            if not method and forks_safely():
+                with suppress(OSError):  # it is tried again when it is needed
+                    worker.begin()
 
     def room(self) -> int:
         """Return how many sources may be under way or wait."""
-        return IN_FLIGHT * self._options.jobs
+        return IN_FLIGHT * len(self._all)
 
-    def start(self, source: Source) -> None:
-        """Have *source* converted; its time counts from when a worker takes it."""
-        timeout = self._options.timeout or None
-        self._look_after_pool()
-        with signals_held():
-            self._pool = self._pool or self._new_pool()
-            try:
-                future = self._pool.schedule(convert, (source, self._options), timeout=timeout)
-            except (RuntimeError, OSError):  # it broke this moment, or cannot even be begun
-                future = Future()
-                future.set_exception(BrokenProcessPool())
-        self.pending[future] = source
+    def check(self) -> None:
+        """Do nothing: a worker that ends is begun again."""
 
-    def ended(self, seconds: float) -> Iterator[Outcome]:
-        """Wait for one of those pending, at most so long; yield the outcomes of all that ended."""
-        for future in wait(self.pending, seconds, FIRST_COMPLETED).done:
-            source = self.pending.pop(future)
-            outcome, error = attempt(future.result, Options())
-            if outcome is not None:
-                self._breaks = 0
-                yield outcome
-            elif isinstance(error, BrokenProcessPool):  # a worker died between two: begin again
-                self.start(source)
-            else:
-                remove_stale_parts(source.folder)
-                yield Outcome(source, Status.FAILED, reason=self._reason_of(error))
-        self._look_after_pool()
+    def submit(self, source: Source, options: Options) -> Future[Outcome]:
+        """Have *source* converted."""
+        return self._threads.submit(self.convert, source, options)
 
-    def _reason_of(self, error: Exception | None) -> str:
-        """Return why a worker did not finish its source."""
-        from pebble import ProcessExpired
+    def convert(self, source: Source, options: Options) -> Outcome:
+        """Convert *source* with the next worker that is free."""
+        worker: Worker = self._idle.get()
+        try:
+            return worker.convert(source, options)
+        finally:
+            self._idle.put(worker)
 
-        if isinstance(error, TimeoutError):
-            return f"took longer than {self._options.timeout:g} s and was stopped"
-        if isinstance(error, ProcessExpired):
-            return reason_of_end(error.exitcode)
-        return reason_of(error)
+    def outcome(self, future: Future[Outcome], _: Source) -> Outcome:
+        """Return how the source of *future* ended; raise where no worker can live."""
+        return future.result()
 
-    def _look_after_pool(self) -> None:
-        """End a pool that is broken: it would never say so of what it had not begun."""
-        with suppress(RuntimeError, OSError):  # of a pool that cannot be begun
-            if self._pool is None or self._pool.active:
-                return
-        self.stop()
-        for future in self.pending:
-            if not future.done():
-                future.set_exception(BrokenProcessPool())
-        self._breaks += 1
-        if self._breaks > MAX_BREAKS:
-            raise ConversionError("worker processes cannot be kept alive: use -j 1")
-
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the worker processes, whatever they do."""
-        if self._pool is None:
-            return
-        self._pool.stop()
-        # pebble takes its locks away before it ends the processes; one that is still starting then
-        # (of few sources, or on a busy machine) would print a traceback.
-        for process in multiprocessing.active_children():
-            if process.name == "pebble_pool_worker":
-                process.kill()
-        self._pool.join()
-        self._pool = None
+        for worker in self._all:
+            worker.end(for_good=True)
+        self._threads.shutdown(cancel_futures=True)
 
-    def _new_pool(self) -> Any:
-        from pebble import CONSTS, ProcessPool
 
-        CONSTS.sleep_unit = POOL_WAIT  # its default, 0.1 s, is what the end of a run waits for
-        method = "forkserver" if start_server(__name__) else "spawn"
-        context: Any = multiprocessing.get_context(method)
-        return ProcessPool(
-            max_workers=min(self._options.jobs, MAX_WORKERS_PER_CORE * available_cores()),
-            initializer=start_worker,
-            initargs=(
-                self._options.threads,
-                memory_of_worker(self._options.jobs),
-                method == "forkserver",
-            ),
-            context=context,
-        )
+class Worker:
+    """A process that converts one source at a time, and may crash, hang or fill its memory.
+
+    It is begun when it is needed, and again after each of these.
+    """
+
+    _changing = threading.Lock()  # multiprocessing begins and buries from one thread at a time
+
+    def __init__(self, memory: int, method: str) -> None:
+        self._memory, self._method = memory, method
+        self._process: Any = None
+        self._pipe: Any = None
+        self._wanted = True
+
+    def convert(self, source: Source, options: Options) -> Outcome:
+        """Have *source* converted; its time counts from when the process takes it."""
+        self._hand_over((source, options))
+        try:
+            if self._pipe.poll(min(options.timeout, MAX_WAIT) or None):
+                outcome: Outcome = self._pipe.recv()
+                return outcome
+            reason = f"took longer than {options.timeout:g} s and was stopped"
+            self.end()
+        except (EOFError, OSError):
+            reason = reason_of_end(self.end(END_WAIT))
+        remove_stale_parts(source.folder)
+        return Outcome(source, Status.FAILED, reason=reason)
+
+    def _hand_over(self, work: tuple[Source, Options]) -> None:
+        """Give *work* to the process, which asks for it; begin it, or again if it is dead."""
+        for _ in range(MAX_BREAKS):
+            with suppress(EOFError, OSError):
+                if self._process is None:
+                    self.begin()
+                if self._pipe.poll(BEGIN_WAIT):
+                    self._pipe.recv()
+                    self._pipe.send(work)
+                    return
+            self.end()
+        raise ConversionError("worker processes cannot be kept alive: is there too little memory?")
+
+    def begin(self) -> None:
+        """Begin the process; raises `OSError` where the system refuses."""
+        with self._changing, environment_of_workers():
+            if not self._wanted:
+                raise OSError(errno.ECANCELED, "the run has ended")
+            method = self._method or start_method()
+            context: Any = multiprocessing.get_context(method)
+            self._pipe, theirs = context.Pipe()
+            arguments = (theirs, self._memory, method)
+            with theirs, endings_blocked():
+                process = context.Process(target=serve, args=arguments, daemon=True)
+                process.start()
+                self._process = process
+
+    def end(self, patience: float = 0, *, for_good: bool = False) -> int:
+        """Kill the process, unless it ends within *patience* (s); return its exit code."""
+        with self._changing:
+            self._wanted = self._wanted and not for_good
+            process, self._process = self._process, None
+            if process is None:
+                return 0
+            process.join(patience)
+            process.kill()
+            process.join(END_WAIT)
+            return -signal.SIGKILL if process.exitcode is None else int(process.exitcode)
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Keep an interrupt waiting: a process that is just being begun would print a traceback."""
-    if threading.current_thread() is not threading.main_thread():
+def endings_blocked() -> Iterator[None]:
+    """Keep what is begun meanwhile from being interrupted: it ends with this process."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    caught: list[int] = []
-    kept = [
-        (number, signal.signal(number, lambda received, _: caught.append(received)))
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(number) is not None  # else it could not be put back
-    ]
+    kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     try:
         yield
     finally:
-        for number, handler in kept:
-            signal.signal(number, handler)
-        for received in caught:
-            signal.raise_signal(received)
+        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
 
 
-def start_worker(threads: int, memory: int, forked: bool) -> None:
-    """Bound the threads of OpenCV and the memory (bytes; 0: any) of this worker process."""
-    cv2.setNumThreads(threads)
+def start_method() -> str:
+    """Return how a worker process begins: forked from this one or from a server, or anew.
+
+    The server has imported this module, and ends with this process.
+    """
+    if forks_safely():
+        return "fork"
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()  # which lets signals through where it begins
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    try:
+        with endings_blocked():
+            forkserver.ensure_running()
+    except OSError:  # of a temporary folder whose name is too long for a socket
+        return "spawn"
+    return "forkserver"
+
+
+def forks_safely() -> bool:
+    """Tell whether this process can be forked: it has one thread, those of libraries too."""
+    threads = Path("/proc/self/task")
+    return sys.platform == "linux" and threads.is_dir() and len(list(threads.iterdir())) == 1
+
+
+@contextmanager
+def environment_of_workers() -> Iterator[None]:
+    """Have Python processes that are started meanwhile fork safely, and import as this one does.
+
+    BLAS would begin threads at import. Python before 3.12.8 leaves the server without the paths of
+    its parent (CPython #117378), and lets it import from the current folder, which may be a CD.
+    """
+    paths = os.pathsep.join(filter(None, sys.path))
+    wanted = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    kept = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def serve(pipe: Any, memory: int, method: str) -> None:
+    """Ask for works through *pipe* and convert them, to its end: what a worker process does."""
+    for ending in ENDINGS:  # at those of a terminal, this process ends with the one that began it
+        signal.signal(ending, signal.SIG_DFL if ending == signal.SIGTERM else signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+    follow_parent(forked=method != "spawn")
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
-    if memory:
+    if memory and sys.platform == "linux":
         resource = import_module("resource")
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         least = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (least, hard))
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send(None)
+            source, options = pipe.recv()
+            cv2.setNumThreads(options.threads or -1)  # -1: as many as there are cores
+            outcome, error = attempt(partial(convert, source, options), options)
+            pipe.send(outcome or Outcome(source, Status.FAILED, reason=reason_of(error)))
+
+
+def follow_parent(*, forked: bool) -> None:
+    """Have this worker process end at once with the one that began it, however that ends.
+
+    The kernel sees to it where it knows which that is: the server of workers ends with the run.
+    """
     if forked and sys.platform == "linux":
         import ctypes
 
-        # The server of workers ends with the run, however that ends; they follow it at once.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        return
+
+    def follow() -> None:
+        cast(Any, multiprocessing.parent_process()).join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
-def memory_of_worker(jobs: int) -> int:
+def memory_of_worker(workers: int) -> int:
     """Return how many bytes a worker may take: its share of the machine, but enough for a frame.
 
     0 where the system cannot be asked or knows no such bound.
@@ -5067,7 +5004,7 @@ def memory_of_worker(jobs: int) -> int:
     if sys.platform != "linux":
         return 0
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(machine * 3 // 4 // jobs, 2 * MAX_FRAME_BYTES)
+    return max(machine * 3 // 4 // workers, 2 * MAX_FRAME_BYTES)
 
 
 def available_cores() -> int:
@@ -5089,10 +5026,7 @@ class Cluster:
         except ImportError as error:
             cure = f"{PYTHON} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
-        self.pending: dict[Any, Source] = {}
-        self._options = replace(options, threads=1)
-        self._began: dict[Any, float] = {}
-        self._served = time.monotonic()  # when workers were there last
+        self._place = options.dask
         named, place = "address", options.dask
         if Path(place).is_file():
             named = "scheduler_file"
@@ -5102,99 +5036,80 @@ class Cluster:
         try:
             self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError, TimeoutError) as error:
-            raise ConversionError(
-                f"{options.dask}: no Dask scheduler answers there: start one with `dask scheduler`"
+            raise self._error(
+                "no Dask scheduler answers there: start one with `dask scheduler`"
             ) from error
         try:
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except TimeoutError as error:
-            raise ConversionError(
-                f"{options.dask}: this Dask scheduler has no workers: start some with `dask worker`"
+            raise self._error(
+                "this Dask scheduler has no workers: start some with `dask worker`"
             ) from error
         self._client.upload_file(__file__)
+        self._executor = self._client.get_executor(pure=False)
+        self._cores, self._looked, self._served = 0, 0.0, time.monotonic()
+
+    def _error(self, message: str) -> ConversionError:
+        return ConversionError(f"{self._place}: {message}")
 
     def room(self) -> int:
         """Return how many sources may be under way or wait; workers come and go."""
-        return IN_FLIGHT * max(sum(map(int, self._client.ncores().values())), 1)
+        return IN_FLIGHT * max(self._cores, 1)
 
-    def start(self, source: Source) -> None:
+    def check(self) -> None:
+        """Count the workers now and then; raise where the scheduler or all of them are gone."""
+        now = time.monotonic()
+        if self._client.status == "closed":
+            raise self._error("the Dask scheduler is gone: start it again and add --resume")
+        if self._client.status != "running" or now < self._looked + LIFE_WAIT:
+            return
+        with suppress(OSError, TimeoutError):  # of a scheduler that is just going
+            self._cores = sum(map(int, self._client.ncores().values()))
+        self._looked = now
+        if self._cores:
+            self._served = now
+        elif now > self._served + CONNECT_TIMEOUT:
+            raise self._error("no workers are left: start some with `dask worker` and add --resume")
+
+    def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
         there = replace(source, path=source.path.absolute(), folder=source.folder.absolute())
-        future = self._client.submit(convert_shipped, there, self._options, pure=False)
-        self._began[future] = time.monotonic()
-        self.pending[future] = source
+        future: Future[Outcome] = self._executor.submit(convert_shipped, there, options)
+        return future
 
-    def ended(self, seconds: float) -> Iterator[Outcome]:
-        """Wait for one of those pending, at most so long; yield the outcomes of all that ended."""
-        import distributed
+    def outcome(self, future: Future[Outcome], source: Source) -> Outcome:
+        """Return how *source* ended, named as it is here."""
+        if future.cancelled():
+            raise self._error("the Dask scheduler is gone: start it again and add --resume")
+        if error := future.exception():
+            reason = f"the workers that converted it ended ({reason_of(cast(Exception, error))})"
+            return Outcome(source, Status.FAILED, reason=reason)
+        outcome = future.result()
+        outputs = tuple(source.folder / path.name for path in outcome.outputs)
+        return replace(outcome, source=source, outputs=outputs)
 
-        if not self.pending:
-            return
-        wait_for: Any = distributed.wait
-        with suppress(TimeoutError):
-            limit = max(seconds, FEED_WAIT)
-            wait_for(list(self.pending), timeout=limit, return_when="FIRST_COMPLETED")
-        for future in [future for future in self.pending if future.done()]:
-            source = self.pending.pop(future)
-            if future.status == "finished":
-                outcome = future.result()
-                outputs = tuple(source.folder / path.name for path in outcome.outputs)
-                yield replace(outcome, source=source, outputs=outputs)
-            elif future.status == "error":
-                reason = f"the workers that converted it ended ({reason_of(future.exception())})"
-                yield Outcome(source, Status.FAILED, reason=reason)
-            else:  # lost with its worker
-                self.start(source)
-            del self._began[future]
-        yield from self._overdue()
-
-    def _overdue(self) -> Iterator[Outcome]:
-        """Give up the first source that takes too long, those before it on its worker included.
-
-        Raises `ConversionError` where no worker is left to take any.
-        """
-        limit, now = self._options.timeout * IN_FLIGHT, time.monotonic()
-        if self._client.ncores():
-            self._served = now
-        elif now - self._served > limit + CONNECT_TIMEOUT:
-            cure = "start some with `dask worker` and add --resume"
-            raise ConversionError(f"{self._options.dask}: no workers are left: {cure}")
-        late = [future for future in self.pending if limit and now - self._began[future] > limit]
-        if not late:
-            return
-        held = {key for keys in self._client.processing().values() for key in keys}
-        for future in late:
-            if future.key in held:
-                source = self.pending.pop(future)
-                self._give_up(future)
-                reason = f"took longer than {self._options.timeout:g} s and was stopped"
-                yield Outcome(source, Status.FAILED, reason=reason)
-                return
-
-    def _give_up(self, future: Any) -> None:
-        """End the worker that *future* hangs on; its nanny starts another one."""
-        workers = [
-            worker for worker, keys in self._client.processing().items() if future.key in keys
-        ]
-        self._client.cancel([future], force=True)
-        with suppress(ValueError):  # without a nanny it hangs on, and the rest goes to others
-            self._client.restart_workers(workers, raise_for_error=False)
-        # The others may have waited for this one, and for a new worker.
-        self._began = dict.fromkeys(self.pending, time.monotonic())
-
-    def stop(self) -> None:
+    def close(self) -> None:
         """Leave the cluster; what it has not begun is taken back."""
         self._client.close()
 
 
-_converting = threading.Lock()
+@cache
+def shipped_to() -> Workers:
+    """Return the one worker process of this worker of a cluster, in which nothing may hang.
+
+    It is begun anew and not by a server, which would hold this file as it was sent first.
+    """
+    import distributed
+
+    # The nanny of a worker makes it a daemon, which may have no child processes.
+    cast(Any, multiprocessing.current_process())._config["daemon"] = False
+    worker: Any = distributed.get_worker()
+    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1), "spawn")
 
 
 def convert_shipped(source: Source, options: Options) -> Outcome:
-    """Convert *source* on a worker of a cluster, one at a time: warnings belong to a process."""
-    with _converting:
-        cv2.setNumThreads(options.threads)
-        return convert(source, options)
+    """Convert *source* on a worker of a cluster, one at a time."""
+    return shipped_to().convert(source, options)
 
 
 # --- Report and progress --------------------------------------------------------------------------
@@ -5499,7 +5414,6 @@ def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
         ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
         ("maps gray levels and colors", "opencv-python-headless", opencv_trial),
         ("computes", "numpy", str),
-        ("runs worker processes", "pebble", partial(import_trial, "pebble")),
         ("shows progress", "rich", partial(import_trial, "rich.progress")),
     )
 
@@ -5842,17 +5756,28 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
 
 def command() -> int:
     """Run the command line of this process; return the exit code."""
-    os.environ["PYTHONSAFEPATH"] = "1"  # for its workers: the current folder may be a CD
     logging.disable()  # Dask would tell in a hundred lines what the reason of an error says in one
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
+    for ending in ENDINGS:
+        if ending in ENDINGS[:2] or signal.getsignal(ending) != signal.SIG_IGN:  # by nohup
+            signal.signal(ending, interrupted)
     try:
         return main()
     except KeyboardInterrupt:  # before there is anything to say of
         return 130
     finally:
-        for ending in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(ending, signal.SIG_IGN)  # the interpreter would print a traceback
+        hold_endings()  # the interpreter would print a traceback
+
+
+def interrupted(*_: Any) -> None:
+    """End the run at the first signal; a second one would leave temporary files."""
+    hold_endings()
+    raise KeyboardInterrupt
+
+
+def hold_endings() -> None:
+    """Ignore from now on what ends a run."""
+    for ending in ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
 
 
 def check_output(folder: Path) -> None:
@@ -5869,15 +5794,25 @@ def check_output(folder: Path) -> None:
     raise ConversionError(f"{printable(str(there))}: {problem}: name another folder with -o")
 
 
+def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
+    """Return what converts *inputs*, with no more processes than these can want."""
+    if options.dask:
+        return Cluster(options)
+    wanted = len(inputs) if all(map(is_single, inputs)) else options.jobs
+    workers = min(options.jobs, wanted, MAX_WORKERS_PER_CORE * available_cores())
+    return Workers(workers, memory_of_worker(workers))
+
+
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
     """Convert all *inputs*; report, show and count how each source ended.
 
     Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
     """
     with (
+        closing(workers_for(inputs, options)) as where,  # forked while there are no threads
         opened_report(options.report) as record,
         display(inputs, options) as show,
-        closing(convert_all(find_sources(inputs, options.output), options)) as outcomes,
+        closing(convert_all(find_sources(inputs, options.output), options, where)) as outcomes,
     ):
         for outcome in outcomes:
             tally.add(outcome)

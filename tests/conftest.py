@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,41 @@ class Run:
         return sorted(str(path.relative_to(self.output)) for path in found)
 
 
+class Here:
+    """Stands for `Workers`: converts in this process, where tests replace what they will."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def room(self) -> int:
+        """Return how many sources may be under way."""
+        return 1
+
+    def check(self) -> None:
+        """Find nothing wrong."""
+
+    def submit(self, source: dc.Source, options: dc.Options) -> Future[dc.Outcome]:
+        """Convert *source* at once."""
+        future: Future[dc.Outcome] = Future()
+        future.set_result(dc.convert(source, options))
+        return future
+
+    def outcome(self, future: Future[dc.Outcome], _: dc.Source) -> dc.Outcome:
+        """Return how the source of *future* ended."""
+        return future.result()
+
+    def close(self) -> None:
+        """End nothing."""
+
+
 @pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
-    """Return a function that runs the command line into a folder of its own."""
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert in this process."""
+    monkeypatch.setattr(dc, "Workers", Here)
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], here: None) -> Callable[..., Run]:  # noqa: ARG001 - it acts
+    """Return a function that runs the command line into a folder of its own, in this process."""
 
     def call(*arguments: Any, output: Path | None = None) -> Run:
         folder = output or tmp_path / "out"

@@ -279,15 +279,18 @@ def test_supplemental_palette(dicom_file: Factory, tmp_path: Path) -> None:
     assert plain.ndim == 2
 
 
-@pytest.mark.parametrize("window", [{}, {"WindowCenter": -9, "WindowWidth": 2}])
-@pytest.mark.filterwarnings("ignore:the stored window shows nothing")
+@pytest.mark.parametrize(
+    ("window", "grays"),
+    [({}, [0, 128, 255]), ({"WindowCenter": -9, "WindowWidth": 2}, [255, 255, 255])],
+    ids=["min-max", "stored, one white among colors"],
+)
 def test_colors_of_a_supplemental_palette_do_not_count_as_gray(
-    dicom_file: Factory, tmp_path: Path, window: dict[str, int]
+    dicom_file: Factory, tmp_path: Path, window: dict[str, int], grays: list[int]
 ) -> None:
     elements = palette_elements(ENTRIES, first=3) | {"PhotometricInterpretation": "MONOCHROME2"}
     path = dicom_file(INDICES, **elements, **window, PixelPresentation="MIXED")
     picture = still(path, tmp_path, png_bits=8).reshape(-1, 3)
-    assert picture[:4, 0].tolist() == [0, 128, 255, 10]
+    assert picture[:4, 0].tolist() == [*grays, 10]
 
 
 def adobe(transform: int) -> bytes:

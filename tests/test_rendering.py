@@ -495,6 +495,8 @@ def test_supplemental_palette_of_the_corpus(tmp_path: Path) -> None:
     picture = read_png(next(output for output in outcome.outputs if output.suffix == ".png"))
     colored = np.ptp(picture.astype(int), axis=2) > 1000
     assert 0.001 < colored.mean() < 0.5
+    assert outcome.warnings == ()  # the stored window, under which all that is gray is black
+    assert picture[~colored].max() < 40000
 
 
 # --- What went wrong once -------------------------------------------------------------------------
