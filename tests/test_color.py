@@ -279,15 +279,20 @@ def test_supplemental_palette(dicom_file: Factory, tmp_path: Path) -> None:
     assert plain.ndim == 2
 
 
-@pytest.mark.parametrize("window", [{}, {"WindowCenter": -9, "WindowWidth": 2}])
-@pytest.mark.filterwarnings("ignore:the stored window shows nothing")
-def test_colors_of_a_supplemental_palette_do_not_count_as_gray(
-    dicom_file: Factory, tmp_path: Path, window: dict[str, int]
+@pytest.mark.parametrize(
+    ("window", "gray"),
+    [
+        pytest.param({}, [0, 128, 255], id="min-max"),
+        pytest.param({"WindowCenter": -9, "WindowWidth": 2}, [255] * 3, id="colors alone"),
+    ],
+)
+def test_colors_of_a_supplemental_palette_are_no_gray(
+    dicom_file: Factory, tmp_path: Path, window: dict[str, int], gray: list[int]
 ) -> None:
     elements = palette_elements(ENTRIES, first=3) | {"PhotometricInterpretation": "MONOCHROME2"}
     path = dicom_file(INDICES, **elements, **window, PixelPresentation="MIXED")
     picture = still(path, tmp_path, png_bits=8).reshape(-1, 3)
-    assert picture[:4, 0].tolist() == [0, 128, 255, 10]
+    assert picture[:4, 0].tolist() == [*gray, 10]
 
 
 def adobe(transform: int) -> bytes:
@@ -439,4 +444,4 @@ def test_subsampled_components_of_jpeg_2000(steps: tuple[int, ...], color: str) 
     size = (16).to_bytes(4, "big") * 2 + bytes(24)
     components = b"".join(bytes((7, step, step)) for step in steps)
     head = b"\xff\x4f\xff\x51\0\x2f\0\0" + size + b"\0\3" + components + b"\xff\x90"
-    assert dc.jpeg_2000_head(head, 0) == dc.CodeStream("JPEG 2000", 16, 16, color, 8)
+    assert dc.jpeg_2000_head(head, 0) == dc.CodeStream("JPEG 2000", 16, 16, color, 8, samples=3)
