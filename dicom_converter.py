@@ -1740,29 +1740,24 @@ def jpeg_head(src: bytes) -> CodeStream:
     Its color is told by halved chroma, Adobe's APP14, the components' ids, and JFIF.
     Raises `ConversionError` where there is no frame header.
     """
-    at, color, jfif = 2, "", False
+    at, color, jfif = 2, "", ""
     while at + 10 <= len(src):
         marker, length = struct.unpack(">HH", src[at : at + 4])
         payload = src[at + 4 : at + 2 + length]
         if marker == 0xFFEE and payload[:5] == b"Adobe" and len(payload) >= 12:
             color = {0: "RGB", 1: "YBR_FULL"}.get(payload[11], "")
-        jfif |= marker >> 4 == 0xFFE and payload[:4] == b"JFIF"
+        if marker >> 4 == 0xFFE and payload[:4] == b"JFIF":
+            jfif = "YBR_FULL"
         is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
         if is_jpeg or marker == 0xFFF7:
             rows, columns, components = struct.unpack(">HHB", payload[1:6].ljust(5, b"\0"))
-            halved = len(set(payload[7:15:3])) > 1
-            if halved or (jfif and not color and payload[6:15:3].upper() != b"RGB"):
+            if len(set(payload[7:15:3])) > 1:
                 color = "YBR_FULL"
-            elif not color and payload[6:15:3] in (b"RGB", b"rgb"):
-                color = "RGB"
-            return CodeStream(
-                "JPEG" if is_jpeg else "JPEG-LS",
-                rows,
-                columns,
-                color if components == 3 else "",
-                int.from_bytes(payload[:1], "big"),
-                samples=components,
-            )
+            elif not color:
+                color = "RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif
+            family, bits = "JPEG" if is_jpeg else "JPEG-LS", int.from_bytes(payload[:1], "big")
+            color = color if components == 3 else ""
+            return CodeStream(family, rows, columns, color, bits, samples=components)
         at += 1 if marker == 0xFFFF else 2 + length
     raise ConversionError("the JPEG code stream has no frame header")
 
