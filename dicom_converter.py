@@ -122,8 +122,8 @@ try:
     from pydicom.dataset import Dataset
     from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
-    from pydicom.pixels.decoders import pylibjpeg, rle
-    from pydicom.pixels.decoders.base import Decoder, DecodeRunner
+    from pydicom.pixels.decoders import rle
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
     from pydicom.tag import BaseTag, Tag
     from pydicom.uid import UID
@@ -303,8 +303,6 @@ SHUTTER_SHAPES = {
     "POLYGONAL": ("VerticesOfThePolygonalShutter",),
 }
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
-# What pydicom asks of the module of a decoding plugin.
-DECODER_DEPENDENCIES = dict.fromkeys(DECODED_SYNTAXES, ("imagecodecs",))
 
 COLOR_INTERPRETATIONS = (
     "RGB",
@@ -591,6 +589,11 @@ class ImagePixel:
         halved = self.photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422")
         samples = 2 if halved else self.samples_per_pixel
         return self.rows * self.columns * samples * self.bits_allocated
+
+    @property
+    def whole_bits(self) -> int:
+        """Bits of one frame with all its samples."""
+        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
 
 
 @dataclass(frozen=True, slots=True)
@@ -1842,6 +1845,7 @@ class CodeStream:
     color: str = ""
     bits: int = 0  # of a sample, 0 where that was not read
     signed: bool = False
+    samples: int = 0  # a pixel, 0 where that was not read
 
 
 def stream_family(head: bytes) -> str:
@@ -1870,24 +1874,27 @@ def code_stream(src: bytes) -> CodeStream | None:
 def jpeg_head(src: bytes) -> CodeStream:
     """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
 
-    Its color is told by Adobe's APP14 and by halved chroma; JFIF and ids are left to pydicom.
+    Its color is told by halved chroma, Adobe's APP14, the components' ids, and JFIF.
     Raises `ConversionError` where there is no frame header.
     """
-    at, color = 2, ""
+    at, color, jfif = 2, "", ""
     while at + 10 <= len(src):
         marker, length = struct.unpack(">HH", src[at : at + 4])
         payload = src[at + 4 : at + 2 + length]
         if marker == 0xFFEE and payload[:5] == b"Adobe" and len(payload) >= 12:
             color = {0: "RGB", 1: "YBR_FULL"}.get(payload[11], "")
+        if marker >> 4 == 0xFFE and payload[:4] == b"JFIF":
+            jfif = "YBR_FULL"
         is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
         if is_jpeg or marker == 0xFFF7:
             rows, columns, components = struct.unpack(">HHB", payload[1:6].ljust(5, b"\0"))
-            if components != 3:
-                color = ""
-            elif len(set(payload[7:15:3])) > 1:
+            if len(set(payload[7:15:3])) > 1:
                 color = "YBR_FULL"
-            bits = int.from_bytes(payload[:1], "big")
-            return CodeStream("JPEG" if is_jpeg else "JPEG-LS", rows, columns, color, bits)
+            elif not color:
+                color = "RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif
+            family, bits = "JPEG" if is_jpeg else "JPEG-LS", int.from_bytes(payload[:1], "big")
+            color = color if components == 3 else ""
+            return CodeStream(family, rows, columns, color, bits, samples=components)
         at += 1 if marker == 0xFFFF else 2 + length
     raise ConversionError("the JPEG code stream has no frame header")
 
@@ -1910,20 +1917,8 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
         if marker == b"\xff\x52" and src[at + 8 : at + 9] == b"\1":
             color = "RGB"
         at += 2 + max(int.from_bytes(src[at + 2 : at + 4], "big"), 2)
-    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color, (depth & 0x7F) + 1, depth > 0x7F)
-
-
-def check_boxes(src: bytes) -> None:
-    """Refuse a JP2 container whose boxes do not lead to its code stream (ITU-T T.800 I.4).
-
-    pydicom looks for that box before any decoder sees the frame, and never leaves an empty one.
-    """
-    at = 12 if src[4:8] == b"jP  " else len(src)
-    while at < len(src) and src[at + 4 : at + 8] != b"jp2c":
-        length = int.from_bytes(src[at : at + 4], "big")
-        if length < 8:
-            raise ConversionError("the JP2 container has a box without an end")
-        at += length
+    bits, signed = (depth & 0x7F) + 1, depth > 0x7F
+    return CodeStream("JPEG 2000", y1 - y0, x1 - x0, color, bits, signed, components)
 
 
 def jpeg_xl_head(src: bytes) -> CodeStream:
@@ -1952,45 +1947,48 @@ def jpeg_xl_head(src: bytes) -> CodeStream:
 # --- Decoders -------------------------------------------------------------------------------------
 
 
-@cache
-def frame_decoder(transfer_syntax: UID) -> Decoder:
-    """Return a pydicom decoder that tries imagecodecs first and pylibjpeg behind it.
+def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
+    """Decode one frame that was encapsulated, without masking a bit or converting a color.
 
-    What pydicom knows no decoder for rides on that of another syntax: the plugins look at the code
-    stream and not at its label.
+    Raises `ConversionError` where it cannot be decoded, or says that it fills the memory.
     """
-    decoder = Decoder(uid.JPEGExtended12Bit if transfer_syntax in SYNTAX_NAMES else transfer_syntax)
-    if transfer_syntax == uid.RLELossless:
-        plugins = ["decode_rle"]
-    elif transfer_syntax == DEFLATED_IMAGE_FRAME:
-        plugins = ["decode_deflated"]
-    elif transfer_syntax == ENCAPSULATED_UNCOMPRESSED:
-        plugins = ["decode_uncompressed"]
-    elif transfer_syntax in JPEG_XL_SYNTAXES:
-        plugins = ["decode_with_imagecodecs"]
-    else:
-        plugins = ["decode_with_imagecodecs", "decode_with_pylibjpeg"]
-    if transfer_syntax not in NATIVE_SYNTAXES:
-        decoder.add_plugins([(plugin, (__name__, plugin)) for plugin in plugins])
-    return decoder
+    if image.frame_bits > 8 * expanded_limit(len(src)):
+        size = f"{image.columns} x {image.rows} pixels"
+        raise ConversionError(f"declares {size} but holds {len(src)} bytes: too few for so many")
+    try:
+        if syntax == uid.RLELossless:
+            src, image = decoded_rle(src, image), replace(image, planar_configuration=1)
+        elif syntax == DEFLATED_IMAGE_FRAME:  # PS3.5 A.4.13
+            src = zlib.decompressobj(-zlib.MAX_WBITS).decompress(src, image.whole_bits // 8 + 1)
+        elif syntax != ENCAPSULATED_UNCOMPRESSED:
+            return decoded_stream(src, image)
+        return uncompressed_frame(src, image), image.photometric_interpretation
+    except UNREADABLE as error:
+        raise ConversionError(str(error) or "no decoder could read it") from error
 
 
-def is_available(transfer_syntax: str) -> bool:
-    """Tell pydicom that this module decodes *transfer_syntax* (part of its plugin interface)."""
-    return transfer_syntax in DECODER_DEPENDENCIES
+def decoded_stream(src: bytes, image: ImagePixel) -> StoredFrame:
+    """Decode one code stream, by what it is whatever the header says, by the first that can."""
+    stream = checked_code_stream(src, image)
+    samples = (image.samples_per_pixel,) if image.samples_per_pixel > 1 else ()
+    reasons = []
+    for decode in STREAM_DECODERS:
+        try:
+            stored = decode(src, stream, len(samples) > 0)
+        except (RuntimeError, ImportError, *UNREADABLE) as error:
+            reasons.append(str(error))
+            continue
+        if stored.shape == (image.rows, image.columns, *samples):
+            return as_declared(stored, stream, image), color_of(stream, image)
+        reasons.append(f"the code stream decodes to an array of {stored.shape}")
+    raise ConversionError("; ".join(dict.fromkeys(filter(None, reasons))) or "it is not decoded")
 
 
-def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode one frame with imagecodecs, by what the code stream is whatever the header says.
-
-    A pydicom decoding plugin: components come back as stored, no color is converted but for the
-    transforms that are part of JPEG 2000, and *runner* is told of the sample size.
-    Raises `ConversionError` where the code stream is not whole or not of the header's size.
-    """
-    stream = checked_code_stream(src, runner)
+def decoded_with_imagecodecs(src: bytes, stream: CodeStream, color: bool) -> Array:
+    """Decode a code stream with imagecodecs."""
     if stream.family == "JPEG":
-        # The same space on both sides keeps libjpeg from converting: pydicom knows what is due.
-        space = "RGB" if runner.samples_per_pixel == 3 else None
+        # The same space on both sides keeps libjpeg from converting.
+        space = "RGB" if color else None
         stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
     elif stream.family == "JPEG-LS":
         stored = imagecodecs.jpegls_decode(src)
@@ -1999,78 +1997,112 @@ def decode_with_imagecodecs(src: bytes, runner: DecodeRunner) -> bytearray:
     else:
         # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
         stored = imagecodecs.jpeg2k_decode(src)
-        if runner.bits_allocated > 8 * stored.dtype.itemsize:  # else the sign would be lost
-            stored = stored.astype(f"{stored.dtype.kind}{runner.bits_allocated // 8}")
-    samples = (runner.samples_per_pixel,) if runner.samples_per_pixel > 1 else ()
-    if stored.shape != (runner.rows, runner.columns, *samples):
-        raise ConversionError(f"the code stream decodes to an array of {stored.shape}")
-    runner.set_option("planar_configuration", 0)
-    runner.set_option("bits_allocated", 8 * stored.dtype.itemsize)
-    return cast(bytearray, np.ascontiguousarray(stored).reshape(-1).view(np.uint8).data)
+    return stored
 
 
-def decode_with_pylibjpeg(src: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode one frame with pylibjpeg after the same check: its libjpeg fills gaps too."""
-    checked_code_stream(src, runner)
-    return pylibjpeg._decode_frame(src, runner)
+def decoded_with_pylibjpeg(src: bytes, stream: CodeStream, _color: bool) -> Array:
+    """Decode a code stream with what pylibjpeg calls, which is imported only where it is needed."""
+    from pylibjpeg.utils import get_decoders
+
+    if stream.family == "JPEG XL":
+        raise NotImplementedError
+    name = "openjpeg" if stream.family == "JPEG 2000" else "libjpeg"
+    return get_decoders()[name](src)
 
 
-def checked_code_stream(src: bytes, runner: DecodeRunner) -> CodeStream:
+STREAM_DECODERS: tuple[Callable[[bytes, CodeStream, bool], Array], ...] = (
+    decoded_with_imagecodecs,
+    decoded_with_pylibjpeg,
+)
+
+
+def as_declared(stored: Array, stream: CodeStream, image: ImagePixel) -> Array:
+    """Return decoded words with the sign that the header declares, which few streams can say."""
+    itemsize = stored.dtype.itemsize
+    if stream.family == "JPEG 2000" and image.bits_allocated > 8 * itemsize:
+        itemsize = image.bits_allocated // 8  # else the sign would be lost
+        stored = stored.astype(f"{stored.dtype.kind}{itemsize}")
+    stored = stored.view(f"{'ui'[image.pixel_representation]}{itemsize}")
+    unused = 8 * itemsize - stream.bits
+    if image.pixel_representation and unused > 0 and stream.family in ("JPEG 2000", "JPEG-LS"):
+        stored = stored << unused >> unused
+    return stored
+
+
+def checked_code_stream(src: bytes, image: ImagePixel) -> CodeStream:
     """Return what *src* is, after checking that it is whole and of the header's size.
 
     Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
-    marker is looked for here. A color label that contradicts the stream is corrected in *runner*.
+    marker is looked for here.
     """
     stream = code_stream(src)
     if stream is None:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
     if src[:2] == b"\xff\xd8" and src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
         raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
-    if (stream.rows, stream.columns) != (runner.rows, runner.columns):
-        found, declared = f"{stream.columns} x {stream.rows}", f"{runner.columns} x {runner.rows}"
+    if (stream.rows, stream.columns) != (image.rows, image.columns):
+        found, declared = f"{stream.columns} x {stream.rows}", f"{image.columns} x {image.rows}"
         raise ConversionError(f"the code stream is {found}, the header says {declared}")
-    label = runner.photometric_interpretation
-    if label in ("YBR_ICT", "YBR_RCT"):  # the decoder undoes them
-        runner.set_option("photometric_interpretation", "RGB")
-    elif stream.color and stream.color[:3] != label[:3] and runner.samples_per_pixel == 3:
-        warn(f"the code stream decodes to {stream.color}, though its label says otherwise")
-        runner.set_option("photometric_interpretation", stream.color)
+    if stream.samples > image.samples_per_pixel:
+        found, declared = f"{stream.samples} samples a pixel", f"{image.samples_per_pixel}"
+        raise ConversionError(f"the code stream holds {found}, the header says {declared}")
     return stream
 
 
-def decode_rle(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
-    """Decode one RLE frame with pydicom (a plugin), of one bit too, which pydicom refuses.
+def color_of(stream: CodeStream, image: ImagePixel) -> str:
+    """Return the space that a code stream decodes to, whatever its label says."""
+    label = image.photometric_interpretation
+    if label in ("YBR_ICT", "YBR_RCT"):  # the decoder undoes them
+        return "RGB"
+    if stream.color and stream.color[:3] != label[:3] and image.samples_per_pixel == 3:
+        warn(f"the code stream decodes to {stream.color}, though its label says otherwise")
+        return stream.color
+    return label
+
+
+def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
+    """Decode one RLE frame to planes with pydicom, of one bit too, which pydicom refuses.
 
     In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
     """
-    if runner.bits_allocated > 1:
-        return rle._decode_frame(src, runner)
-    packed = math.ceil(runner.rows * runner.columns / 8)
-    return one_bit_frame(bytes(rle._rle_decode_frame(src, 1, packed, 1, 8)), runner)
+    rows, columns, bits = image.rows, image.columns, image.bits_allocated
+    if bits == 1:
+        rows, columns, bits = 1, math.ceil(rows * columns / 8), 8
+    return bytes(rle._rle_decode_frame(src, rows, columns, image.samples_per_pixel, bits))
 
 
-def decode_deflated(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
-    """Inflate one frame of Deflated Image Frame Compression (PS3.5 A.4.13; a plugin)."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    length = math.ceil(runner.frame_length())
-    return decode_uncompressed(inflate.decompress(src, length), runner)
-
-
-def decode_uncompressed(src: bytes, runner: DecodeRunner) -> bytes | bytearray:
-    """Take one encapsulated frame as it is (PS3.5 A.4.11; a plugin).
+def uncompressed_frame(src: bytes, image: ImagePixel) -> Array:
+    """Take one encapsulated frame as it is (PS3.5 A.4.11).
 
     Raises `ConversionError` where it is too short.
     """
-    length = math.ceil(runner.frame_length())
+    length = math.ceil(image.frame_bits / 8)
     if len(src) < length:
         raise ConversionError(f"a frame holds {len(src)} of {length} bytes")
-    return one_bit_frame(src, runner) if runner.bits_allocated == 1 else src[:length]
+    if image.bits_allocated == 1:
+        return unpacked_bits(src, 0, image.frame_bits).reshape(image.rows, image.columns)
+    if len(src) * 8 >= image.whole_bits:  # not halved, whatever its label says
+        image = replace(image, photometric_interpretation="RGB")
+    return native_frame(src, image, uid.ExplicitVRLittleEndian)
 
 
-def one_bit_frame(packed: bytes, runner: DecodeRunner) -> bytes:
-    """Return the pixels of one frame as bytes of 0 and 1."""
-    runner.set_option("pixel_representation", 0)
-    return unpacked_bits(packed, 0, runner.rows * runner.columns).tobytes()
+def native_frame(
+    source: bytes | BinaryIO, image: ImagePixel, syntax: UID, index: int = 0, **options: Any
+) -> Array:
+    """Take frame *index* of uncompressed pixels with pydicom, from where *source* stands on.
+
+    A call for each, for its `iter_array` forgets after the first that YBR_FULL_422 is stored in two
+    thirds of the bytes.
+    """
+    label = image.photometric_interpretation
+    if label.endswith("_422") and image.columns % 2:
+        raise ConversionError(f"{label} without compression needs an even number of columns")
+    if label == "YBR_PARTIAL_422":  # laid out alike
+        image = replace(image, photometric_interpretation="YBR_FULL_422")
+    options |= {"correct_unused_bits": False}  # the tables mask by High Bit, once for all frames
+    options |= asdict(image) | {"raw": True, "view_only": True, "validate": False}
+    options.setdefault("pixel_keyword", "PixelData")
+    return get_decoder(syntax).as_array(source, index=index, **options)[0]
 
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
@@ -2345,8 +2377,6 @@ def check_native(image: ImagePixel, pixels: PixelLocation) -> None:
     frames, photometric = image.number_of_frames, image.photometric_interpretation
     if photometric == "YBR_PARTIAL_420":
         raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
-    if photometric.endswith("_422") and image.columns % 2:
-        raise ConversionError(f"{photometric} without compression needs an even number of columns")
     if halved_in_vain(image, pixels):
         raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
     if pixels.length * 8 < image.frame_bits * frames:
@@ -2357,7 +2387,7 @@ def check_native(image: ImagePixel, pixels: PixelLocation) -> None:
 
 def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
     """Tell whether native pixels labelled as 4:2:2 have no halved chroma, by their length."""
-    whole = image.rows * image.columns * 3 * image.bits_allocated * image.number_of_frames
+    whole = image.whole_bits * image.number_of_frames
     return image.photometric_interpretation.endswith("_422") and pixels.length * 8 >= whole
 
 
@@ -2377,59 +2407,33 @@ class StoredFrames:
     def __iter__(self) -> Iterator[StoredFrame]:
         """Yield as many frames as declared; raise `ConversionError` where there are fewer."""
         declared, found = self.image.number_of_frames, 0
-        for stored, properties in islice(self._decoded(), declared):
+        for stored, photometric in islice(self._decoded(), declared):
             found += 1
-            native = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
-            yield native, str(properties["photometric_interpretation"])
+            yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), photometric
         if found < declared:
             raise ConversionError(f"holds {found} of the {declared} frames it declares")
 
-    def _decoded(self) -> Iterator[tuple[Array, dict[str, Any]]]:
+    def _decoded(self) -> Iterator[StoredFrame]:
         if self.pixels.fragments is not None:
-            return self._encapsulated()
-        return self._packed() if self.image.bits_allocated % 8 else self._native()
+            for src in code_streams(self.header, self.pixels, self.image.number_of_frames):
+                yield decoded_frame(src, self.image, self.syntax)
+            return
+        label = self.image.photometric_interpretation
+        for stored in self._packed() if self.image.bits_allocated % 8 else self._native():
+            yield stored, label
 
-    def _options(self) -> dict[str, Any]:
-        """Return what pydicom's decoders are told of the image."""
-        return asdict(self.image) | {
-            "pixel_keyword": self.pixels.keyword,
-            "pixel_vr": self.pixels.vr,
-            "correct_unused_bits": False,  # the tables mask by High Bit, once for all frames
-            "raw": True,
-            "view_only": True,
-        }
-
-    def _encapsulated(self) -> Iterator[tuple[Array, dict[str, Any]]]:
-        decoder = frame_decoder(self.syntax)
-        options = self._options() | {"number_of_frames": 1}
-        for src in code_streams(self.header, self.pixels, self.image.number_of_frames):
-            check_boxes(src)
-            # As the only frame, for pydicom follows offset tables even where they are wrong.
-            item = b"".join((EMPTY_ITEM, EMPTY_ITEM[:4], len(src).to_bytes(4, "little"), src))
-            yield next(decoder.iter_array(item, **options))
-
-    def _native(self) -> Iterator[tuple[Array, dict[str, Any]]]:
-        self.header.file.seek(self.pixels.offset)
-        options = self._options()
-        label = {}
-        if self.image.photometric_interpretation == "YBR_PARTIAL_422":
-            label = {"photometric_interpretation": "YBR_PARTIAL_422"}
-            options["photometric_interpretation"] = "YBR_FULL_422"  # laid out alike
-        decoder = frame_decoder(self.syntax)
+    def _native(self) -> Iterator[Array]:
+        options = {"pixel_keyword": self.pixels.keyword, "pixel_vr": self.pixels.vr}
+        file = self.header.file
         for index in range(self.image.number_of_frames):
-            # A runner of its own for each frame: pydicom's `iter_array` forgets after the first
-            # that YBR_FULL_422 is stored in two thirds of the bytes.
-            stored, properties = decoder.as_array(
-                self.header.file, index=index, validate=False, **options
-            )
-            yield stored, properties | label
+            file.seek(self.pixels.offset)
+            yield native_frame(file, self.image, self.syntax, index, **options)
 
-    def _packed(self) -> Iterator[tuple[Array, dict[str, Any]]]:
+    def _packed(self) -> Iterator[Array]:
         """Yield native frames of 1 bit a sample (pydicom loses those that end inside a byte) or 12.
 
         Samples follow each other without a gap, the least significant bit first (PS3.5 8.1.1).
         """
-        label = {"photometric_interpretation": self.image.photometric_interpretation}
         bits, size = self.image.bits_allocated, self.image.frame_bits
         swapped = self.syntax == uid.ExplicitVRBigEndian and self.pixels.vr == "OW"
         for index in range(self.image.number_of_frames):
@@ -2442,7 +2446,7 @@ class StoredFrames:
             if bits > 1:
                 words = np.pad(stored.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
                 stored = np.packbits(words, axis=1, bitorder="little").view("<u2")
-            yield stored.reshape(self.image.rows, self.image.columns), label
+            yield stored.reshape(self.image.rows, self.image.columns)
 
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
@@ -4409,10 +4413,6 @@ def reason_of(error: Exception | None) -> str:
         if isinstance(error, kind):
             return reason
     message = str(error)
-    if "raised by all available plugins" in message:  # pydicom's, one line a plugin
-        reasons = [line.partition(": ")[2] for line in message.splitlines()[1:]]
-        message = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
-        return one_line(message or "no decoder could read it")
     if isinstance(error, ConversionError):
         return one_line(message)
     return one_line(f"{message or 'no reason given'} ({type(error).__name__})")

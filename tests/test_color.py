@@ -442,4 +442,4 @@ def test_subsampled_components_of_jpeg_2000(steps: tuple[int, ...], color: str) 
     size = (16).to_bytes(4, "big") * 2 + bytes(24)
     components = b"".join(bytes((7, step, step)) for step in steps)
     head = b"\xff\x4f\xff\x51\0\x2f\0\0" + size + b"\0\3" + components + b"\xff\x90"
-    assert dc.jpeg_2000_head(head, 0) == dc.CodeStream("JPEG 2000", 16, 16, color, 8)
+    assert dc.jpeg_2000_head(head, 0) == dc.CodeStream("JPEG 2000", 16, 16, color, 8, samples=3)

@@ -364,7 +364,7 @@ def test_an_empty_box_in_a_jp2_container_does_not_hang(dicom_file: Factory, tmp_
     code = bytearray(imagecodecs.jpeg2k_encode(RAMP, codecformat="jp2", reversible=True, level=0))
     code[12:16] = bytes(4)  # the length of the box behind the signature
     path = dicom_file(RAMP, [bytes(code)], JPEG2000Lossless)
-    assert "a box without an end" in convert(path, tmp_path / "out").reason
+    assert "failed to read the header" in convert(path, tmp_path / "out").reason
 
 
 @pytest.mark.parametrize(
@@ -964,6 +964,49 @@ def test_deflated_data_sets_that_are_refused(
         path.write_bytes(raw[:at] + b"\xff" * 50)
         reason = "the deflated data set is damaged"
     assert convert(path, tmp_path / "out").reason == reason
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        pytest.param(uid.JPEGLSLossless, imagecodecs.jpegls_encode, id="JPEG-LS"),
+        pytest.param(uid.JPEG2000Lossless, imagecodecs.jpeg2k_encode, id="JPEG 2000"),
+        pytest.param(dc.JPEG_XL_SYNTAXES[0], imagecodecs.jpegxl_encode, id="JPEG XL"),
+        pytest.param(dc.DEFLATED_IMAGE_FRAME, lambda f: deflated(f.tobytes()), id="deflated"),
+    ],
+)
+def test_a_small_stream_of_a_huge_picture_is_refused(
+    dicom_file: Factory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    syntax: str,
+    encode: Callable[[Array], bytes],
+) -> None:
+    uniform = np.zeros((1024, 1024), np.uint8)
+    code = bytes(encode(uniform))
+    path = dicom_file(uniform, [code], syntax)
+    assert convert(path, tmp_path).status == dc.Status.CONVERTED  # a small one may be uniform
+    monkeypatch.setattr(dc, "SMALL_EXPANDED_BYTES", 1 << 16)
+    reason = convert(path, tmp_path).reason
+    assert re.fullmatch(r"declares 1024 x 1024 pixels but holds \d+ bytes: too few .*", reason)
+
+
+def test_a_stream_of_more_samples_than_declared(dicom_file: Factory, tmp_path: Path) -> None:
+    code = bytes(imagecodecs.jpeg2k_encode(np.zeros((6, 8, 3), np.uint8), level=0))
+    reason = convert(dicom_file(RAMP, [code], uid.JPEG2000), tmp_path).reason
+    assert reason == "the code stream holds 3 samples a pixel, the header says 1"
+
+
+@pytest.mark.parametrize("syntax", [dc.ENCAPSULATED_UNCOMPRESSED, dc.DEFLATED_IMAGE_FRAME])
+@pytest.mark.parametrize("label", ["YBR_FULL_422", "YBR_PARTIAL_422"])
+def test_halved_chroma_of_encapsulated_frames(dicom_file: Factory, syntax: str, label: str) -> None:
+    raw = bytes((100, 200, 120, 130)) * 24
+    code = deflated(raw) if syntax == dc.DEFLATED_IMAGE_FRAME else raw
+    color = np.zeros((2, 6, 8, 3), np.uint8)
+    path = dicom_file(color, [code] * 2, syntax, PhotometricInterpretation=label)
+    for stored, photometric in decoded(path)[2]:
+        assert stored[0, :3].tolist() == [[100, 120, 130], [200, 120, 130], [100, 120, 130]]
+        assert photometric == label
 
 
 ITEM = b"\xfe\xff\x00\xe0"
