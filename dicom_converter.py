@@ -3734,8 +3734,8 @@ def earlier_outputs(source: Source, mark: re.Match[str]) -> list[Path]:
 def raise_if_refused(error: OSError, folder: Path) -> None:
     """Raise `OutputError` where *error* means that nothing can be written to *folder*."""
     if error.errno in OUTPUT_REFUSED:
-        where = printable(str(folder))
-        raise OutputError(f"{where}: cannot be written ({error.strerror})") from error
+        reason = f"{printable(str(folder))}: cannot be written ({error.strerror})"
+        raise OutputError(reason) from error
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -4252,7 +4252,7 @@ def convert(source: Source, options: Options) -> Outcome:
 
 
 def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
-    """Return how *source* ends, of which *error* kept the header from being read, and why.
+    """Return how *source* ends, whose header could not be read for *error*, and why.
 
     In folders, what is not DICOM is skipped, unless its name says that it was.
     """
@@ -4507,27 +4507,21 @@ def scene_of(
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
-    look = wanted_look(header, image, frames, source, options)
+    look = wanted_look(partial(look_of, header, image, frames), source, options)
     timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
 
 
-def wanted_look(
-    header: Header,
-    image: ImagePixel,
-    frames: Iterable[StoredFrame],
-    source: Source,
-    options: Options,
-) -> Look:
+def wanted_look(show: Callable[[Options], Look], source: Source, options: Options) -> Look:
     """Return the look that *options* want; without that window the default, unless it was named."""
     try:
-        return look_of(header, image, frames, options)
+        return show(options)
     except NoWindowError as error:
         if source.named and not source.listed:
             raise
         warn(f"{error}; shown as by default")
-        return look_of(header, image, frames, replace(options, window="auto"))
+        return show(replace(options, window="auto"))
 
 
 def holds_video(header: Header, pixels: PixelLocation) -> bool:
@@ -5560,19 +5554,15 @@ Convert DICOM images to PNG, GIF, MP4 and TXT.
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong, and takes -600,1500 for a value."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
+    """A parser that says in one line what is wrong."""
 
     def error(self, message: str) -> NoReturn:
         """Print *message*, with the option that is nearest to an unknown one, and exit."""
         unknown = re.match(r"unrecognized arguments: (-[^ =]+)", message)
         near = get_close_matches(unknown[1], self._option_string_actions) if unknown else []
         meant = f" (did you mean {near[0]}?)" if near else ""
-        line = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
-        say(line, sys.stderr)
+        said = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
+        say(said, sys.stderr)
         sys.exit(2)
 
 
@@ -5588,6 +5578,7 @@ def argument_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
+    parser._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # -600,1500 is no option
     add = parser.add_argument_group("input and output").add_argument
     add(
         "input_path",

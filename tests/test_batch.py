@@ -989,6 +989,7 @@ def test_a_skipped_file_with_a_name_of_dicom_is_named(run: Runner, tmp_path: Pat
         ("a.IMA", bytes(4096), "begins with zeros: its content is lost"),
         ("a.dicom", bytes(100), "begins with zeros: its content is lost"),
     ],
+    ids=["empty", "zeros", "few zeros"],
 )
 def test_a_file_that_lost_its_content_fails(
     run: Runner, tmp_path: Path, name: str, content: bytes, reason: str

@@ -165,7 +165,7 @@ def test_a_dicomdir_says_what_is_missing_and_finds_other_cases(run: Runner, tmp_
 def test_a_dicomdir_that_takes_a_file_for_a_folder(tmp_path: Path) -> None:
     (tmp_path / "series").write_bytes(b"")
     found = dc.listed_file(tmp_path, ("SERIES", "IM1"))
-    assert found.path == tmp_path / "series" / "IM1"
+    assert (found.path, found.listed) == (tmp_path / "series" / "IM1", True)
     assert found.problem == "listed in the DICOMDIR, but missing"
 
 

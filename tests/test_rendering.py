@@ -126,6 +126,9 @@ def test_among_many_files_those_without_the_window_are_shown_by_default(
     assert result.code == 0
     assert {name: (plain / name).read_bytes() for name in expected} == expected
     assert result.err.count("; shown as by default\n") == 2
+    source = dc.Source(path, plain, "mr", named=True, listed=True)  # of a DICOMDIR
+    choice = dc.window_choice(window)
+    assert dc.convert(source, dc.Options(window=choice)).status == dc.Status.CONVERTED
     for named in (path, clip):
         failed = run(named, "--window", window)
         assert (failed.code, len(failed.err.splitlines())) == (1, 1)
