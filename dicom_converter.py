@@ -2,7 +2,7 @@
 # /// script
 # requires-python = ">=3.11"
 # dependencies = [
-#     "av>=16,<20",
+#     "av>=17.1,<20",
 #     "imagecodecs>=2026.3.6,<2027",
 #     "isal>=1.7",
 #     "numpy>=2,<3",
