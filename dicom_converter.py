@@ -473,7 +473,7 @@ class Options:
     debug: bool = False
     check: bool = False
     jobs: int = 1
-    timeout: float = DEFAULT_TIMEOUT  # s for one source that a worker converts
+    timeout: float = DEFAULT_TIMEOUT  # s for one source; 0: any
     resume: bool = False
     report: Path | None = None
     dask: str = ""
@@ -4727,17 +4727,17 @@ def convert_all(
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
     options, sources = replace(options, threads=threads), chain(head, sources)
     pending: dict[Future[Outcome], Source] = {}
-    coming: Future[Any] | None = awaited_next(sources)
+    coming: Future[Any] | None = awaited_next(sources, options)
     try:
         while pending or coming:
-            where.check()
-            more = [coming] if coming and len(pending) < where.room() else []
+            full = len(pending) >= where.room()
+            more = [coming] if coming and not full else []
             for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
                 if source := pending.pop(future, None):
                     yield where.outcome(future, source)
                     continue
                 found = future.result()
-                coming = awaited_next(sources) if found else None
+                coming = awaited_next(sources, options) if found else None
                 if found:
                     pending[where.submit(found, options)] = found
     finally:
@@ -4746,15 +4746,13 @@ def convert_all(
             remove_stale_parts(folder)
 
 
-def awaited_next(sources: Iterator[Source]) -> Future[Any]:
+def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
     """Return what will hold the next of *sources*, or None after the last; no exit waits for it."""
     future: Future[Any] = Future()
 
     def look() -> None:
-        try:
-            future.set_result(next(sources, None))
-        except BaseException as error:  # noqa: BLE001 - the future raises it
-            future.set_exception(error)
+        source, error = attempt(partial(next, sources, None), options)
+        future.set_exception(error) if error else future.set_result(source)
 
     threading.Thread(target=look, daemon=True).start()
     return future
@@ -4795,9 +4793,6 @@ class Workers:
     def room(self) -> int:
         """Return how many sources may be under way or wait."""
         return IN_FLIGHT * len(self._all)
-
-    def check(self) -> None:
-        """Do nothing: a worker that ends is begun again."""
 
     def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted."""
@@ -4887,7 +4882,7 @@ class Worker:
             process.join(patience)
             process.kill()
             process.join(END_WAIT)
-            return -signal.SIGKILL if process.exitcode is None else int(process.exitcode)
+            return -9 if process.exitcode is None else int(process.exitcode)
 
 
 @contextmanager
@@ -5008,6 +5003,9 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
+
+
 class Cluster:
     """The workers of a Dask cluster, which see the same files under the same paths.
 
@@ -5047,23 +5045,23 @@ class Cluster:
         return ConversionError(f"{self._place}: {message}")
 
     def room(self) -> int:
-        """Return how many sources may be under way or wait; workers come and go."""
-        return IN_FLIGHT * max(self._cores, 1)
+        """Return how many sources may be under way or wait; workers come and go.
 
-    def check(self) -> None:
-        """Count the workers now and then; raise where the scheduler or all of them are gone."""
+        Raises `ConversionError` where the scheduler or all of them are gone.
+        """
         now = time.monotonic()
         if self._client.status == "closed":
-            raise self._error("the Dask scheduler is gone: start it again and add --resume")
-        if self._client.status != "running" or now < self._looked + LIFE_WAIT:
-            return
-        with suppress(OSError, TimeoutError):  # of a scheduler that is just going
-            self._cores = sum(map(int, self._client.ncores().values()))
-        self._looked = now
-        if self._cores:
-            self._served = now
-        elif now > self._served + CONNECT_TIMEOUT:
-            raise self._error("no workers are left: start some with `dask worker` and add --resume")
+            raise self._error(SCHEDULER_GONE)
+        if self._client.status == "running" and now > self._looked + LIFE_WAIT:
+            with suppress(OSError, TimeoutError):  # of a scheduler that is just going
+                self._cores = sum(map(int, self._client.ncores().values()))
+            self._looked = now
+            if self._cores:
+                self._served = now
+            elif now > self._served + CONNECT_TIMEOUT:
+                cure = "start some with `dask worker` and add --resume"
+                raise self._error(f"no workers are left: {cure}")
+        return IN_FLIGHT * max(self._cores, 1)
 
     def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
@@ -5074,7 +5072,7 @@ class Cluster:
     def outcome(self, future: Future[Outcome], source: Source) -> Outcome:
         """Return how *source* ended, named as it is here."""
         if future.cancelled():
-            raise self._error("the Dask scheduler is gone: start it again and add --resume")
+            raise self._error(SCHEDULER_GONE)
         if error := future.exception():
             reason = f"the workers that converted it ended ({reason_of(cast(Exception, error))})"
             return Outcome(source, Status.FAILED, reason=reason)
@@ -5659,7 +5657,7 @@ def add_archive_arguments(add: Callable[..., Any]) -> None:
         type=seconds_or_none,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
-        help="give up a file that takes longer, where each has a process (default: 600; 0: never)",
+        help="give up a file that takes longer (default: 600; 0: never)",
     )
     add("--resume", action="store_true", help="leave out what is done, with the same options")
     add(

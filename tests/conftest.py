@@ -134,9 +134,6 @@ class Here:
         """Return how many sources may be under way."""
         return 1
 
-    def check(self) -> None:
-        """Find nothing wrong."""
-
     def submit(self, source: dc.Source, options: dc.Options) -> Future[dc.Outcome]:
         """Convert *source* at once."""
         future: Future[dc.Outcome] = Future()

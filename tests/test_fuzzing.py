@@ -191,6 +191,7 @@ def check_run(folder: Path, count: int, seed: int) -> Counter[str]:
     return Counter(row["status"] for row in rows)
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("family", seeds())
 def test_every_seed_converts(family: str, tmp_path: Path) -> None:
     path = tmp_path / (family + ".zip" * (family == "zip"))
