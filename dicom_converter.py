@@ -5294,8 +5294,9 @@ def say_written(outcome: Outcome) -> None:
         return
     first, *rest = outcome.outputs
     shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
-    here = first.relative_to(Path.cwd()) if first.is_relative_to(Path.cwd()) else first
-    written = printable(", ".join([str(here), *shorter]))
+    with suppress(OSError, ValueError):  # outside of the current folder, or that is gone
+        first = first.relative_to(Path.cwd())
+    written = printable(", ".join([str(first), *shorter]))
     remark = outcome.remark or outcome.reason
     path = printable(outcome.source.label)
     say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
