@@ -162,164 +162,29 @@ DOCUMENT_SUFFIXES = {
     "model/obj": ".obj",
     "model/mtl": ".mtl",
 }
-PLAIN_KINDS = {  # of files without a picture, by how their SOP class ends
-    "Presentation State": "a presentation state",
-    " SR": "a structured report",
-    "Waveform": "a waveform",
-    "Key Object Selection Document": "a list of marked images",
-    "RT Plan": "a treatment plan",
-    "RT Structure Set": "outlines of structures",
-    "Raw Data": "raw data of a scanner",
-    "Media Storage Directory": "the directory of a medium",
-}
-DOCUMENT_CLASSES = {  # for documents that do not say what they are
-    uid.EncapsulatedPDFStorage: "application/pdf",
-    uid.EncapsulatedCDAStorage: "text/xml",
-    uid.EncapsulatedSTLStorage: "model/stl",
-    uid.EncapsulatedOBJStorage: "model/obj",
-    uid.EncapsulatedMTLStorage: "model/mtl",
-}
 OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(), ".bin"}), ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
 TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END\n"
 
-PIXEL_DATA_TAGS = {
-    0x7FE00008: "FloatPixelData",
-    0x7FE00009: "DoubleFloatPixelData",
-    0x7FE00010: "PixelData",
-}
-CHARACTER_SET = Tag("SpecificCharacterSet")
-ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
-EMPTY_ITEM = bytes.fromhex("feff00e000000000")
-UNDEFINED_LENGTH = 0xFFFFFFFF
 
 # Bounds on what a file may ask for; each is far above what any device writes.
 MAX_FRAME_BYTES = 1 << 31
-MAX_INFLATED_BYTES = 1 << 31
-MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
-MAX_ELEMENTS = 500_000  # and items, of one data set
 KEEP_DECODED_BYTES = 64 << 20
-COUNTED_PIXELS = 1 << 20
-TEXT_HEAD_BYTES = 1 << 14  # of a TXT, in which two lines say what it was made of
-MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
-OBJECT_BYTES = 512  # that a frame takes besides its pixels
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
-STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
-STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
-MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
-MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 MAX_NESTING_SHOWN = 32  # sequences in sequences
 RECURSIONS = 10_000  # of which pydicom needs several for each level of nesting
 MAX_FRAME_RATE = 1000
 MIN_DURATION, MAX_DURATION = Fraction(1, MAX_FRAME_RATE), Fraction(600)  # s, GIF ends at 655
 RATE_HINT = "`--fps auto` keeps it"
 MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
-QUEUED_PICTURES = 8
-IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
-MAX_WORKERS_PER_CORE = 4
-PR_SET_PDEATHSIG = 1  # of Linux
-MAX_BREAKS = 3  # of a worker, before it takes a source
-BEGIN_WAIT, END_WAIT = 60, 5  # s that a worker may take to begin, and to end by itself
-MAX_WAIT = 1_000_000.0  # s, which systems can still count
-CONNECT_TIMEOUT = 30  # s
-FEED_WAIT = 0.05  # s between looks at whether a clip is given up
-LIFE_WAIT = 1.0  # s between looks at whether a cluster is alive
-MAX_OVERLAY_PIXELS = 1 << 28
-MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
 
-# The modality step of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
-XRAY_INTENSITY_SOP_CLASSES = frozenset(
-    {uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage}
-)
-JPEG_SYNTAXES = (
-    uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
-    UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
-    UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
-)
-JPEG_LS_SYNTAXES = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
-JPEG_2000_SYNTAXES = (
-    uid.JPEG2000Lossless,
-    uid.JPEG2000,
-    uid.HTJ2KLossless,
-    uid.HTJ2KLosslessRPCL,
-    uid.HTJ2K,
-)
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
-VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
-    UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
-    for number in range(100, 109)
-    for fragmentable in ("", ".1")
-)
-# What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
-VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
-COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
-# What a code stream may be, by the syntaxes that declare it, the general one first.
-SYNTAXES_OF_STREAMS = {
-    "JPEG": (uid.JPEGExtended12Bit, *JPEG_SYNTAXES),
-    "JPEG-LS": JPEG_LS_SYNTAXES,
-    "JPEG 2000": (uid.JPEG2000, *JPEG_2000_SYNTAXES),
-    "JPEG XL": (JPEG_XL_SYNTAXES[2], *JPEG_XL_SYNTAXES),
-}
-DECODED_SYNTAXES = (
-    *chain(*SYNTAXES_OF_STREAMS.values()),
-    uid.RLELossless,
-    ENCAPSULATED_UNCOMPRESSED,
-    DEFLATED_IMAGE_FRAME,
-)
-JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
-DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
-    uid.DeflatedExplicitVRLittleEndian,
-    JPIP_REFERENCED_DEFLATE,
-    uid.JPIPHTJ2KReferencedDeflate,
-)
-# Names of what the dictionary of pydicom does not know.
-SYNTAX_NAMES = dict(
-    zip(
-        (*JPEG_XL_SYNTAXES, DEFLATED_IMAGE_FRAME),
-        ("JPEG XL Lossless", "JPEG XL JPEG Recompression", "JPEG XL", "Deflated Image Frame"),
-        strict=True,
-    )
-)
-# Where pixels are that no file holds (PS3.5 A.6, A.11), by how their syntax is called.
-ELSEWHERE = {
-    "JPIP": "JPIP: the pixels are on a server",
-    "SMPTE": "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
-}
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
-SHUTTER_SHAPES = {
-    "RECTANGULAR": (
-        "ShutterLeftVerticalEdge",
-        "ShutterRightVerticalEdge",
-        "ShutterUpperHorizontalEdge",
-        "ShutterLowerHorizontalEdge",
-    ),
-    "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
-    "POLYGONAL": ("VerticesOfThePolygonalShutter",),
-}
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 
-COLOR_INTERPRETATIONS = (
-    "RGB",
-    "YBR_FULL",
-    "YBR_FULL_422",
-    "YBR_PARTIAL_422",
-    "YBR_PARTIAL_420",
-    "YBR_ICT",
-    "YBR_RCT",
-)
-
-ERROR_REASONS = {
-    RecursionError: "its sequences are nested too deeply",
-    MemoryError: "it does not fit in memory",
-}
-OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # What pydicom raises on values that are not of their type.
 UNREADABLE = (
@@ -337,21 +202,6 @@ UNREADABLE = (
     zlib.error,
 )
 
-# Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
-SINGLE_BYTE_ENCODINGS = frozenset(
-    encoding
-    for name, encoding in python_encoding.items()
-    if encoding in ("iso8859", "latin_1") or encoding.startswith(("iso8859_", "iso_ir_1"))
-)
-
-# What tells how long a frame lasts, in the order of trust, and how to read it in seconds.
-RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
-    "FrameTime": lambda milliseconds, _: milliseconds / 1000,
-    "RecommendedDisplayFrameRate": lambda rate, _: 1 / rate,
-    "CineRate": lambda rate, _: 1 / rate,
-    "ActualFrameDuration": lambda milliseconds, _: milliseconds / 1000,
-    "EffectiveDuration": lambda seconds, frames: seconds / frames,
-}
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -369,28 +219,16 @@ CT_WINDOWS = {
     "subdural": (75, 215),
     "temporal bone": (600, 2800),
 }
-MAX_WINDOW = 1e12  # of a center or width that somebody asks for
-OF_CT = "usual for CT"
-MIN_MAX = "min-max of all pixels without padding"
-MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 
-# A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
-GIF_PALETTE_MIN_PSNR = 42.0
-PALETTE_SAMPLE_PIXELS = 1 << 15
-# B-frames save 1 % of the size, but hide from players how long the last frame stays.
-MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
-BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 # --- Types ----------------------------------------------------------------------------------------
 
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Parts = tuple[str, ...]  # of a path below the output folder
-Group = tuple[Parts, list["Source"]]  # files of one folder
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
-Result = TypeVar("Result")
 
 
 class ConversionError(Exception):
@@ -478,21 +316,6 @@ class Options:
     report: Path | None = None
     dask: str = ""
     threads: int = 0  # of an encoder; 0: as many as there are cores
-
-
-# The options under which pictures come out differently.
-PICTURE_OPTIONS = (
-    "png_bits",
-    "gif",
-    "mp4",
-    "frame_rate",
-    "window",
-    "frames",
-    "overlays",
-    "shutter",
-    "native_pixels",
-)
-CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
 
 
 @dataclass(frozen=True, slots=True)
@@ -689,16 +512,9 @@ class Timing:
     used: str
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What was written of a file's pixels, for the TXT and the terminal."""
-
-    facts: tuple[Fact, ...] = ()
-    remark: str = ""
-    frames: int = 0
-
-
 # --- Elements -------------------------------------------------------------------------------------
+
+MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
 
 
 def printable(value: str) -> str:
@@ -873,6 +689,14 @@ def described(tag_number: int, creator: str) -> tuple[str, str]:
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
 
+CHARACTER_SET = Tag("SpecificCharacterSet")
+# Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
+SINGLE_BYTE_ENCODINGS = frozenset(
+    encoding
+    for name, encoding in python_encoding.items()
+    if encoding in ("iso8859", "latin_1") or encoding.startswith(("iso8859_", "iso_ir_1"))
+)
+
 
 def settle_character_set(ds: Dataset) -> None:
     """Have texts decoded as what they are where (0008,0005) is absent or cannot be right.
@@ -984,6 +808,33 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
 
 
 # --- Reading --------------------------------------------------------------------------------------
+
+PIXEL_DATA_TAGS = {
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+    0x7FE00010: "PixelData",
+}
+ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
+EMPTY_ITEM = bytes.fromhex("feff00e000000000")
+UNDEFINED_LENGTH = 0xFFFFFFFF
+MAX_INFLATED_BYTES = 1 << 31
+MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
+MAX_ELEMENTS = 500_000  # and items, of one data set
+STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
+JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
+DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
+    uid.DeflatedExplicitVRLittleEndian,
+    JPIP_REFERENCED_DEFLATE,
+    uid.JPIPHTJ2KReferencedDeflate,
+)
+# Names of what the dictionary of pydicom does not know.
+SYNTAX_NAMES = dict(
+    zip(
+        (*JPEG_XL_SYNTAXES, DEFLATED_IMAGE_FRAME),
+        ("JPEG XL Lossless", "JPEG XL JPEG Recompression", "JPEG XL", "Deflated Image Frame"),
+        strict=True,
+    )
+)
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -1253,6 +1104,8 @@ def syntax_name(syntax: UID) -> str:
 
 # --- Opening --------------------------------------------------------------------------------------
 
+MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
+
 OPENING_FLAGS = getattr(os, "O_NONBLOCK", 0)  # no waiting for the other end of a pipe
 
 
@@ -1424,6 +1277,9 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 
 # --- Where outputs go -----------------------------------------------------------------------------
+
+TEXT_HEAD_BYTES = 1 << 14  # of a TXT, in which two lines say what it was made of
+MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 
 # What Windows takes for a device, whatever follows the dot.
 DEVICE_NAMES = re.compile(
@@ -1614,6 +1470,8 @@ def instance_of(source: Source) -> str:
 
 
 # --- Sources --------------------------------------------------------------------------------------
+
+Group = tuple[Parts, list["Source"]]  # files of one folder
 
 
 def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
@@ -2113,6 +1971,45 @@ def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
 
 # --- Image and frames -----------------------------------------------------------------------------
 
+JPEG_SYNTAXES = (
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
+    UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+)
+JPEG_LS_SYNTAXES = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+JPEG_2000_SYNTAXES = (
+    uid.JPEG2000Lossless,
+    uid.JPEG2000,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+    uid.HTJ2K,
+)
+# What a code stream may be, by the syntaxes that declare it, the general one first.
+SYNTAXES_OF_STREAMS = {
+    "JPEG": (uid.JPEGExtended12Bit, *JPEG_SYNTAXES),
+    "JPEG-LS": JPEG_LS_SYNTAXES,
+    "JPEG 2000": (uid.JPEG2000, *JPEG_2000_SYNTAXES),
+    "JPEG XL": (JPEG_XL_SYNTAXES[2], *JPEG_XL_SYNTAXES),
+}
+DECODED_SYNTAXES = (
+    *chain(*SYNTAXES_OF_STREAMS.values()),
+    uid.RLELossless,
+    ENCAPSULATED_UNCOMPRESSED,
+    DEFLATED_IMAGE_FRAME,
+)
+COLOR_INTERPRETATIONS = (
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_PARTIAL_422",
+    "YBR_PARTIAL_420",
+    "YBR_ICT",
+    "YBR_RCT",
+)
+
 
 def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     """Read the Image Pixel module; what is missing is filled in with a warning where that is safe.
@@ -2451,6 +2348,15 @@ class StoredFrames:
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
 
+# What tells how long a frame lasts, in the order of trust, and how to read it in seconds.
+RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
+    "FrameTime": lambda milliseconds, _: milliseconds / 1000,
+    "RecommendedDisplayFrameRate": lambda rate, _: 1 / rate,
+    "CineRate": lambda rate, _: 1 / rate,
+    "ActualFrameDuration": lambda milliseconds, _: milliseconds / 1000,
+    "EffectiveDuration": lambda seconds, frames: seconds / frames,
+}
+
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
     """Return how long each frame was recorded to last, in seconds, and the attribute that says so.
@@ -2533,6 +2439,14 @@ def shown_rate(durations: Sequence[Fraction]) -> str:
 
 
 # --- Grayscale (PS3.3 C.11) -----------------------------------------------------------------------
+
+COUNTED_PIXELS = 1 << 20
+# The modality step of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
+XRAY_INTENSITY_SOP_CLASSES = frozenset(
+    {uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage}
+)
+OF_CT = "usual for CT"
+MIN_MAX = "min-max of all pixels without padding"
 
 
 def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
@@ -3123,6 +3037,19 @@ def srgb_picture(picture: Array, icc_profile: bytes) -> Array:
 
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
+MAX_OVERLAY_PIXELS = 1 << 28
+SHUTTER_SHAPES = {
+    "RECTANGULAR": (
+        "ShutterLeftVerticalEdge",
+        "ShutterRightVerticalEdge",
+        "ShutterUpperHorizontalEdge",
+        "ShutterLowerHorizontalEdge",
+    ),
+    "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
+    "POLYGONAL": ("VerticesOfThePolygonalShutter",),
+}
+MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
+
 
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
@@ -3641,6 +3568,20 @@ def shown_bytes(value: bytes) -> str:
 
 
 # --- Writing --------------------------------------------------------------------------------------
+
+STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
+QUEUED_PICTURES = 8
+FEED_WAIT = 0.05  # s between looks at whether a clip is given up
+# What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
+VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
+COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
+OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
+GIF_PALETTE_MIN_PSNR = 42.0
+PALETTE_SAMPLE_PIXELS = 1 << 15
+# B-frames save 1 % of the size, but hide from players how long the last frame stays.
+MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
+BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 _run = secrets.token_hex(4)
 _part_numbers = count()
@@ -4225,6 +4166,407 @@ def put(queue: Queue[Array | None], picture: Array | None, future: Future[None])
         future.result()
 
 
+# --- Errors in words ------------------------------------------------------------------------------
+
+ERROR_REASONS = {
+    RecursionError: "its sequences are nested too deeply",
+    MemoryError: "it does not fit in memory",
+}
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+Result = TypeVar("Result")
+
+
+def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None, Exception | None]:
+    """Run *step* and return (result, None) or (None, the error): no file may stop the rest."""
+    try:
+        return step(), None
+    except Exception as error:  # noqa: BLE001 - files and codecs fail in ways that no list foresees
+        if options.debug and not isinstance(error, ConversionError):
+            traceback.print_exc()
+        return None, error
+
+
+def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Return the messages of warnings, each once."""
+    return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+
+
+def reason_of(error: Exception | None) -> str:
+    """Return why *error* stopped a file, in one line without names of Python's."""
+    if isinstance(error, ImportError):
+        return one_line(f"a library is missing or broken ({error}): {CURE}")
+    if cause := getattr(error, "strerror", ""):
+        return one_line(reason_of_system(error, cause[0].lower() + cause[1:]))
+    for kind, reason in ERROR_REASONS.items():
+        if isinstance(error, kind):
+            return reason
+    message = str(error)
+    if isinstance(error, ConversionError):
+        return one_line(message)
+    return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
+
+
+def reason_of_system(error: Any, cause: str) -> str:
+    """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
+    if error.errno in NO_ROOM or TEMPORARY_PREFIX in str(error.filename):
+        return f"its output cannot be written: {cause}"
+    if type(error).__module__.startswith("av."):
+        return f"FFmpeg cannot read the video: {cause}"
+    return cause
+
+
+def one_line(message: str) -> str:
+    """Return *message* on one line, escaped and of bounded length."""
+    shown = printable(" ".join(message.split()))
+    return shown if len(shown) <= 300 else shown[:297] + "..."
+
+
+# --- Done before ----------------------------------------------------------------------------------
+
+# The options under which pictures come out differently.
+PICTURE_OPTIONS = (
+    "png_bits",
+    "gif",
+    "mp4",
+    "frame_rate",
+    "window",
+    "frames",
+    "overlays",
+    "shutter",
+    "native_pixels",
+)
+CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
+
+
+def mark_line(status: Status, chosen: str, origin: Origin, outputs: Collection[Path]) -> str:
+    """Return the second line of a TXT: how the file ended, with which options, from what, to what.
+
+    Where one of these is another, it has to be converted again.
+    """
+    return (
+        f"{status.capitalize()}; options: {chosen}; source {origin.path} {origin.instance}, "
+        f"{origin.size} bytes, changed {origin.changed}; "
+        f"outputs: {len(outputs)}, {sizes_of(outputs)} bytes"
+    )
+
+
+def sizes_of(paths: Iterable[Path]) -> int:
+    """Return the bytes that the files at *paths* take."""
+    return sum(size for _, size, _ in filter(None, map(state_of, paths)))
+
+
+def chosen_options(options: Options, content: ImagePixel | str | None) -> str:
+    """Return in words which of *options* make the outputs of *content* other than by default."""
+    matter: Iterable[str] = ("mp4",) if content == "video" else ()
+    if isinstance(content, ImagePixel):
+        still = content.number_of_frames == 1
+        matter = (name for name in PICTURE_OPTIONS if not (still and name in CLIP_OPTIONS))
+    defaults = Options()
+    chosen = [
+        f"{name}={shown_option(getattr(options, name))}"
+        for name in matter
+        if getattr(options, name) != getattr(defaults, name)
+    ]
+    return ", ".join(chosen) or "default"
+
+
+def shown_option(value: Any) -> str:
+    """Return the value of an option on one line."""
+    if isinstance(value, Window):
+        return f"{value.center!r},{value.width!r}"
+    return printable("auto" if value is None else str(value))
+
+
+def is_done(source: Source, origin: Origin, chosen: str) -> bool:
+    """Tell whether *source* has whole outputs, made of it as it is and with the same options.
+
+    The TXT is written last and knows number and size of the others, whose names are the source's.
+    """
+    title, line, whole = text_marks(output_path(source, ".txt"))
+    mark = MARK.fullmatch(line)
+    if not (whole and mark and title == title_of(source.own_name)):
+        return False
+    outputs = earlier_outputs(source, mark)
+    ends = (Status.CONVERTED, Status.TEXT_ONLY)
+    return line in [mark_line(status, chosen, origin, outputs) for status in ends]
+
+
+# --- Documents and video --------------------------------------------------------------------------
+
+PLAIN_KINDS = {  # of files without a picture, by how their SOP class ends
+    "Presentation State": "a presentation state",
+    " SR": "a structured report",
+    "Waveform": "a waveform",
+    "Key Object Selection Document": "a list of marked images",
+    "RT Plan": "a treatment plan",
+    "RT Structure Set": "outlines of structures",
+    "Raw Data": "raw data of a scanner",
+    "Media Storage Directory": "the directory of a medium",
+}
+DOCUMENT_CLASSES = {  # for documents that do not say what they are
+    uid.EncapsulatedPDFStorage: "application/pdf",
+    uid.EncapsulatedCDAStorage: "text/xml",
+    uid.EncapsulatedSTLStorage: "model/stl",
+    uid.EncapsulatedOBJStorage: "model/obj",
+    uid.EncapsulatedMTLStorage: "model/mtl",
+}
+VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
+    UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
+    for number in range(100, 109)
+    for fragmentable in ("", ".1")
+)
+# Where pixels are that no file holds (PS3.5 A.6, A.11), by how their syntax is called.
+ELSEWHERE = {
+    "JPIP": "JPIP: the pixels are on a server",
+    "SMPTE": "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was written of a file's pixels, for the TXT and the terminal."""
+
+    facts: tuple[Fact, ...] = ()
+    remark: str = ""
+    frames: int = 0
+
+
+def write_document(header: Header, outputs: Outputs) -> Shown:
+    """Write the document that is encapsulated in a file (PS3.3 C.24), of its true length.
+
+    Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
+    """
+    ds = header.data_set
+    if "EncapsulatedDocument" not in ds:
+        raise reason_for_no_picture(header)
+    if header.truncated:
+        raise ConversionError("the file ends inside its document: it is truncated")
+    document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
+    declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower().partition(";")[0].strip()
+    by_class = DOCUMENT_CLASSES.get(UID(text(ds, "SOPClassUID")), "")
+    kind = by_class if declared in ("", "application/octet-stream") else declared
+    suffix = DOCUMENT_SUFFIXES.get(kind, ".bin")
+    if suffix == ".bin":
+        warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
+    length = integer(ds, "EncapsulatedDocumentLength") or unpadded_length(document, suffix)
+    if not document:
+        raise ConversionError("the document in it is empty")
+    if not 0 < length <= len(document):
+        raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
+    if length < len(document) - 1:
+        warn(f"of {len(document)} bytes the document has {length}, as the file declares")
+    outputs.part(suffix).write_bytes(document[:length])
+    fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
+    return Shown((("Document", fact),), f"{length} bytes")
+
+
+def unpadded_length(document: bytes, suffix: str) -> int:
+    """Return the length of *document* less the byte that makes it even; binary STL is always."""
+    text_of_kind = suffix != ".stl" or document[:5] == b"solid"
+    return len(document) - (text_of_kind and document.endswith(b"\0"))
+
+
+def reason_for_no_picture(header: Header) -> ConversionError:
+    """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
+    if header.truncated:
+        return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
+    if elsewhere := ELSEWHERE.get(header.transfer_syntax.name.partition(" ")[0]):
+        url = text(header.data_set, "PixelDataProviderURL")
+        return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
+    kind = sop_class_name(header) or "a file without a SOP class"
+    if "Rows" in header.data_set or kind.endswith("Image Storage"):
+        return ConversionError(
+            "an image without its pixels: the file is truncated, stripped or damaged"
+        )
+    kind = kind.removesuffix(" Storage")
+    plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
+    return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, no picture of its own")
+
+
+def holds_video(header: Header, pixels: PixelLocation) -> bool:
+    """Tell whether the pixels are a video, by their code stream: headers lie."""
+    declared = header.transfer_syntax
+    if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
+        return False
+    head = pixels.head
+    if declared in VIDEO_SYNTAXES:
+        return not stream_family(head)
+    begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
+    transport = (
+        any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"
+    )
+    if begins or transport:
+        warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
+    return begins or transport
+
+
+def write_dicom_video(
+    header: Header, pixels: PixelLocation, outputs: Outputs, options: Options
+) -> Shown:
+    """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
+    if pixels.cut:
+        raise ConversionError("the file ends inside its video: it is truncated")
+    if not pixels.fragments:
+        raise ConversionError("holds no video, though it is declared as one")
+    if not pixels.whole:
+        warn("the video does not end as declared, but all of its fragments are there")
+    if not options.mp4:
+        warn("a video becomes an MP4 or nothing, and no MP4 was asked for")
+        return Shown()
+    if options.frames:
+        warn("frames of a video are not written one by one")
+    declared = integer(header.data_set, "NumberOfFrames")
+    duration, _ = recorded_duration(header.data_set, max(declared, 1))
+    video = FragmentReader(header, pixels)
+    frames, done = write_video(outputs.part(".mp4"), video, duration)
+    if declared and frames != declared:
+        warn(f"the video holds {frames} frames, the header says {declared}")
+    facts = ("Frames", str(frames)), ("Video", done)
+    return Shown(facts, f"{frames} frames, {done}", frames)
+
+
+# --- Scene ----------------------------------------------------------------------------------------
+
+OBJECT_BYTES = 512  # that a frame takes besides its pixels
+MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A file ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown."""
+
+    frames: Iterable[StoredFrame]
+    number_of_frames: int
+    look: Look
+    timing: Timing
+    pixels_per_meter: int
+    largest_side: int
+
+
+def scene_of(
+    header: Header, pixels: PixelLocation, image: ImagePixel, source: Source, options: Options
+) -> Scene:
+    """Decide what is shown of an image, how and when, before any of it is written."""
+    frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
+    count = image.number_of_frames
+    small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
+    if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
+        frames = list(frames)  # they are needed twice
+    look = wanted_look(partial(look_of, header, image, frames), source, options)
+    timing = clip_timing(header.data_set, count, options.frame_rate)
+    largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
+    return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
+
+
+def wanted_look(show: Callable[[Options], Look], source: Source, options: Options) -> Look:
+    """Return the look that *options* want; without that window the default, unless it was named."""
+    try:
+        return show(options)
+    except NoWindowError as error:
+        if source.named and not source.listed:
+            raise
+        warn(f"{error}; shown as by default")
+        return show(replace(options, window="auto"))
+
+
+def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
+    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
+    group = functional_group(ds, "FrameVOILUTSequence", 0)
+    stored = "WindowCenter" in group or "VOILUTSequence" in group
+    return image.samples_per_pixel == 1 and (choice == "full" or (choice == "auto" and not stored))
+
+
+def pixels_per_meter(ds: Dataset, look: Look) -> int:
+    """Return the resolution in 1/m of the pixels as written, 0 where unknown or not square."""
+    for group in (functional_group(ds, "PixelMeasuresSequence", 0), ds):
+        for keyword in SPACINGS:
+            spacing = numbers(group, keyword)
+            if len(spacing) == 2 and 1e-5 < min(spacing) <= max(spacing) < 1e4:
+                square = spacing[0] == spacing[1] or look.pixel_aspect != 1
+                return round(1000 / min(spacing)) if square else 0
+    return 0
+
+
+def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
+    """Return what the TXT says of the picture."""
+    sign = ", signed" if image.pixel_representation else ""
+    window = described_window(look)
+    aspect = look.pixel_aspect
+    side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
+    stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
+    shown = f", shown {factor:.4g} times as {side}" if stretched else ""
+    return (
+        ("Size", f"{image.columns} x {image.rows} pixels (columns x rows){shown}"),
+        ("Frames", str(image.number_of_frames)),
+        ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
+        ("Photometric", image.photometric_interpretation),
+        *((("Window", window),) if window else ()),
+    )
+
+
+def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
+    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
+    writers: dict[str, ClipWriter] = {}
+    if options.gif and scene.largest_side > MAX_GIF_SIDE:
+        warn(f"larger than the {MAX_GIF_SIDE} pixels that a GIF can be: no GIF")
+    elif options.gif:
+        writers[".gif"] = write_gif
+    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
+        instead = ": the MP4 has the right speed" if options.mp4 else ""
+        warn(f"browsers play no GIF faster than 50 fps{instead}")
+    if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
+        warn(f"larger than the {MAX_MP4_SIDE} pixels that H.264 can be: no MP4")
+    elif options.mp4:
+        writers[".mp4"] = partial(write_mp4, threads=options.threads)
+    return writers
+
+
+def chosen_frames(selection: str | None, count: int) -> list[int]:
+    """Return the frames, from 0, that --frames names of *count*; what is not there is warned of."""
+    chosen: set[int] = set()
+    for part in filter(None, (selection or "").split(",")):
+        first, _, last = part.partition("-")
+        if part == "all":
+            chosen.update(range(count))
+        elif part == "middle":
+            chosen.add((count - 1) // 2)
+        else:
+            chosen.update(range(int(first) - 1, min(int(last or first), count)))
+            if int(last or first) > count:
+                warn(f"there is no frame {last or first}: the last is {count}")
+    return sorted(chosen)
+
+
+def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
+    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
+    if scene.number_of_frames == 1:
+        writers, stills = {}, {0: outputs.part(".png")}
+    else:
+        writers = clip_writers(scene, options)
+        chosen = chosen_frames(options.frames, scene.number_of_frames)
+        stills = {index: outputs.part(f"-{index + 1:04}.png") for index in chosen}
+    if not writers and not stills:
+        return
+
+    def pictures() -> Iterator[Array]:
+        for index, frame in enumerate(scene.frames):
+            if index in stills:
+                picture = render(scene.look, index, *frame, options.png_bits)
+                icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
+                write_png(stills[index], picture, scene.pixels_per_meter, icc_profile)
+            if writers:
+                picture = render(scene.look, index, *frame, bits=8)
+                yield srgb_picture(picture, scene.look.icc_profile)
+
+    distribute(
+        pictures(),
+        [
+            partial(write, outputs.part(suffix), timing=scene.timing)
+            for suffix, write in writers.items()
+        ],
+    )
+
+
 # --- Conversion of one source ---------------------------------------------------------------------
 
 
@@ -4335,151 +4677,6 @@ def content_of(header: Header) -> ImagePixel | str:
     return as_its_stream(image_pixel(header.data_set, pixels), pixels)
 
 
-def chosen_options(options: Options, content: ImagePixel | str | None) -> str:
-    """Return in words which of *options* make the outputs of *content* other than by default."""
-    matter: Iterable[str] = ("mp4",) if content == "video" else ()
-    if isinstance(content, ImagePixel):
-        still = content.number_of_frames == 1
-        matter = (name for name in PICTURE_OPTIONS if not (still and name in CLIP_OPTIONS))
-    defaults = Options()
-    chosen = [
-        f"{name}={shown_option(getattr(options, name))}"
-        for name in matter
-        if getattr(options, name) != getattr(defaults, name)
-    ]
-    return ", ".join(chosen) or "default"
-
-
-def mark_line(status: Status, chosen: str, origin: Origin, outputs: Collection[Path]) -> str:
-    """Return the second line of a TXT: how the file ended, with which options, from what, to what.
-
-    Where one of these is another, it has to be converted again.
-    """
-    return (
-        f"{status.capitalize()}; options: {chosen}; source {origin.path} {origin.instance}, "
-        f"{origin.size} bytes, changed {origin.changed}; "
-        f"outputs: {len(outputs)}, {sizes_of(outputs)} bytes"
-    )
-
-
-def sizes_of(paths: Iterable[Path]) -> int:
-    """Return the bytes that the files at *paths* take."""
-    return sum(size for _, size, _ in filter(None, map(state_of, paths)))
-
-
-def shown_option(value: Any) -> str:
-    """Return the value of an option on one line."""
-    if isinstance(value, Window):
-        return f"{value.center!r},{value.width!r}"
-    return printable("auto" if value is None else str(value))
-
-
-def is_done(source: Source, origin: Origin, chosen: str) -> bool:
-    """Tell whether *source* has whole outputs, made of it as it is and with the same options.
-
-    The TXT is written last and knows number and size of the others, whose names are the source's.
-    """
-    title, line, whole = text_marks(output_path(source, ".txt"))
-    mark = MARK.fullmatch(line)
-    if not (whole and mark and title == title_of(source.own_name)):
-        return False
-    outputs = earlier_outputs(source, mark)
-    ends = (Status.CONVERTED, Status.TEXT_ONLY)
-    return line in [mark_line(status, chosen, origin, outputs) for status in ends]
-
-
-def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Return the messages of warnings, each once."""
-    return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
-
-
-def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None, Exception | None]:
-    """Run *step* and return (result, None) or (None, the error): no file may stop the rest."""
-    try:
-        return step(), None
-    except Exception as error:  # noqa: BLE001 - files and codecs fail in ways that no list foresees
-        if options.debug and not isinstance(error, ConversionError):
-            traceback.print_exc()
-        return None, error
-
-
-def reason_of(error: Exception | None) -> str:
-    """Return why *error* stopped a file, in one line without names of Python's."""
-    if isinstance(error, ImportError):
-        return one_line(f"a library is missing or broken ({error}): {CURE}")
-    if cause := getattr(error, "strerror", ""):
-        return one_line(reason_of_system(error, cause[0].lower() + cause[1:]))
-    for kind, reason in ERROR_REASONS.items():
-        if isinstance(error, kind):
-            return reason
-    message = str(error)
-    if isinstance(error, ConversionError):
-        return one_line(message)
-    return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
-
-
-def reason_of_system(error: Any, cause: str) -> str:
-    """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
-    if error.errno in NO_ROOM or TEMPORARY_PREFIX in str(error.filename):
-        return f"its output cannot be written: {cause}"
-    if type(error).__module__.startswith("av."):
-        return f"FFmpeg cannot read the video: {cause}"
-    return cause
-
-
-def one_line(message: str) -> str:
-    """Return *message* on one line, escaped and of bounded length."""
-    shown = printable(" ".join(message.split()))
-    return shown if len(shown) <= 300 else shown[:297] + "..."
-
-
-def write_document(header: Header, outputs: Outputs) -> Shown:
-    """Write the document that is encapsulated in a file (PS3.3 C.24), of its true length.
-
-    Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
-    """
-    ds = header.data_set
-    if "EncapsulatedDocument" not in ds:
-        raise reason_for_no_picture(header)
-    if header.truncated:
-        raise ConversionError("the file ends inside its document: it is truncated")
-    document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
-    declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower().partition(";")[0].strip()
-    by_class = DOCUMENT_CLASSES.get(UID(text(ds, "SOPClassUID")), "")
-    kind = by_class if declared in ("", "application/octet-stream") else declared
-    suffix = DOCUMENT_SUFFIXES.get(kind, ".bin")
-    if suffix == ".bin":
-        warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
-    length = integer(ds, "EncapsulatedDocumentLength") or unpadded_length(document, suffix)
-    if not document:
-        raise ConversionError("the document in it is empty")
-    if not 0 < length <= len(document):
-        raise ConversionError(f"declares a document of {length} bytes but holds {len(document)}")
-    if length < len(document) - 1:
-        warn(f"of {len(document)} bytes the document has {length}, as the file declares")
-    outputs.part(suffix).write_bytes(document[:length])
-    fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
-    return Shown((("Document", fact),), f"{length} bytes")
-
-
-def unpadded_length(document: bytes, suffix: str) -> int:
-    """Return the length of *document* less the byte that makes it even; binary STL is always."""
-    text_of_kind = suffix != ".stl" or document[:5] == b"solid"
-    return len(document) - (text_of_kind and document.endswith(b"\0"))
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A file ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown."""
-
-    frames: Iterable[StoredFrame]
-    number_of_frames: int
-    look: Look
-    timing: Timing
-    pixels_per_meter: int
-    largest_side: int
-
-
 def write_pictures(
     header: Header, content: ImagePixel | str | None, outputs: Outputs, options: Options
 ) -> Shown:
@@ -4498,189 +4695,6 @@ def write_pictures(
     return Shown((*facts, ("Frame rate", used)), f"{count} frames, {used}", count)
 
 
-def scene_of(
-    header: Header, pixels: PixelLocation, image: ImagePixel, source: Source, options: Options
-) -> Scene:
-    """Decide what is shown of an image, how and when, before any of it is written."""
-    frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
-    count = image.number_of_frames
-    small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
-    if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
-        frames = list(frames)  # they are needed twice
-    look = wanted_look(partial(look_of, header, image, frames), source, options)
-    timing = clip_timing(header.data_set, count, options.frame_rate)
-    largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
-    return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
-
-
-def wanted_look(show: Callable[[Options], Look], source: Source, options: Options) -> Look:
-    """Return the look that *options* want; without that window the default, unless it was named."""
-    try:
-        return show(options)
-    except NoWindowError as error:
-        if source.named and not source.listed:
-            raise
-        warn(f"{error}; shown as by default")
-        return show(replace(options, window="auto"))
-
-
-def holds_video(header: Header, pixels: PixelLocation) -> bool:
-    """Tell whether the pixels are a video, by their code stream: headers lie."""
-    declared = header.transfer_syntax
-    if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
-        return False
-    head = pixels.head
-    if declared in VIDEO_SYNTAXES:
-        return not stream_family(head)
-    begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
-    transport = (
-        any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"
-    )
-    if begins or transport:
-        warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
-    return begins or transport
-
-
-def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
-    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
-    group = functional_group(ds, "FrameVOILUTSequence", 0)
-    stored = "WindowCenter" in group or "VOILUTSequence" in group
-    return image.samples_per_pixel == 1 and (choice == "full" or (choice == "auto" and not stored))
-
-
-def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
-    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
-    writers: dict[str, ClipWriter] = {}
-    if options.gif and scene.largest_side > MAX_GIF_SIDE:
-        warn(f"larger than the {MAX_GIF_SIDE} pixels that a GIF can be: no GIF")
-    elif options.gif:
-        writers[".gif"] = write_gif
-    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
-        instead = ": the MP4 has the right speed" if options.mp4 else ""
-        warn(f"browsers play no GIF faster than 50 fps{instead}")
-    if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
-        warn(f"larger than the {MAX_MP4_SIDE} pixels that H.264 can be: no MP4")
-    elif options.mp4:
-        writers[".mp4"] = partial(write_mp4, threads=options.threads)
-    return writers
-
-
-def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
-    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
-    if scene.number_of_frames == 1:
-        writers, stills = {}, {0: outputs.part(".png")}
-    else:
-        writers = clip_writers(scene, options)
-        chosen = chosen_frames(options.frames, scene.number_of_frames)
-        stills = {index: outputs.part(f"-{index + 1:04}.png") for index in chosen}
-    if not writers and not stills:
-        return
-
-    def pictures() -> Iterator[Array]:
-        for index, frame in enumerate(scene.frames):
-            if index in stills:
-                picture = render(scene.look, index, *frame, options.png_bits)
-                icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
-                write_png(stills[index], picture, scene.pixels_per_meter, icc_profile)
-            if writers:
-                picture = render(scene.look, index, *frame, bits=8)
-                yield srgb_picture(picture, scene.look.icc_profile)
-
-    distribute(
-        pictures(),
-        [
-            partial(write, outputs.part(suffix), timing=scene.timing)
-            for suffix, write in writers.items()
-        ],
-    )
-
-
-def chosen_frames(selection: str | None, count: int) -> list[int]:
-    """Return the frames, from 0, that --frames names of *count*; what is not there is warned of."""
-    chosen: set[int] = set()
-    for part in filter(None, (selection or "").split(",")):
-        first, _, last = part.partition("-")
-        if part == "all":
-            chosen.update(range(count))
-        elif part == "middle":
-            chosen.add((count - 1) // 2)
-        else:
-            chosen.update(range(int(first) - 1, min(int(last or first), count)))
-            if int(last or first) > count:
-                warn(f"there is no frame {last or first}: the last is {count}")
-    return sorted(chosen)
-
-
-def write_dicom_video(
-    header: Header, pixels: PixelLocation, outputs: Outputs, options: Options
-) -> Shown:
-    """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
-    if pixels.cut:
-        raise ConversionError("the file ends inside its video: it is truncated")
-    if not pixels.fragments:
-        raise ConversionError("holds no video, though it is declared as one")
-    if not pixels.whole:
-        warn("the video does not end as declared, but all of its fragments are there")
-    if not options.mp4:
-        warn("a video becomes an MP4 or nothing, and no MP4 was asked for")
-        return Shown()
-    if options.frames:
-        warn("frames of a video are not written one by one")
-    declared = integer(header.data_set, "NumberOfFrames")
-    duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = FragmentReader(header, pixels)
-    frames, done = write_video(outputs.part(".mp4"), video, duration)
-    if declared and frames != declared:
-        warn(f"the video holds {frames} frames, the header says {declared}")
-    facts = ("Frames", str(frames)), ("Video", done)
-    return Shown(facts, f"{frames} frames, {done}", frames)
-
-
-def reason_for_no_picture(header: Header) -> ConversionError:
-    """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
-    if header.truncated:
-        return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
-    if elsewhere := ELSEWHERE.get(header.transfer_syntax.name.partition(" ")[0]):
-        url = text(header.data_set, "PixelDataProviderURL")
-        return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
-    kind = sop_class_name(header) or "a file without a SOP class"
-    if "Rows" in header.data_set or kind.endswith("Image Storage"):
-        return ConversionError(
-            "an image without its pixels: the file is truncated, stripped or damaged"
-        )
-    kind = kind.removesuffix(" Storage")
-    plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
-    return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, no picture of its own")
-
-
-def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
-    """Return what the TXT says of the picture."""
-    sign = ", signed" if image.pixel_representation else ""
-    window = described_window(look)
-    aspect = look.pixel_aspect
-    side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
-    stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
-    shown = f", shown {factor:.4g} times as {side}" if stretched else ""
-    return (
-        ("Size", f"{image.columns} x {image.rows} pixels (columns x rows){shown}"),
-        ("Frames", str(image.number_of_frames)),
-        ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
-        ("Photometric", image.photometric_interpretation),
-        *((("Window", window),) if window else ()),
-    )
-
-
-def pixels_per_meter(ds: Dataset, look: Look) -> int:
-    """Return the resolution in 1/m of the pixels as written, 0 where unknown or not square."""
-    for group in (functional_group(ds, "PixelMeasuresSequence", 0), ds):
-        for keyword in SPACINGS:
-            spacing = numbers(group, keyword)
-            if len(spacing) == 2 and 1e-5 < min(spacing) <= max(spacing) < 1e4:
-                square = spacing[0] == spacing[1] or look.pixel_aspect != 1
-                return round(1000 / min(spacing)) if square else 0
-    return 0
-
-
 def write_text(
     header: Header, outputs: Outputs, mark: str, shown: Shown, notes: Sequence[str]
 ) -> None:
@@ -4695,6 +4709,14 @@ def write_text(
 
 
 # --- Batch ----------------------------------------------------------------------------------------
+
+IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
+PR_SET_PDEATHSIG = 1  # of Linux
+MAX_BREAKS = 3  # of a worker, before it takes a source
+BEGIN_WAIT, END_WAIT = 60, 5  # s that a worker may take to begin, and to end by itself
+MAX_WAIT = 1_000_000.0  # s, which systems can still count
+CONNECT_TIMEOUT = 30  # s
+LIFE_WAIT = 1.0  # s between looks at whether a cluster is alive
 
 
 def say(line: str, stream: TextIO | None) -> None:
@@ -5492,6 +5514,9 @@ def check_installation() -> int:
 
 
 # --- Command line ---------------------------------------------------------------------------------
+
+MAX_WORKERS_PER_CORE = 4
+MAX_WINDOW = 1e12  # of a center or width that somebody asks for
 
 
 def input_path(value: str) -> Path:
