@@ -12,7 +12,7 @@
 #     "pylibjpeg>=2.1,<3",
 #     "pylibjpeg-libjpeg>=2.3,<3",
 #     "pylibjpeg-openjpeg>=2.5,<3",
-#     "rich>=14",
+#     "rich>=15,<16",
 # ]
 # ///
 """Convert DICOM medical images to files that open anywhere.
