@@ -68,10 +68,10 @@ from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import (
     Callable,
-    Collection,
     Generator,
     Iterable,
     Iterator,
+    Mapping,
     MutableSequence,
     Sequence,
 )
@@ -1176,7 +1176,7 @@ def zip_members(archive: Source) -> list[Source]:
                 else zip_problem(info),
             )
             for entry, info in enumerate(entries)
-            if not info.is_dir()
+            if not info.filename.endswith("/")
         ]
         return members or [archive]
     except NotDicomError as error:
@@ -1208,7 +1208,7 @@ def member_name(info: zipfile.ZipInfo) -> str:
             raw = name.encode("cp437")  # as which Python read it
             encoding = assumed_encoding([raw], "latin_1")
             name = name if encoding == "latin_1" else raw.decode(encoding, "replace")
-    return name.replace("\\", "/")
+    return name.replace("\\", "/") or "_"
 
 
 def zip_problem(info: zipfile.ZipInfo) -> str:
@@ -1278,7 +1278,7 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
 
 # --- Where outputs go -----------------------------------------------------------------------------
 
-TEXT_HEAD_BYTES = 1 << 14  # of a TXT, in which two lines say what it was made of
+MAX_TITLE, MAX_MARK = 1 << 14, 1 << 22  # bytes of the first lines of a TXT
 MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 
 # What Windows takes for a device, whatever follows the dot.
@@ -1286,8 +1286,9 @@ DEVICE_NAMES = re.compile(
     r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE
 )
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
-MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs: (\d+), \d+ bytes")
+MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs:(.*)")
 UNKNOWN_INSTANCE = "0" * 8
+MEDIA_INSTANCE, FIRST_BYTES = 0x00020003, 1 << 12  # where a file says which instance it is
 
 
 def plain_name(name: str, *, folder: bool = False) -> str:
@@ -1338,17 +1339,19 @@ def numbered(name: str) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in count(2))
 
 
-def output_folder(root: Path, parts: Parts) -> Path:
+def output_folder(root: Path, parts: Parts, owners: dict[Path, Parts]) -> Path:
     """Return the folder for the outputs of *parts* below *root*, a resolved path.
 
-    Never through a link that is there, and beside a file of that name.
+    Never through a link that is there, beside a file of that name, and no folder for two: *owners*
+    tells whose each is, and grows.
     """
     folder = root
-    for part in parts:
+    for depth, part in enumerate(parts, 1):
         folder = next(
             path
             for path in map(folder.joinpath, numbered(part))
             if not os.path.lexists(path) or (is_folder(path) and not path.is_symlink())
+            if owners.setdefault(path, parts[:depth]) == parts[:depth]
         )
     return folder
 
@@ -1424,13 +1427,13 @@ def text_marks(text_path: Path) -> tuple[str, str, bool]:
     """Return the first two lines of a TXT and whether it is whole, nothing where there is none."""
     try:
         with opened_regular(text_path) as file:
-            head = file.read(TEXT_HEAD_BYTES)
+            title, mark = file.readline(MAX_TITLE), file.readline(MAX_MARK)
             file.seek(max(file.seek(0, os.SEEK_END) - len(TEXT_ENDS), 0))
             whole = file.read() == TEXT_ENDS.encode()
     except (OSError, ValueError, NotDicomError):
         return "", "", False
-    title, mark, *_ = (*head.decode("utf-8", "replace").split("\n", 2), "")
-    return title, mark, whole
+    first, second = (line.decode("utf-8", "replace").rstrip("\n") for line in (title, mark))
+    return first, second, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -1459,14 +1462,32 @@ def instance_sum(header: Header) -> str:
 
 
 def instance_of(source: Source) -> str:
-    """Return the check sum of the SOP Instance UID of *source*, unknown where it is unreadable."""
+    """Return the check sum of the SOP Instance UID of *source*, as the head of its file tells.
+
+    Unknown where that does not: no more is read of a file that nobody has bounded yet.
+    """
     with disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with open_source(source) as file:
-                return instance_sum(read_header(file))
-        except (*UNREADABLE, ConversionError):
-            return UNKNOWN_INSTANCE
+            head = io.BytesIO(first_bytes(source))
+            head.seek(132)
+            meta = elements_until(head, False, True, lambda tag: tag > MEDIA_INSTANCE)
+            instance = text(meta, "MediaStorageSOPInstanceUID")
+        except (*UNREADABLE, RuntimeError, zipfile.BadZipFile, ConversionError):
+            instance = ""
+    return f"{zlib.crc32(instance.encode()):08x}" if instance else UNKNOWN_INSTANCE
+
+
+def first_bytes(source: Source) -> bytes:
+    """Return how *source* begins, a member of an archive unpacked so far."""
+    with ExitStack() as stack:
+        if source.problem:
+            return b""
+        if not source.member:
+            return stack.enter_context(opened_regular(source.path)).read(FIRST_BYTES)
+        archive = current_zip(source.path)
+        member = archive.open(archive.infolist()[source.entry])
+        return stack.enter_context(member).read(FIRST_BYTES)
 
 
 # --- Sources --------------------------------------------------------------------------------------
@@ -1484,9 +1505,10 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     lists = [path for path in media if is_list(path)]
     keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
     taken: defaultdict[Path, set[str]] = defaultdict(set)
+    owners: dict[Path, Parts] = {}
 
     def settled(parts: Parts, candidates: Iterable[Source]) -> Iterator[Source]:
-        folder = output_folder(root, parts)
+        folder = output_folder(root, parts, owners)
         return settle_names(candidates, folder, taken[folder] if keeps or not parts else set())
 
     for group in walk(inputs, output):
@@ -3621,21 +3643,23 @@ class Outputs:
         earlier run made of the same instance goes. Raises `ConversionError` where something else
         has come to that place.
         """
-        mark = made_of(output_path(self.source, ".txt"))
-        if not (mark and origin.made(mark)):
-            if any(map(os.path.lexists, self.parts)):
-                raise ConversionError("its place was taken meanwhile: convert it again")
-            mark = None
+        text_path = output_path(self.source, ".txt")
+        mark = made_of(text_path)
+        earlier = earlier_outputs(self.source, mark) if mark and origin.made(mark) else None
+        ours = [] if earlier is None else [*earlier, text_path]
+        for path in self.parts:
+            if os.path.lexists(path) and path not in ours:
+                raise ConversionError(f"{printable(path.name)} is there already, of something else")
         moved: list[Path] = []
         try:
             for path, part in reversed(self.parts.items()):
                 part.replace(path)
                 moved.append(path)
+                if path == text_path:  # else a killed run might leave its TXT beside these
+                    remove(earlier or ())
         except OSError:
             remove(moved)
             raise
-        if mark:
-            remove(path for path in earlier_outputs(self.source, mark) if path not in self.parts)
         self.parts.clear()
         return tuple(reversed(moved))
 
@@ -3660,16 +3684,13 @@ def output_path(source: Source, suffix: str) -> Path:
 
 
 def earlier_outputs(source: Source, mark: re.Match[str]) -> list[Path]:
-    """Return what an earlier run made of *source* besides its TXT, which has that *mark*.
+    """Return what an earlier run made of *source* besides the TXT with its *mark*, and is there.
 
-    Their names are the source's own: nothing that a TXT says leads anywhere else.
+    A mark tells the ends of their names only: nothing that it says leads anywhere else.
     """
-    paths = (output_path(source, suffix) for suffix in OUTPUT_SUFFIXES[:-1])
-    found = [path for path in paths if os.path.lexists(path)]
-    if len(found) < int(mark[3]) and is_folder(source.folder):  # frames of a clip
-        frame = re.compile(re.escape(source.name) + r"-\d{4,}\.png")
-        found += [Path(entry) for entry in os.scandir(source.folder) if frame.fullmatch(entry.name)]
-    return found
+    ends = re.findall(r" ((?:-\d{4,}\.png|\.\w{3})) \d+ bytes", mark[3])
+    known = (end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1])
+    return [path for path in (output_path(source, end) for end in known) if os.path.lexists(path)]
 
 
 def raise_if_refused(error: OSError, folder: Path) -> None:
@@ -4238,15 +4259,20 @@ PICTURE_OPTIONS = (
 CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
 
 
-def mark_line(status: Status, chosen: str, origin: Origin, outputs: Collection[Path]) -> str:
+def mark_line(
+    status: Status, chosen: str, origin: Origin, name: str, outputs: Mapping[Path, Path]
+) -> str:
     """Return the second line of a TXT: how the file ended, with which options, from what, to what.
 
-    Where one of these is another, it has to be converted again.
+    *outputs* are the files that are called *name*, and where they are now. Where one of these is
+    another, it has to be converted again.
     """
+    made = (
+        f" {path.name.removeprefix(name)} {sizes_of([at])} bytes" for path, at in outputs.items()
+    )
     return (
         f"{status.capitalize()}; options: {chosen}; source {origin.path} {origin.instance}, "
-        f"{origin.size} bytes, changed {origin.changed}; "
-        f"outputs: {len(outputs)}, {sizes_of(outputs)} bytes"
+        f"{origin.size} bytes, changed {origin.changed}; outputs:{','.join(made) or ' none'}"
     )
 
 
@@ -4286,9 +4312,9 @@ def is_done(source: Source, origin: Origin, chosen: str) -> bool:
     mark = MARK.fullmatch(line)
     if not (whole and mark and title == title_of(source.own_name)):
         return False
-    outputs = earlier_outputs(source, mark)
+    outputs = {path: path for path in earlier_outputs(source, mark)}
     ends = (Status.CONVERTED, Status.TEXT_ONLY)
-    return line in [mark_line(status, chosen, origin, outputs) for status in ends]
+    return line in [mark_line(status, chosen, origin, source.name, outputs) for status in ends]
 
 
 # --- Documents and video --------------------------------------------------------------------------
@@ -4632,7 +4658,7 @@ def convert_opened(
         return shown
 
     def text_and_move() -> tuple[Path, ...]:
-        mark = mark_line(status, chosen, origin, outputs.parts.values())
+        mark = mark_line(status, chosen, origin, source.name, outputs.parts)
         with outputs.writing():
             write_text(header, outputs, mark, shown or failure, notes)
             return outputs.move(origin)

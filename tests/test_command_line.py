@@ -607,3 +607,38 @@ def test_a_forged_text_steers_nothing(run: Runner, dicom_file: Factory, tmp_path
     assert run(path).files() == ["IM1.png", "IM1.txt", "other.png"]
     assert (tmp_path / "victim.txt").exists()
     assert result.code == 0
+
+
+def test_frames_replace_nothing_of_another_instance(run: Runner, dicom_file: Factory) -> None:
+    clip = dicom_file(np.zeros((4, 8, 8), np.uint8), name="clip", NumberOfFrames=4)
+    other = dicom_file(PIXELS, name="clip-0003", SOPInstanceUID="1.2.4")
+    output = run(clip).output
+    run(other)
+    before = (output / "clip-0003.png").read_bytes()
+    result = run(clip, "--frames", "3")
+    assert (result.code, (output / "clip-0003.png").read_bytes()) == (1, before)
+    assert "clip-0003.png is there already, of something else" in result.err
+
+
+def test_files_of_the_user_beside_our_text_stay(run: Runner, dicom_file: Factory) -> None:
+    clip = dicom_file(np.zeros((4, 8, 8), np.uint8), name="clip", NumberOfFrames=4)
+    output = run(clip, "--no-mp4").output
+    theirs = [output / name for name in ("clip.pdf", "clip-0002.png", "clip.png")]
+    for path in theirs:
+        path.write_text("mine")
+    assert run(clip, "--no-gif").code == 0
+    assert [path.read_text() for path in theirs] == ["mine"] * 3
+    assert not (output / "clip.gif").exists()
+    (output / "clip.gif").write_text("mine")
+    assert run(clip, "--no-mp4").code == 1  # it would have to be replaced
+    assert (output / "clip.gif").read_text() == "mine"
+
+
+def test_two_folders_never_share_an_output_folder(run: Runner, tmp_path: Path) -> None:
+    for name in ("in/s/x.dcm", "in/s-2/x.dcm", "out/s"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CT, path)
+    result = run(tmp_path / "in")
+    assert result.out.splitlines()[-1] == "2 converted"
+    assert {"s-2/x.png", "s-2-2/x.png"} < {*result.files()}

@@ -470,3 +470,23 @@ def test_an_archive_cannot_write_outside_of_the_output_folder(run: Runner, tmp_p
     assert result.out.splitlines()[-1] == "2 converted"
     assert result.files() == ["IM1.png", "IM1.txt", "_/IM1.png", "_/IM1.txt"]
     assert (tmp_path / "IM1.txt").read_text() == "mine"
+
+
+def test_a_member_without_a_name_costs_no_other(run: Runner, tmp_path: Path) -> None:
+    path = archive(tmp_path / "cd.zip", "IM1", "QIM2")
+    path.write_bytes(path.read_bytes().replace(b"QIM2", b"\0IM2"))
+    assert {"IM1.png", "IM1.txt"} <= {*run(path).files()}
+
+
+def test_whose_a_place_is_costs_no_reading_of_whole_files(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(CT, tmp_path / folder / "IM1")
+    run(tmp_path / "a")
+    monkeypatch.setattr(dc, "read_header", lambda _: 1 / 0)
+    (source,) = dc.find_sources([archive(tmp_path / "cd.zip", "IM1")], tmp_path / "out")
+    assert (source.name, source.note) == ("IM1", "")  # the same instance
+    (source,) = dc.find_sources([tmp_path / "b"], tmp_path / "out")
+    assert (source.name, source.note) == ("IM1", "")
