@@ -42,6 +42,7 @@ import argparse
 import codecs
 import csv
 import errno
+import gc
 import io
 import json
 import logging
@@ -4835,6 +4836,7 @@ class Workers:
         for worker in self._all:
             self._idle.put(worker)
             if not method and forks_safely():
+                gc.freeze()  # else a collection there copies the memory that it shares
                 with suppress(OSError):  # it is tried again when it is needed
                     worker.begin()
 

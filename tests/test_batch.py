@@ -727,9 +727,8 @@ def test_a_file_that_hangs_on_a_cluster_is_given_up(tmp_path: Path) -> None:
 
 
 @needs_dask
-@pytest.mark.parametrize("timeout", ["0", "60"])
 def test_a_cluster_without_workers_ends_the_run(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeout: str
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = many(tmp_path / "in", 3)
     for number in range(12):
@@ -742,7 +741,7 @@ def test_a_cluster_without_workers_ends_the_run(
             worker.kill()
 
         threading.Thread(target=end_worker).start()
-        result = run(folder, "--dask", address, "--timeout", timeout, "-q")
+        result = run(folder, "--dask", address, "--timeout", "0", "-q")
     cure = "start some with `dask worker` and add --resume"
     assert result.code == 1
     assert result.err.splitlines()[-1] == f"dicom_converter: {address}: no workers are left: {cure}"
@@ -924,10 +923,15 @@ def test_an_error_of_the_search_ends_the_run(tmp_path: Path) -> None:
 
 def test_modules_of_the_current_folder_are_never_run(tmp_path: Path) -> None:
     many(tmp_path, 3)
+    data_set(SMALL, PatientID="BAD").save_as(tmp_path / "IM001", enforce_file_format=True)
+    (tmp_path / "elsewhere").mkdir()
+    script = faulty(tmp_path / "elsewhere", "killed")  # a server begins the worker after it
     for name in ("dicom_converter", "cv2", "socket", "multiprocessing", "av"):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w')", encoding="utf-8")
-    ended = program(".", "-o", "out", "-j", "2", cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    for jobs in "21":
+        ended = program(".", "-o", "out", "-j", jobs, cwd=tmp_path, script=script)
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert ended.stdout.endswith(" skipped, 1 failed\n")
     assert not (tmp_path / "ran").exists()
 
 
