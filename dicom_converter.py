@@ -1451,15 +1451,20 @@ class Origin:
         return self.path == mark[1] or mark[2] == self.instance != UNKNOWN_INSTANCE
 
 
+def check_sum(value: bytes) -> str:
+    """Return the check sum of *value* as a mark holds it."""
+    return f"{zlib.crc32(value):08x}"
+
+
 def path_sum(source: Source) -> str:
     """Return a check sum of the path of *source*."""
-    return f"{zlib.crc32(os.fsencode(Path(source.label).absolute())):08x}"
+    return check_sum(os.fsencode(Path(source.label).absolute()))
 
 
 def instance_sum(header: Header) -> str:
     """Return a check sum of the SOP Instance UID of a file."""
     instance = text(header.data_set, "SOPInstanceUID")
-    return f"{zlib.crc32(instance.encode()):08x}" if instance else UNKNOWN_INSTANCE
+    return check_sum(instance.encode()) if instance else UNKNOWN_INSTANCE
 
 
 def instance_of(source: Source) -> str:
@@ -1476,19 +1481,19 @@ def instance_of(source: Source) -> str:
             instance = text(meta, "MediaStorageSOPInstanceUID")
         except (*UNREADABLE, RuntimeError, zipfile.BadZipFile, ConversionError):
             instance = ""
-    return f"{zlib.crc32(instance.encode()):08x}" if instance else UNKNOWN_INSTANCE
+    return check_sum(instance.encode()) if instance else UNKNOWN_INSTANCE
 
 
 def first_bytes(source: Source) -> bytes:
     """Return how *source* begins, a member of an archive unpacked so far."""
-    with ExitStack() as stack:
-        if source.problem:
-            return b""
-        if not source.member:
-            return stack.enter_context(opened_regular(source.path)).read(FIRST_BYTES)
-        archive = current_zip(source.path)
-        member = archive.open(archive.infolist()[source.entry])
-        return stack.enter_context(member).read(FIRST_BYTES)
+    if source.problem:
+        return b""
+    if not source.member:
+        with opened_regular(source.path) as file:
+            return file.read(FIRST_BYTES)
+    archive = current_zip(source.path)
+    with archive.open(archive.infolist()[source.entry]) as member:
+        return member.read(FIRST_BYTES)
 
 
 # --- Sources --------------------------------------------------------------------------------------
@@ -4676,19 +4681,10 @@ def convert_opened(
     if paths is None:
         cause = error if status == Status.FAILED and not stops else text_error
         return Outcome(source, Status.FAILED, (), notes, reason_of(cause), stops=stops)
-    return Outcome(
-        source,
-        status,
-        paths,
-        notes,
-        "" if error is None else reason_of(error),
-        shown.remark,
-        shown.frames,
-        str(header.transfer_syntax),
-        header.size,
-        sizes_of(paths),
-        stops=stops,
-    )
+    reason = reason_of(error) if error else ""
+    syntax, sizes = str(header.transfer_syntax), (header.size, sizes_of(paths))
+    shows = shown.remark, shown.frames, syntax
+    return Outcome(source, status, paths, notes, reason, *shows, *sizes, stops=stops)
 
 
 def content_of(header: Header) -> ImagePixel | str:
