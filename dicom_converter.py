@@ -244,8 +244,8 @@ class NoWindowError(ConversionError):
     """The image lacks the window that was asked for."""
 
 
-class OutputError(ConversionError):
-    """Nothing can be written to the output: no file is to blame, and the run ends."""
+class TakenError(ConversionError):
+    """Something else has come to where the outputs go."""
 
 
 class NothingInsideError(NotDicomError):
@@ -329,7 +329,6 @@ class Source:
     named: bool = False  # on the command line, so it must be DICOM
     problem: str = ""  # why it cannot even be opened
     repeated: bool = False  # which is that another way led there before
-    note: str = ""  # why its outputs have another name than its own
     member: str = ""  # of the zip archive at *path*
     entry: int = 0  # of its list: names may be there twice
     listed: bool = False  # in a DICOMDIR
@@ -1288,8 +1287,7 @@ DEVICE_NAMES = re.compile(
 )
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
 MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs:(.*)")
-UNKNOWN_INSTANCE = "0" * 8
-MEDIA_INSTANCE, FIRST_BYTES = 0x00020003, 1 << 12  # where a file says which instance it is
+NO_INSTANCE = "0" * 8  # the check sum of nothing
 
 
 def plain_name(name: str, *, folder: bool = False) -> str:
@@ -1325,10 +1323,11 @@ def plain_parts(folder: PurePath) -> Parts:
     return tuple(plain_name(part, folder=True) for part in parts)
 
 
-def own_names(names: Iterable[str]) -> Iterator[str]:
-    """Yield a plain name of its own for each folder of *names*, whatever their case."""
+def own_names(folders: Iterable[Path]) -> Iterator[str]:
+    """Yield a plain name of its own for each of *folders* and archives, whatever their case."""
     given: set[str] = set()
-    for plain in (plain_name(name, folder=True) for name in names):
+    for path in folders:
+        plain = plain_name(path.stem if is_archive(path) else path.name, folder=True)
         own = next(name for name in numbered(plain) if name.casefold() not in given)
         given.add(own.casefold())
         yield own
@@ -1360,27 +1359,20 @@ def output_folder(root: Path, parts: Parts, owners: dict[Path, Parts]) -> Path:
 def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) -> Iterator[Source]:
     """Give each of *candidates* a name of its own in *folder*, whatever their order.
 
-    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2,
-    as does one whose name is taken by what was made of something else. Case is ignored: outputs
-    travel on media that cannot tell `im1` from `IM1`. *given* are names, and grows.
+    The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
+    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *given* are names,
+    and grows.
     """
     by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
     found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
     stems = {plain_name(stem_of(one.own_name)).casefold() for one in found.values()}
     for one in reversed(found.values()):
-        own = plain_name(one.own_name)
-        taken = ""
-        for name in chain((plain_name(stem_of(one.own_name)),), numbered(own)):
-            if not is_free(name.casefold(), given, stems):
-                continue
-            if may_replace(folder / name, one):
-                break
-            taken = taken or name
+        wanted = chain([plain_name(stem_of(one.own_name))], numbered(plain_name(one.own_name)))
+        name = next(name for name in wanted if is_free(name.casefold(), given, stems))
         given.add(name.casefold())
         if clip := clip_of_frame(name.casefold()):
             given.add(f"{clip}-")  # no clip may be called so any more
-        note = f"{taken} is taken there by something else: its outputs are called {name}"
-        yield replace(one, folder=folder, name=name, note=note if taken else "")
+        yield replace(one, folder=folder, name=name)
 
 
 def is_free(name: str, given: set[str], others: set[str]) -> bool:
@@ -1402,26 +1394,48 @@ def stem_of(name: str) -> str:
     return stem if stem and dot + suffix.lower() in DICOM_SUFFIXES else name
 
 
-def may_replace(place: Path, source: Source) -> bool:
-    """Tell whether outputs of *source* may go to *place*, a path without its suffix.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What outputs are made of: check sums of path and instance, size in bytes, time in ns."""
 
-    They may where there is nothing, or what was made of the same instance: the TXT there is one of
-    ours, and says so. No DICOM file that goes by the name of an output is ever replaced.
+    path: str
+    instance: str
+    size: int
+    changed: int
+
+
+def origin_of(source: Source, header: Header, state: FileState | None) -> Origin:
+    """Return what the outputs of *source* are made of; its *state* is from before it was opened."""
+    path = os.fsencode(Path(source.label).absolute())
+    instance = text(header.data_set, "SOPInstanceUID").encode()
+    _, size, changed = state or (0, 0, 0)
+    return Origin(f"{zlib.crc32(path):08x}", f"{zlib.crc32(instance):08x}", size, changed)
+
+
+def output_path(place: Path, suffix: str) -> Path:
+    """Return the output with *suffix* at *place*, which is a folder and a name."""
+    return place.with_name(place.name + suffix)
+
+
+def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
+    """Return what an earlier run made of the same instance at *place*, by suffix, without its TXT.
+
+    None where something else is: what no TXT of ours there says to be made of the same path or
+    instance, and folders and DICOM files, whatever a TXT says of them.
     """
-    siblings = [Path(f"{place}{suffix}") for suffix in OUTPUT_SUFFIXES]
-    there = [path for path in siblings if os.path.lexists(path)]
-    if not there:
-        return True
-    made = made_of(siblings[-1])
-    if not made or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
-        return False
-    return made[1] == path_sum(source) or made[2] == instance_of(source) != UNKNOWN_INSTANCE
-
-
-def made_of(text_path: Path) -> re.Match[str] | None:
-    """Return what the mark of a TXT says of its source (`mark_line`), None where it is not ours."""
-    title, mark, _ = text_marks(text_path)
-    return MARK.fullmatch(mark) if title.startswith(TEXT_BEGINS) else None
+    paths = [output_path(place, suffix) for suffix in OUTPUT_SUFFIXES]
+    there = [path for path in paths if os.path.lexists(path)]
+    title, line, _ = text_marks(paths[-1])
+    mark = MARK.fullmatch(line) if title.startswith(TEXT_BEGINS) else None
+    if mark is None:
+        return None if there else {}
+    same = mark[1] == origin.path or mark[2] == origin.instance != NO_INSTANCE
+    if not same or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
+        return None
+    # A mark tells the ends of names only: nothing that it says leads anywhere else.
+    ends = re.findall(r" (-\d{4,}\.png|\.\w{3}) \d+ bytes", mark[3])
+    made = {end: output_path(place, end) for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES}
+    return {end: path for end, path in made.items() if end != ".txt" and os.path.lexists(path)}
 
 
 def text_marks(text_path: Path) -> tuple[str, str, bool]:
@@ -1435,65 +1449,6 @@ def text_marks(text_path: Path) -> tuple[str, str, bool]:
         return "", "", False
     first, second = (line.decode("utf-8", "replace").rstrip("\n") for line in (title, mark))
     return first, second, whole
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What outputs are made of: check sums of path and instance, size in bytes, time in ns."""
-
-    path: str
-    instance: str
-    size: int
-    changed: int
-
-    def made(self, mark: re.Match[str]) -> bool:
-        """Tell whether *mark* is of outputs of the same instance, wherever it lay."""
-        return self.path == mark[1] or mark[2] == self.instance != UNKNOWN_INSTANCE
-
-
-def check_sum(value: bytes) -> str:
-    """Return the check sum of *value* as a mark holds it."""
-    return f"{zlib.crc32(value):08x}"
-
-
-def path_sum(source: Source) -> str:
-    """Return a check sum of the path of *source*."""
-    return check_sum(os.fsencode(Path(source.label).absolute()))
-
-
-def instance_sum(header: Header) -> str:
-    """Return a check sum of the SOP Instance UID of a file."""
-    instance = text(header.data_set, "SOPInstanceUID")
-    return check_sum(instance.encode()) if instance else UNKNOWN_INSTANCE
-
-
-def instance_of(source: Source) -> str:
-    """Return the check sum of the SOP Instance UID of *source*, as the head of its file tells.
-
-    Unknown where that does not: no more is read of a file that nobody has bounded yet.
-    """
-    with disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            head = io.BytesIO(first_bytes(source))
-            head.seek(132)
-            meta = elements_until(head, False, True, lambda tag: tag > MEDIA_INSTANCE)
-            instance = text(meta, "MediaStorageSOPInstanceUID")
-        except (*UNREADABLE, RuntimeError, zipfile.BadZipFile, ConversionError):
-            instance = ""
-    return check_sum(instance.encode()) if instance else UNKNOWN_INSTANCE
-
-
-def first_bytes(source: Source) -> bytes:
-    """Return how *source* begins, a member of an archive unpacked so far."""
-    if source.problem:
-        return b""
-    if not source.member:
-        with opened_regular(source.path) as file:
-            return file.read(FIRST_BYTES)
-    archive = current_zip(source.path)
-    with archive.open(archive.infolist()[source.entry]) as member:
-        return member.read(FIRST_BYTES)
 
 
 # --- Sources --------------------------------------------------------------------------------------
@@ -1525,7 +1480,7 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
         yield Source(STDIN, root, "-", True, problem="standard input is closed")
     elif STDIN in inputs:
         for path in paths_from(sys.stdin.buffer):
-            for group in placed(Source(path), plain_parts(path.parent)):
+            for group in alone(Source(path), plain_parts(path.parent)):
                 yield from settled(*group)
 
 
@@ -1549,7 +1504,7 @@ def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
     if len(paths) == 1:
         return {paths[0]: ()}
     places = (resolved(path.parent if is_list(path) else path) for path in paths)
-    names = own_names(path.stem if is_archive(path) else path.name for path in places)
+    names = own_names(places)
     return {path: (name,) for path, name in zip(paths, names, strict=True)}
 
 
@@ -1561,65 +1516,51 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
     media, root = media_of(inputs), resolved(output)
     named = [Source(path, named=True) for path in inputs if path != STDIN and not is_medium(path)]
     yield (), named
-    swept = Sweep(root, {one.path.absolute() for one in named})
-    swept.later.extend(place for place in media.items() if not is_list(place[0]))
-    while swept.later:
-        path, parts = swept.later.popleft()
-        if not is_folder(path):
-            yield from members_of(Source(path, named=True), parts)
-        elif resolved(path) != root or path in media:
-            yield from swept.files_below(path, resolved(path), parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a walk knows: its output folder, files named, folders read, and links to follow yet."""
-
-    output: Path
-    named: set[Path]
-    seen: set[Path] = field(default_factory=set)
-    later: deque[tuple[Path, Parts]] = field(default_factory=deque)
-
-    def files_below(self, folder: Path, there: Path, parts: Parts) -> Iterator[Group]:
-        """Yield the files of *folder*, which is *there* without links, and of those below it."""
-        problem = "its files are read already: another way leads there"
-        if there in self.seen:
+    seen, named_paths = set[Path](), {one.path.absolute() for one in named}
+    waiting = deque(place for place in media.items() if not is_list(place[0]))
+    while waiting:
+        folder, parts = waiting.popleft()
+        there = resolved(folder)
+        if not is_folder(folder):
+            yield from members_of(Source(folder, named=folder in media), parts)
+        elif there in seen:
+            problem = "its files are read already: another way leads there"
             yield parts, [Source(folder, problem=problem, repeated=True)]
-            return
-        self.seen.add(there)
-        try:
+        elif there != root or folder in media:
+            seen.add(there)
             files, folders = read_folder(folder)
-        except OSError as error:
-            problem = f"the folder cannot be read ({error.strerror})"
-            yield parts, [Source(folder, problem=problem)]
-            return
-        yield parts, [Source(file) for file in files if file.absolute() not in self.named]
-        names = own_names(path.stem if is_archive(path) else path.name for path in folders)
-        for path, name in zip(folders, names, strict=True):
-            if not is_folder(path):
-                yield from members_of(Source(path), (*parts, name))
-            elif path.is_symlink():
-                self.later.append((path, (*parts, name)))
-            elif there / path.name != self.output:
-                yield from self.files_below(path, there / path.name, (*parts, name))
+            yield parts, [file for file in files if file.path.absolute() not in named_paths]
+            below = [(*parts, name) for name in own_names(folders)]
+            inner = list(zip(folders, below, strict=True))
+            waiting.extend(place for place in inner if place[0].is_symlink())
+            waiting.extendleft(place for place in reversed(inner) if not place[0].is_symlink())
 
 
-def read_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files in *folder*, and the folders and archives, both in sorted order."""
-    files: list[Path] = []
+def read_folder(folder: Path) -> tuple[list[Source], list[Path]]:
+    """Return the files in *folder*, and the folders and archives, both in sorted order.
+
+    A folder that cannot be read is returned among the files, with the reason.
+    """
+    files: list[Source] = []
     folders: list[Path] = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        return [Source(folder, problem=f"the folder cannot be read ({error.strerror})")], []
+    for entry in entries:
         path = folder / entry.name
         # An entry knows what it is, but not where a link leads.
-        holds = is_folder(path) if entry.is_symlink() else entry.is_dir()
-        (folders if holds or is_archive(path) else files).append(path)
+        if is_folder(path) if entry.is_symlink() else entry.is_dir() or is_archive(path):
+            folders.append(path)
+        else:
+            files.append(Source(path))
     return files, folders
 
 
-def placed(candidate: Source, parts: Parts) -> Iterator[Group]:
+def alone(candidate: Source, parts: Parts) -> Iterator[Group]:
     """Yield *candidate* in the folder *parts*, or the members of an archive below it."""
     if is_archive(candidate.path):
-        yield from members_of(candidate, (*parts, plain_name(candidate.path.stem, folder=True)))
+        yield from members_of(candidate, (*parts, *own_names([candidate.path])))
     else:
         yield parts, [candidate]
 
@@ -1640,14 +1581,9 @@ def listed_sources(
     PS3.10 8.5: names are upper case there, and often are not on the medium.
     """
     names, problem = listed_names(dicomdir)
-    groups: defaultdict[Parts, list[Source]] = defaultdict(list)
-    order: dict[Path, int] = {}
-    for place, parts in enumerate(names):
-        candidate = listed_file(dicomdir.parent, parts)
-        order.setdefault(candidate.path, place)
-        groups[*base, *plain_parts(PurePosixPath(*parts[:-1]))].append(candidate)
-    sources = chain.from_iterable(settled(*group) for group in groups.items())
-    yield from sorted(sources, key=lambda source: order[source.path])
+    files = {listed_file(dicomdir.parent, parts): parts for parts in names}
+    for file, parts in files.items():
+        yield from settled((*base, *plain_parts(PurePosixPath(*parts[:-1]))), [file])
     if problem:
         yield from settled(base, [Source(dicomdir, named=True, problem=problem)])
 
@@ -1664,23 +1600,18 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
             header = read_header(file)
             records = sequence(header.data_set, "DirectoryRecordSequence")
             names = [text(record, "ReferencedFileID").split("\\") for record in records]
-    except (*UNREADABLE, ConversionError) as error:
-        return [], getattr(error, "strerror", None) or str(error)
+    except (*UNREADABLE, ConversionError, MemoryError) as error:
+        return [], getattr(error, "strerror", None) or str(error) or "it does not fit in memory"
     listed = list(dict.fromkeys(tuple(parts) for parts in names if parts != [""]))
     if header.truncated:
         return listed, f"it ends inside {header.truncated}: files may be missing from its list"
     return listed, "" if listed else "lists no files"
 
 
-def is_plain(part: str) -> bool:
-    """Tell whether *part* of a path names something inside the folder before it."""
-    return part not in ("", ".", "..") and not re.search(r"[/\0]", part) and len(part) < 256
-
-
 def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
     """Return the file that a DICOMDIR in *root* calls *parts*, whatever the case of its name."""
     path = root
-    if not all(map(is_plain, parts)):
+    if not all(re.fullmatch(r"(?!\.{0,2}$)[^/\0]{1,255}", part) for part in parts):
         shown = [printable(part).replace("/", "_")[:255] for part in parts]
         return Source(root.joinpath(*shown), problem="its name leads out of the medium")
     for part in parts:
@@ -3603,7 +3534,6 @@ FEED_WAIT = 0.05  # s between looks at whether a clip is given up
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
 COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
-OUTPUT_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 # A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
 GIF_PALETTE_MIN_PSNR = 42.0
 PALETTE_SAMPLE_PIXELS = 1 << 15
@@ -3623,60 +3553,58 @@ def part_prefix() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The outputs of one source: temporary files, until all of them are moved into place.
+    """The outputs of one source: temporary files, until all of them are moved to their *place*.
 
-    *parts* are these, by where they go.
+    *parts* are these, by suffix.
     """
 
-    source: Source
-    parts: dict[Path, Path] = field(default_factory=dict)
+    place: Path
+    parts: dict[str, Path] = field(default_factory=dict)
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
-        path = output_path(self.source, suffix)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise_if_refused(error, path.parent)
-            raise ConversionError(f"its output folder cannot be made ({error.strerror})") from error
+        folder = self.place.parent
+        folder.mkdir(parents=True, exist_ok=True)
         name = f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
-        return self.parts.setdefault(path, path.with_name(name))
+        return self.parts.setdefault(suffix, folder / name)
+
+    def replaced(self, origin: Origin) -> list[Path]:
+        """Return what an earlier run made of *origin* and goes when these are moved.
+
+        Raises `TakenError` where something else is in their place.
+        """
+        made = made_before(self.place, origin)
+        for suffix in self.parts:
+            path = output_path(self.place, suffix)
+            ours = made is not None and (suffix == ".txt" or suffix in made)
+            if os.path.lexists(path) and not ours:
+                raise TakenError(f"{printable(path.name)} is there already, of something else")
+        return list((made or {}).values())
 
     def move(self, origin: Origin) -> tuple[Path, ...]:
         """Move all into place, or none; return where they are. *origin* is what they are made of.
 
-        The TXT, which says whose they are, is the first to be there and the last in order. What an
-        earlier run made of the same instance goes. Raises `ConversionError` where something else
-        has come to that place.
+        The TXT, which says whose they are, is the first to be there and the last in order: else a
+        killed run might leave its TXT beside these. Raises `TakenError`.
         """
-        text_path = output_path(self.source, ".txt")
-        mark = made_of(text_path)
-        earlier = earlier_outputs(self.source, mark) if mark and origin.made(mark) else None
-        ours = [] if earlier is None else [*earlier, text_path]
-        for path in self.parts:
-            if os.path.lexists(path) and path not in ours:
-                raise ConversionError(f"{printable(path.name)} is there already, of something else")
         moved: list[Path] = []
+        earlier = self.replaced(origin)
         try:
-            for path, part in reversed(self.parts.items()):
-                part.replace(path)
+            for suffix, part in reversed(self.parts.items()):
+                path = output_path(self.place, suffix)
+                if suffix != ".txt":
+                    part.replace(path)
+                elif not is_linked(part, path):
+                    earlier = self.replaced(origin)  # of another run too, which was faster
+                    part.replace(path)
                 moved.append(path)
-                if path == text_path:  # else a killed run might leave its TXT beside these
-                    remove(earlier or ())
+                if suffix == ".txt":
+                    remove(earlier)
         except OSError:
             remove(moved)
             raise
         self.parts.clear()
         return tuple(reversed(moved))
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Raise `OutputError` where what is written meanwhile can be written nowhere there."""
-        try:
-            yield
-        except OSError as error:
-            raise_if_refused(error, self.source.folder)
-            raise
 
     def close(self) -> None:
         """Remove what was not moved."""
@@ -3684,26 +3612,17 @@ class Outputs:
         self.parts.clear()
 
 
-def output_path(source: Source, suffix: str) -> Path:
-    """Return where the output of *source* with *suffix* goes."""
-    return source.folder / (source.name + suffix)
+def is_linked(part: Path, path: Path) -> bool:
+    """Move *part* to *path* if nothing is there, which one of two runs can; tell whether it is so.
 
-
-def earlier_outputs(source: Source, mark: re.Match[str]) -> list[Path]:
-    """Return what an earlier run made of *source* besides the TXT with its *mark*, and is there.
-
-    A mark tells the ends of their names only: nothing that it says leads anywhere else.
+    A file system without links says no.
     """
-    ends = re.findall(r" ((?:-\d{4,}\.png|\.\w{3})) \d+ bytes", mark[3])
-    known = (end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1])
-    return [path for path in (output_path(source, end) for end in known) if os.path.lexists(path)]
-
-
-def raise_if_refused(error: OSError, folder: Path) -> None:
-    """Raise `OutputError` where *error* means that nothing can be written to *folder*."""
-    if error.errno in OUTPUT_REFUSED:
-        reason = f"{printable(str(folder))}: cannot be written ({error.strerror})"
-        raise OutputError(reason) from error
+    try:
+        os.link(part, path)
+    except OSError:
+        return False
+    part.unlink()
+    return True
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -4199,7 +4118,9 @@ ERROR_REASONS = {
     RecursionError: "its sequences are nested too deeply",
     MemoryError: "it does not fit in memory",
 }
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# What a system says where nothing can be written to a folder, whatever the file.
+REFUSALS = (*NO_ROOM, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
 Result = TypeVar("Result")
 
 
@@ -4235,11 +4156,17 @@ def reason_of(error: Exception | None) -> str:
 
 def reason_of_system(error: Any, cause: str) -> str:
     """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
-    if error.errno in NO_ROOM or TEMPORARY_PREFIX in str(error.filename):
+    if error.errno in (*NO_ROOM, errno.EFBIG) or TEMPORARY_PREFIX in str(error.filename):
         return f"its output cannot be written: {cause}"
     if type(error).__module__.startswith("av."):
         return f"FFmpeg cannot read the video: {cause}"
     return cause
+
+
+def refusal(error: Any, folder: Path) -> str:
+    """Return why nothing can be written to *folder*, "" where *error* says no such thing."""
+    refused = getattr(error, "errno", None) in REFUSALS
+    return one_line(f"{folder}: cannot be written ({error.strerror})") if refused else ""
 
 
 def one_line(message: str) -> str:
@@ -4252,33 +4179,39 @@ def one_line(message: str) -> str:
 
 # The options under which pictures come out differently.
 PICTURE_OPTIONS = (
-    "png_bits",
-    "gif",
-    "mp4",
-    "frame_rate",
-    "window",
-    "frames",
-    "overlays",
-    "shutter",
-    "native_pixels",
+    *("png_bits", "gif", "mp4", "frame_rate", "window", "frames"),
+    *("overlays", "shutter", "native_pixels"),
 )
 CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
 
 
-def mark_line(
-    status: Status, chosen: str, origin: Origin, name: str, outputs: Mapping[Path, Path]
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be written of *source*, and by which marks its outputs are known again.
+
+    *chosen* are the options that matter to it. *show* writes all but the TXT, and *describe* turns
+    facts and warnings into the lines of that.
+    """
+
+    source: Source
+    origin: Origin
+    title: str
+    chosen: str
+    show: Callable[[Outputs], Shown]
+    describe: Callable[[Sequence[Fact], Sequence[str]], Iterable[str]]
+
+
+def mark_line(status: Status, task: Task, outputs: Mapping[str, Path]) -> str:
     """Return the second line of a TXT: how the file ended, with which options, from what, to what.
 
-    *outputs* are the files that are called *name*, and where they are now. Where one of these is
-    another, it has to be converted again.
+    *outputs* are, by suffix, where the others are now. Where one of all these is another, the file
+    has to be converted again.
     """
-    made = (
-        f" {path.name.removeprefix(name)} {sizes_of([at])} bytes" for path, at in outputs.items()
-    )
+    made = ",".join(f" {suffix} {sizes_of([path])} bytes" for suffix, path in outputs.items())
+    origin = task.origin
     return (
-        f"{status.capitalize()}; options: {chosen}; source {origin.path} {origin.instance}, "
-        f"{origin.size} bytes, changed {origin.changed}; outputs:{','.join(made) or ' none'}"
+        f"{status.capitalize()}; options: {task.chosen}; source {origin.path} {origin.instance}, "
+        f"{origin.size} bytes, changed {origin.changed}; outputs:{made or ' none'}"
     )
 
 
@@ -4309,18 +4242,11 @@ def shown_option(value: Any) -> str:
     return printable("auto" if value is None else str(value))
 
 
-def is_done(source: Source, origin: Origin, chosen: str) -> bool:
-    """Tell whether *source* has whole outputs, made of it as it is and with the same options.
-
-    The TXT is written last and knows number and size of the others, whose names are the source's.
-    """
-    title, line, whole = text_marks(output_path(source, ".txt"))
-    mark = MARK.fullmatch(line)
-    if not (whole and mark and title == title_of(source.own_name)):
-        return False
-    outputs = {path: path for path in earlier_outputs(source, mark)}
+def is_done(task: Task, place: Path, made: Mapping[str, Path]) -> bool:
+    """Tell whether what was *made* at *place* is whole, of the same origin, and as *task* would."""
+    *head, whole = text_marks(output_path(place, ".txt"))
     ends = (Status.CONVERTED, Status.TEXT_ONLY)
-    return line in [mark_line(status, chosen, origin, source.name, outputs) for status in ends]
+    return whole and head in [[task.title, mark_line(end, task, made)] for end in ends]
 
 
 # --- Documents and video --------------------------------------------------------------------------
@@ -4356,11 +4282,13 @@ ELSEWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was written of a file's pixels, for the TXT and the terminal."""
+    """What was written of a file's pixels, or why not, for the TXT and the terminal."""
 
     facts: tuple[Fact, ...] = ()
     remark: str = ""
     frames: int = 0
+    status: Status = Status.CONVERTED
+    reason: str = ""
 
 
 def write_document(header: Header, outputs: Outputs) -> Shown:
@@ -4611,8 +4539,6 @@ def convert(source: Source, options: Options) -> Outcome:
         ExitStack() as stack,
     ):
         warnings.simplefilter("always")
-        if source.note:
-            warn(source.note)
         state = state_of(source.path)
         header, error = attempt(
             lambda: read_header(stack.enter_context(open_source(source))), options
@@ -4621,7 +4547,9 @@ def convert(source: Source, options: Options) -> Outcome:
             status, reason = unread(source, error)
             outcome = Outcome(source, status, (), notes_of(caught), reason)
         else:
-            outcome = convert_opened(source, header, state, options, caught)
+            outcome = delivered(task_of(source, header, state, options), options, caught)
+            syntax = str(header.transfer_syntax)
+            outcome = replace(outcome, transfer_syntax=syntax, bytes_in=header.size)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
@@ -4637,54 +4565,77 @@ def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
     return Status.SKIPPED if skipped else Status.FAILED, reason_of(error) + cure
 
 
-def convert_opened(
-    source: Source,
-    header: Header,
-    state: FileState | None,
-    options: Options,
-    caught: Sequence[warnings.WarningMessage],
-) -> Outcome:
-    """Write all outputs of a file whose *header* could be read, and say how it ended.
+def task_of(source: Source, header: Header, state: FileState | None, options: Options) -> Task:
+    """Return what is to be done for *source*; its *state* is from before it was opened."""
+    content, problem = attempt(partial(content_of, header), options)
 
-    *state* is that of the file from before it was opened, *caught* are the warnings so far and on.
-    """
-    origin = Origin(path_sum(source), instance_sum(header), *(state or (0, 0, 0))[1:])
-    content, error = attempt(partial(content_of, header), options)
-    chosen = chosen_options(options, content)
-    if options.resume and is_done(source, origin, chosen):
-        return Outcome(source, Status.DONE)
-
-    def pictures() -> Shown:
-        if error:
-            raise error
-        with outputs.writing():
-            shown = write_pictures(header, content, outputs, options)
+    def show(outputs: Outputs) -> Shown:
+        if problem:
+            raise problem
+        shown = write_pictures(header, content, source, outputs, options)
         if state_of(source.path) not in (state, None):
             raise ConversionError("it changed while it was read: convert it again")
         return shown
 
-    def text_and_move() -> tuple[Path, ...]:
-        mark = mark_line(status, chosen, origin, source.name, outputs.parts)
-        with outputs.writing():
-            write_text(header, outputs, mark, shown or failure, notes)
-            return outputs.move(origin)
+    origin, chosen = origin_of(source, header, state), chosen_options(options, content)
+    describe = partial(metadata_text, header)
+    return Task(source, origin, title_of(source.own_name), chosen, show, describe)
 
-    with closing(Outputs(source)) as outputs:
-        shown, error = attempt(pictures, options)
-        notes, status, failure = notes_of(caught), Status.CONVERTED, Shown()
-        if shown is None:
-            outputs.close()
-            status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
-            failure = Shown((("Picture", reason_of(error)),))
-        paths, text_error = attempt(text_and_move, options)
-    shown, stops = shown or failure, isinstance(text_error or error, OutputError)
+
+def delivered(task: Task, options: Options, caught: Sequence[warnings.WarningMessage]) -> Outcome:
+    """Do *task* and say how it ended. Its outputs go to its place, or the next that is free.
+
+    *caught* are the warnings so far and on.
+    """
+    source = task.source
+    names = chain([source.name], numbered(plain_name(source.own_name)))
+    while True:
+        place = source.folder / next(names)
+        made = made_before(place, task.origin)
+        if made is None:
+            continue
+        if options.resume and is_done(task, place, made):
+            return Outcome(source, Status.DONE)
+        if place.name != source.name:
+            taken = f"{source.name} is taken there by something else"
+            warn(f"{taken}: its outputs are called {place.name}")
+        with closing(Outputs(place)) as outputs, suppress(TakenError):
+            return written(task, outputs, options, caught)
+
+
+def written(
+    task: Task, outputs: Outputs, options: Options, caught: Sequence[warnings.WarningMessage]
+) -> Outcome:
+    """Write all *outputs* of *task*, or a TXT that says why not. Raises `TakenError`."""
+    shown, error = attempt(partial(task.show, outputs), options)
+    if shown is None:
+        outputs.close()
+        shown = reason_shown(error)
+    notes, folder = notes_of(caught), task.source.folder
+
+    def text_and_move() -> tuple[Path, ...]:
+        if error and refusal(error, folder):
+            raise error
+        write_text(task, outputs, shown, notes)
+        return outputs.move(task.origin)
+
+    paths, text_error = attempt(text_and_move, options)
+    if isinstance(text_error, TakenError):
+        raise text_error
     if paths is None:
-        cause = error if status == Status.FAILED and not stops else text_error
-        return Outcome(source, Status.FAILED, (), notes, reason_of(cause), stops=stops)
-    reason = reason_of(error) if error else ""
-    syntax, sizes = str(header.transfer_syntax), (header.size, sizes_of(paths))
-    shows = shown.remark, shown.frames, syntax
-    return Outcome(source, status, paths, notes, reason, *shows, *sizes, stops=stops)
+        refused = refusal(text_error, folder)
+        failed = shown.reason if shown.status == Status.FAILED else reason_of(text_error)
+        reason = refused or failed
+        return Outcome(task.source, Status.FAILED, (), notes, reason, stops=bool(refused))
+    how = shown.reason, shown.remark, shown.frames
+    return Outcome(task.source, shown.status, paths, notes, *how, bytes_out=sizes_of(paths))
+
+
+def reason_shown(error: Exception | None) -> Shown:
+    """Return what to tell of a file in which *error* left no picture."""
+    status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+    reason = reason_of(error)
+    return Shown((("Picture", reason),), status=status, reason=reason)
 
 
 def content_of(header: Header) -> ImagePixel | str:
@@ -4701,7 +4652,11 @@ def content_of(header: Header) -> ImagePixel | str:
 
 
 def write_pictures(
-    header: Header, content: ImagePixel | str | None, outputs: Outputs, options: Options
+    header: Header,
+    content: ImagePixel | str | None,
+    source: Source,
+    outputs: Outputs,
+    options: Options,
 ) -> Shown:
     """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
     pixels = header.pixels
@@ -4709,7 +4664,7 @@ def write_pictures(
         return write_document(header, outputs)
     if not isinstance(content, ImagePixel):
         return write_dicom_video(header, pixels, outputs, options)
-    scene = scene_of(header, pixels, content, outputs.source, options)
+    scene = scene_of(header, pixels, content, source, options)
     write_files(scene, outputs, options)
     facts, count = image_facts(content, scene.look), scene.number_of_frames
     if count == 1:
@@ -4718,16 +4673,14 @@ def write_pictures(
     return Shown((*facts, ("Frame rate", used)), f"{count} frames, {used}", count)
 
 
-def write_text(
-    header: Header, outputs: Outputs, mark: str, shown: Shown, notes: Sequence[str]
-) -> None:
-    """Write the TXT, the last of *outputs*; its second line is their *mark*."""
-    written = ", ".join(path.name for path in outputs.parts)
+def write_text(task: Task, outputs: Outputs, shown: Shown, notes: Sequence[str]) -> None:
+    """Write the TXT, the last of *outputs*, with what was *shown* and the warnings *notes*."""
+    written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
     facts = (*shown.facts, *([("Written", printable(written))] if written else []))
+    head = task.title, mark_line(shown.status, task, outputs.parts)
     text_part = outputs.part(".txt")
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        head = title_of(outputs.source.own_name), mark
-        file.writelines(f"{line}\n" for line in chain(head, metadata_text(header, facts, notes)))
+        file.writelines(f"{line}\n" for line in chain(head, task.describe(facts, notes)))
         file.write(TEXT_ENDS)
 
 

@@ -615,9 +615,16 @@ def test_frames_replace_nothing_of_another_instance(run: Runner, dicom_file: Fac
     output = run(clip).output
     run(other)
     before = (output / "clip-0003.png").read_bytes()
-    result = run(clip, "--frames", "3")
-    assert (result.code, (output / "clip-0003.png").read_bytes()) == (1, before)
-    assert "clip-0003.png is there already, of something else" in result.err
+    for _ in range(2):
+        result = run(clip, "--frames", "3")
+        assert (result.code, (output / "clip-0003.png").read_bytes()) == (0, before)
+        assert "clip is taken there by something else: its outputs are called clip-2" in result.err
+    assert [name for name in result.files() if "-2" in name] == [
+        "clip-2-0003.png",
+        "clip-2.gif",
+        "clip-2.mp4",
+        "clip-2.txt",
+    ]
 
 
 def test_files_of_the_user_beside_our_text_stay(run: Runner, dicom_file: Factory) -> None:
@@ -630,8 +637,9 @@ def test_files_of_the_user_beside_our_text_stay(run: Runner, dicom_file: Factory
     assert [path.read_text() for path in theirs] == ["mine"] * 3
     assert not (output / "clip.gif").exists()
     (output / "clip.gif").write_text("mine")
-    assert run(clip, "--no-mp4").code == 1  # it would have to be replaced
+    assert run(clip, "--no-mp4").code == 0
     assert (output / "clip.gif").read_text() == "mine"
+    assert (output / "clip-2.gif").exists()
 
 
 def test_two_folders_never_share_an_output_folder(run: Runner, tmp_path: Path) -> None:

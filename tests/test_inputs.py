@@ -476,17 +476,3 @@ def test_a_member_without_a_name_costs_no_other(run: Runner, tmp_path: Path) -> 
     path = archive(tmp_path / "cd.zip", "IM1", "QIM2")
     path.write_bytes(path.read_bytes().replace(b"QIM2", b"\0IM2"))
     assert {"IM1.png", "IM1.txt"} <= {*run(path).files()}
-
-
-def test_whose_a_place_is_costs_no_reading_of_whole_files(
-    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        shutil.copy(CT, tmp_path / folder / "IM1")
-    run(tmp_path / "a")
-    monkeypatch.setattr(dc, "read_header", lambda _: 1 / 0)
-    (source,) = dc.find_sources([archive(tmp_path / "cd.zip", "IM1")], tmp_path / "out")
-    assert (source.name, source.note) == ("IM1", "")  # the same instance
-    (source,) = dc.find_sources([tmp_path / "b"], tmp_path / "out")
-    assert (source.name, source.note) == ("IM1", "")

@@ -15,6 +15,7 @@ from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import av
 import cv2
@@ -309,7 +310,7 @@ ORIGIN = dc.Origin("0" * 8, "1" * 8, 0, 0)
 
 def half_written(folder: Path, *suffixes: str) -> dc.Outputs:
     """Return outputs that are not yet moved to their place."""
-    outputs = dc.Outputs(dc.Source(folder / "x.dcm", folder, "x"))
+    outputs = dc.Outputs(folder / "x")
     for suffix in suffixes:
         outputs.part(suffix).write_bytes(b"all")
     return outputs
@@ -321,8 +322,8 @@ def test_outputs_appear_together_or_not_at_all(tmp_path: Path) -> None:
     assert {path.suffix for path in folder.iterdir()} == {".part"}
     outputs.close()
     assert list(folder.iterdir()) == []
-    paths = half_written(folder, ".gif", ".mp4").move(ORIGIN)
-    assert [path.name for path in paths] == ["x.gif", "x.mp4"]
+    paths = half_written(folder, ".gif", ".txt").move(ORIGIN)
+    assert [path.name for path in paths] == ["x.gif", "x.txt"]
     assert sorted(folder.iterdir()) == sorted(paths)
 
 
@@ -342,13 +343,40 @@ def test_what_came_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]
 
 
+def test_of_two_runs_one_gets_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one looked while nothing was there."""
+    task = dc.Task(dc.Source(Path("x")), ORIGIN, dc.title_of("x"), "default", Mock(), Mock())
+    first, same = (half_written(tmp_path, ".png", ".txt") for _ in range(2))
+    for outputs in (first, same):
+        lines = task.title, dc.mark_line(dc.Status.CONVERTED, task, {".png": Path("x")})
+        outputs.parts[".txt"].write_text("\n".join(lines), "utf-8")
+    link = os.link
+
+    def faster(part: Path, path: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        first.move(ORIGIN)
+        link(part, path)
+
+    monkeypatch.setattr(os, "link", faster)
+    assert len(same.move(ORIGIN)) == 2
+    other = half_written(tmp_path, ".png", ".txt")
+    kept = (tmp_path / "x.txt").read_bytes()
+    with closing(other), pytest.raises(dc.TakenError):
+        other.move(dc.Origin("2" * 8, "3" * 8, 0, 0))
+    assert (tmp_path / "x.txt").read_bytes() == kept
+    monkeypatch.setattr(os, "link", Mock(side_effect=OSError))  # a system without links
+    again = half_written(tmp_path, ".png", ".txt")
+    assert len(again.move(ORIGIN)) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import os, sys
         from pathlib import Path
         import dicom_converter as dc
-        dc.Outputs(dc.Source(Path("x"), Path(sys.argv[1]), "x")).part(".png").write_bytes(b"half")
+        dc.Outputs(Path(sys.argv[1], "x")).part(".png").write_bytes(b"half")
         os._exit(9)
         """
     )
