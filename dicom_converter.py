@@ -1163,27 +1163,20 @@ def zip_members(archive: Source) -> list[Source]:
 
     They are swept like those of a folder: hospitals pack viewers beside the images.
     """
+    members: list[Source] = []
     try:
         entries = current_zip(archive.path).infolist()
         overlapping = overlapping_entries(entries)
-        members = [
-            Source(
-                archive.path,
-                member=member_name(info),
-                entry=entry,
-                problem="it overlaps another one in its archive"
-                if entry in overlapping
-                else zip_problem(info),
-            )
-            for entry, info in enumerate(entries)
-            if not info.filename.endswith("/")
-        ]
-        return members or [archive]
+        for entry, info in enumerate(entries):
+            if not info.filename.endswith("/"):
+                name, problem = member_name(info), zip_problem(info, overlaps=entry in overlapping)
+                members.append(Source(archive.path, member=name, entry=entry, problem=problem))
     except NotDicomError as error:
         return [replace(archive, problem=str(error))]
     except (*UNREADABLE, RuntimeError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "a damaged zip archive"
         return [replace(archive, problem=f"cannot be read: {reason}")]
+    return members or [archive]
 
 
 def overlapping_entries(entries: Sequence[zipfile.ZipInfo]) -> set[int]:
@@ -1211,14 +1204,14 @@ def member_name(info: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/") or "_"
 
 
-def zip_problem(info: zipfile.ZipInfo) -> str:
+def zip_problem(info: zipfile.ZipInfo, *, overlaps: bool) -> str:
     """Return why a member of an archive is not taken out, "" where it is."""
+    inflation = info.file_size / max(info.compress_size, 1)
+    if overlaps:
+        return "it overlaps another one in its archive"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
-    inflation = info.file_size / max(info.compress_size, 1)
-    if info.file_size > MAX_MEMBER_BYTES or (
-        info.file_size > SMALL_MEMBER_BYTES and inflation > MAX_INFLATION
-    ):
+    if info.file_size > (MAX_MEMBER_BYTES if inflation <= MAX_INFLATION else SMALL_MEMBER_BYTES):
         return f"would unpack to {info.file_size} bytes, {inflation:.0f} times its size"
     return ""
 
@@ -1266,13 +1259,9 @@ def open_source(source: Source) -> Iterator[BinaryIO]:
     """Open *source* for reading, a member of an archive unpacked."""
     if source.problem:
         raise (NotDicomError if source.repeated else ConversionError)(source.problem)
-    if source.member:
-        if source.member.lower().endswith(".zip"):
-            warn("an archive inside an archive is not opened: unpack the outer one first")
-        with unpacked_member(source) as file:
-            yield file
-        return
-    with opened_regular(source.path) as file:
+    if source.member.lower().endswith(".zip"):
+        warn("an archive inside an archive is not opened: unpack the outer one first")
+    with unpacked_member(source) if source.member else opened_regular(source.path) as file:
         yield file
 
 
@@ -1592,7 +1581,7 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
     """Return the names that a DICOMDIR lists, in parts, and what is wrong with it, if anything."""
     try:
         with (
-            open_source(Source(dicomdir, Path(), "", True)) as file,
+            opened_regular(dicomdir) as file,
             disable_value_validation(),
             warnings.catch_warnings(),
         ):
