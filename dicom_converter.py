@@ -295,10 +295,9 @@ WindowChoice = int | str | Window
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asks for; *frame_rate* in 1/s, None keeps the timing of the file."""
+class PictureOptions:
+    """Under which pictures come out differently; *frame_rate* in 1/s, None keeps the file's."""
 
-    output: Path = DEFAULT_OUTPUT
     png_bits: int = 16
     gif: bool = True
     mp4: bool = True
@@ -308,6 +307,13 @@ class Options:
     overlays: bool = True
     shutter: bool = True
     native_pixels: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options(PictureOptions):
+    """What the command line asks for."""
+
+    output: Path = DEFAULT_OUTPUT
     quiet: bool = False
     debug: bool = False
     check: bool = False
@@ -4166,11 +4172,6 @@ def one_line(message: str) -> str:
 
 # --- Done before ----------------------------------------------------------------------------------
 
-# The options under which pictures come out differently.
-PICTURE_OPTIONS = (
-    *("png_bits", "gif", "mp4", "frame_rate", "window", "frames"),
-    *("overlays", "shutter", "native_pixels"),
-)
 CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
 
 
@@ -4211,10 +4212,10 @@ def sizes_of(paths: Iterable[Path]) -> int:
 
 def chosen_options(options: Options, content: ImagePixel | str | None) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
-    matter: Iterable[str] = ("mp4",) if content == "video" else ()
+    matter: tuple[str, ...] = ("mp4",) if content == "video" else ()
     if isinstance(content, ImagePixel):
-        still = content.number_of_frames == 1
-        matter = (name for name in PICTURE_OPTIONS if not (still and name in CLIP_OPTIONS))
+        names, still = PictureOptions.__slots__, content.number_of_frames == 1
+        matter = tuple(name for name in names if not (still and name in CLIP_OPTIONS))
     defaults = Options()
     chosen = [
         f"{name}={shown_option(getattr(options, name))}"

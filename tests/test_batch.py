@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -231,7 +231,9 @@ def test_another_version_makes_outputs_stale(
 
 def test_every_option_is_known_to_matter_or_not() -> None:
     others = {"output", "quiet", "debug", "check", "jobs", "timeout", "resume", "report", "dask"}
-    assert {*dc.PICTURE_OPTIONS} | others | {"threads"} == {*dc.Options.__slots__}
+    assert {*dc.PictureOptions.__slots__} | others | {"threads"} == {
+        one.name for one in fields(dc.Options)
+    }
     options = dc.Options(window=dc.Window(40, 400), frame_rate=None)
     image = dc.ImagePixel(2, 2, 1, 1, "MONOCHROME2", 8, 8, 7, 0, 0)
     assert dc.chosen_options(options, replace(image, number_of_frames=2)) == (
