@@ -119,7 +119,7 @@ try:
         private_dictionary_description,
         private_dictionary_VR,
     )
-    from pydicom.dataelem import DataElement, RawDataElement
+    from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
@@ -228,6 +228,7 @@ MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Parts = tuple[str, ...]  # of a path below the output folder
+Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
@@ -430,7 +431,10 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A Modality or VOI LUT: *entries* are little-endian 16-bit words from *first_value* on."""
+    """A Modality or VOI LUT, or one color of a palette.
+
+    *entries* are *bits*-wide little-endian 16-bit words from *first_value* on.
+    """
 
     first_value: int
     bits: int
@@ -461,16 +465,6 @@ class GrayscaleTransform:
     voi: Window | LookupTable | None
     voi_origin: str
     invert: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """Three tables of *bits*-wide little-endian 16-bit words (PS3.3 C.7.9)."""
-
-    samples: SampleFormat
-    first_value: int
-    bits: int
-    tables: tuple[bytes, ...]  # red, green, blue
 
 
 @dataclass(frozen=True, slots=True)
@@ -622,22 +616,20 @@ def number(data_set: Dataset, keyword: str | int) -> float | None:
     return next(iter(numbers(data_set, keyword)), None)
 
 
-def integer(ds: Dataset, keyword: str, default: int = 0) -> int:
-    """Return an element as an int; if missing *default*, with a warning unless that is 0."""
+def integer(
+    ds: Dataset, keyword: str, default: int = 0, low: float = -math.inf, high: float = math.inf
+) -> int:
+    """Return an element as an int; *default*, with a warning, where it is not in *low*..*high*.
+
+    So too where it is missing, but without a warning if *default* is 0.
+    """
     value = number(ds, keyword)
-    if value is None and default:
-        warn(f"{dictionary_description(keyword)} is missing, taken as {default}")
-    return default if value is None else int(value)
-
-
-def bounded(ds: Dataset, keyword: str, low: int, high: int, *, default: int | None = None) -> int:
-    """Return an element as an int in *low*..*high*, else *default* (*low*) with a warning."""
-    fallback = low if default is None else default
-    value = integer(ds, keyword, fallback)
-    if low <= value <= high:
-        return value
-    warn(f"{dictionary_description(keyword)} is {value}, taken as {fallback}")
-    return fallback
+    if value is not None and low <= int(value) <= high:
+        return int(value)
+    if value is not None or default:
+        found = "missing" if value is None else int(value)
+        warn(f"{dictionary_description(keyword)} is {found}, taken as {default}")
+    return default
 
 
 def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
@@ -2053,8 +2045,10 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
     allocated = float_bits or bits_allocated(ds, samples, packed=pixels.fragments is None)
-    stored = float_bits or bounded(ds, "BitsStored", 1, allocated, default=allocated)
-    high_bit = stored - 1 if float_bits else bounded(ds, "HighBit", stored - 1, allocated - 1)
+    stored = float_bits or integer(ds, "BitsStored", allocated, 1, allocated)
+    high_bit = stored - 1
+    if not float_bits:
+        high_bit = integer(ds, "HighBit", high_bit, high_bit, allocated - 1)
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -2496,12 +2490,12 @@ def as_stored(value: int, image: ImagePixel) -> int:
     """Return *value* as pixels hold it: its element is often the wrong one of SS and US."""
     word = value % (1 << image.bits_allocated)
     if image.pixel_representation:
-        word = int(as_signed(word, image.bits_allocated))
-        return int(as_signed(word, image.bits_stored)) if word > 0 else word
+        word = as_signed(word, image.bits_allocated)
+        return as_signed(word, image.bits_stored) if word > 0 else word
     return word
 
 
-def as_signed(value: float, bits: int) -> float:
+def as_signed(value: int, bits: int) -> int:
     """Return *value* in two's complement of *bits* where it was read as unsigned."""
     return value - (1 << bits) if (1 << (bits - 1)) <= value < (1 << bits) else value
 
@@ -2535,9 +2529,7 @@ def grayscale_transforms(
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
             of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
         transforms.append(of_groups[key])
-    return (
-        tuple(transforms) if len(of_groups) > 1 and len(set(transforms)) > 1 else (transforms[0],)
-    )
+    return tuple(transforms) if len(set(of_groups.values())) > 1 else (transforms[0],)
 
 
 def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Rescale | LookupTable:
@@ -2654,21 +2646,25 @@ def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
     if len(descriptor) < 3 or not len(table):
         raise ConversionError(f"the {name} is incomplete")
     entry_count, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
-    table = unpacked(table, entry_count, bits)[:entry_count]
-    if len(table) < entry_count:
-        warn(f"the {name} holds {len(table)} of {entry_count} entries")
+    table = table_entries(table, entry_count, bits, name)
     deepest = max(int(table.max()).bit_length(), 1)
     if not 1 <= bits <= 16 or deepest > bits:
         warn(f"the {name} says {bits} bits but holds {deepest}")
         bits = deepest
-    first = int(as_signed(first, 16)) if signed else first
+    first = as_signed(first, 16) if signed else first
     return LookupTable(first, bits, table.astype("<u2").tobytes(), text(item, "LUTExplanation"))
 
 
-def unpacked(table: Array, entries: int, bits: int) -> Array:
-    """Return the entries of *table*; of 8 bits they often sit two to a word, despite *bits*."""
-    packed = 2 * len(table) in (entries, entries + 1) or (bits <= 8 and len(table) < entries)
-    return bytes_of(table).astype(np.uint16) if packed and len(table) < entries else table
+def table_entries(table: Array, count: int, bits: int, name: str) -> Array:
+    """Return *count* entries of *table*, with a warning where it holds fewer.
+
+    Those of 8 bits often sit two to a word, despite *bits*.
+    """
+    if len(table) < count and (bits <= 8 or 2 * len(table) in (count, count + 1)):
+        table = bytes_of(table).astype(np.uint16)
+    if len(table) < count:
+        warn(f"the {name} holds {len(table)} of {count} entries")
+    return table[:count]
 
 
 def bytes_of(table: Array) -> Array:
@@ -2678,21 +2674,11 @@ def bytes_of(table: Array) -> Array:
 
 def words(data_set: Dataset, keyword: str) -> Array:
     """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
-    tag = tag_of(keyword)
-    if tag not in data_set:
-        return np.empty(0, np.uint16)
-    element = data_set.get_item(tag)
-    value = element.value
-    if isinstance(value, bytes):
-        little = (
-            element.is_little_endian
-            if isinstance(element, RawDataElement)
-            else data_set.is_little_endian
-        )
-        order = ">" if little is False else "<"
-        return np.frombuffer(value[: len(value) & ~1], f"{order}u2").astype(np.uint16)
-    values = numbers(data_set, keyword)
-    return (np.array(values, np.int64) & 0xFFFF).astype(np.uint16)
+    raw = raw_bytes(data_set, tag_of(keyword))
+    if raw is None:
+        return (np.array(numbers(data_set, keyword), np.int64) & 0xFFFF).astype(np.uint16)
+    order = ">" if data_set.original_encoding[1] is False else "<"
+    return np.frombuffer(raw[: len(raw) & ~1], f"{order}u2").astype(np.uint16)
 
 
 def stored_values(codes: Array, samples: SampleFormat) -> Array:
@@ -2794,38 +2780,28 @@ def is_tabled(stored: Array) -> bool:
 
 def modality_range(
     frames: Iterable[StoredFrame], transforms: Sequence[GrayscaleTransform]
-) -> tuple[float, float] | None:
-    """Return the least and the greatest modality value of all frames without padding, if any."""
+) -> tuple[float, float]:
+    """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
     for index, (stored, _) in enumerate(frames):
-        if is_tabled(stored):  # each word that occurs, once
-            words = stored.view(f"u{stored.dtype.itemsize}").ravel()
-            present = np.zeros(1 << 8 * words.itemsize, bool)
-            for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
-                block = words[at : at + COUNTED_PIXELS]
-                present |= np.bincount(block, minlength=present.size) > 0
-            stored = np.flatnonzero(present).astype(words.dtype)
-        ends += ends_without_padding(stored, transforms[index % len(transforms)])
-    return (min(ends), max(ends)) if ends else None
+        transform = transforms[index % len(transforms)]
+        codes = words_in(stored) if is_tabled(stored) else stored
+        values = stored_values(codes, transform.samples)
+        values = values[~padding_mask(values, transform.samples)]
+        values = modality_values(values, transform.modality)
+        values = values[np.isfinite(values)]
+        ends += [float(values.min()), float(values.max())] if values.size else []
+    return (min(ends), max(ends)) if ends else (0, 0)
 
 
-def ends_without_padding(codes: Array, transform: GrayscaleTransform) -> list[float]:
-    """Return [least, greatest] modality value of *codes*, [] if all are padding or not finite."""
-    stored = stored_values(codes, transform.samples)
-    values = modality_values(stored[~padding_mask(stored, transform.samples)], transform.modality)
-    values = values[np.isfinite(values)]
-    return [float(values.min()), float(values.max())] if values.size else []
-
-
-def full_window(low: float, high: float) -> Window:
-    """Return the window that spreads *low*..*high* over all levels."""
-    return Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
-
-
-def widest_window(transform: GrayscaleTransform) -> Window:
-    """Return the window over all values that can be stored, under which a uniform picture shows."""
-    low, high = modality_ends(transform.modality, transform.samples)
-    return full_window(low, high) if low < high else Window(low + 1, 1)
+def words_in(stored: Array) -> Array:
+    """Return each word of 1 or 2 bytes that occurs in *stored*, once."""
+    words = stored.view(f"u{stored.dtype.itemsize}").ravel()
+    present = np.zeros(1 << 8 * words.itemsize, bool)
+    for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
+        block = words[at : at + COUNTED_PIXELS]
+        present |= np.bincount(block, minlength=present.size) > 0
+    return np.flatnonzero(present).astype(words.dtype)
 
 
 def settled_transforms(
@@ -2840,25 +2816,23 @@ def settled_transforms(
     """
     if choice not in ("auto", "full"):
         return transforms
-    still_open = [transform for transform in transforms if transform.voi is None]
-    if not still_open and not all(
+    settled = all(transform.voi for transform in transforms)
+    if settled and not all(
         is_blank(stored, transforms[index % len(transforms)])
         for index, (stored, _) in enumerate(frames)
     ):
         return transforms
-    low, high = modality_range(frames, transforms) or (0, 0)
-    if not still_open and low == high:
+    low, high = modality_range(frames, transforms)
+    if settled and low == high:
         return transforms
-    origin = f"{MIN_MAX}, for the stored window shows nothing"
-    if not still_open:
+    if settled:
         warn("the stored window shows nothing of the picture: min-max was used")
-    voi = full_window(low, high) if low < high else widest_window(transforms[0])
-    return tuple(
-        replace(transform, voi=voi, voi_origin=transform.voi_origin if still_open else origin)
-        if transform.voi is None or not still_open
-        else transform
-        for transform in transforms
-    )
+        origin = f"{MIN_MAX}, for the stored window shows nothing"
+        transforms = tuple(replace(one, voi=None, voi_origin=origin) for one in transforms)
+    if low == high:  # uniform: over all that can be stored
+        low, high = modality_ends(transforms[0].modality, transforms[0].samples)
+    voi = Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
+    return tuple(replace(one, voi=one.voi or voi) for one in transforms)
 
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
@@ -2875,29 +2849,23 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 
 # --- Color ----------------------------------------------------------------------------------------
 
-# PS3.3 C.7.6.3.1.2, full range and ITU-R BT.601 studio range; rows give R, G, B from Y, Cb, Cr.
+# PS3.3 C.7.6.3.1.2; rows give R, G, B from Y, Cb, Cr.
 YBR_FULL_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-YBR_PARTIAL_TO_RGB = tuple(
-    (row[0] * 255 / 219, row[1] * 255 / 224, row[2] * 255 / 224) for row in YBR_FULL_TO_RGB
-)
 
 
-def palette_of(ds: Dataset, image: ImagePixel) -> Palette:
+def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     """Read the Palette Color Lookup Table module, segmented or not (PS3.3 C.7.9).
 
     Raises `ConversionError` where a table is missing or broken.
     """
-    samples = sample_format(ds, image)
-    bits, channels = palette_depth(
-        [palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
-    )
-    tables = tuple(channel.astype("<u2").tobytes() for channel in channels)
-    names = (f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue"))
+    colors = "Red", "Green", "Blue"
+    bits, channels = palette_depth([palette_channel(ds, color) for color in colors])
+    names = (f"{color}PaletteColorLookupTableDescriptor" for color in colors)
     first, *others = (int(words(ds, name)[1]) for name in names)
     if any(other != first for other in others):
         warn("the palettes begin at different values: that of red was used for all")
-    first = int(as_signed(first, 16)) if samples.signed else first
-    return Palette(samples, first, bits, tables)
+    first = as_signed(first, 16) if samples.signed else first
+    return tuple(LookupTable(first, bits, channel.tobytes()) for channel in channels)
 
 
 def palette_channel(ds: Dataset, color: str) -> Array:
@@ -2910,10 +2878,7 @@ def palette_channel(ds: Dataset, color: str) -> Array:
     entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
     if not len(table):
         return expanded_segments(bytes_of(segments) if bits == 8 else segments, entries)
-    table = unpacked(table, entries, bits)
-    if len(table) < entries:
-        warn(f"the {color} palette holds {len(table)} of {entries} entries")
-    return table[:entries].astype(np.uint16)
+    return table_entries(table, entries, bits, f"{color} palette")
 
 
 def expanded_segments(data: Array, entries: int) -> Array:
@@ -2972,35 +2937,38 @@ def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
 
 @lru_cache(maxsize=64)
 def color_tables(
-    palette: Palette, itemsize: int, bits: int, gray: GrayscaleTransform | None = None
+    palette: Palette,
+    samples: SampleFormat,
+    itemsize: int,
+    bits: int,
+    gray: GrayscaleTransform | None,
 ) -> list[Array]:
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
     """
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
-    index = stored_values(codes, palette.samples) - palette.first_value
-    tables = []
-    for channel in palette.tables:
-        entries = np.frombuffer(channel, "<u2")
-        table = quantized(
-            entries[np.clip(index, 0, len(entries) - 1)] / ((1 << palette.bits) - 1), bits
-        )
-        if gray:
-            table = np.where(index < 0, display_table(gray, itemsize, bits), table)
-        tables.append(table)
+    values = stored_values(codes, samples)
+    tables = [quantized(voi_values(values, channel), bits) for channel in palette]
+    if gray:
+        levels = display_table(gray, itemsize, bits)
+        tables = [np.where(values < palette[0].first_value, levels, table) for table in tables]
     return tables
 
 
 def palette_picture(
-    stored: Array, palette: Palette, bits: int, gray: GrayscaleTransform | None = None
+    stored: Array,
+    palette: Palette,
+    samples: SampleFormat,
+    bits: int,
+    gray: GrayscaleTransform | None,
 ) -> Array:
     """Render *stored* (rows, columns) through *palette* as RGB (rows, columns, 3)."""
     if not is_tabled(stored):
         depth = 8 * stored.dtype.itemsize
         raise ConversionError(f"a palette over {depth}-bit pixels cannot be shown")
     codes = stored.view(f"u{stored.dtype.itemsize}")
-    tables = color_tables(palette, stored.dtype.itemsize, bits, gray)
+    tables = color_tables(palette, samples, stored.dtype.itemsize, bits, gray)
     return cast(Array, cv2.merge([cv2.LUT(codes, table) for table in tables]))
 
 
@@ -3020,7 +2988,9 @@ def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: in
 def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
     """Convert (rows, columns, 3) Y, Cb, Cr of uint8 or uint16 to RGB (PS3.3 C.7.6.3.1.2)."""
     unit = 1 << (8 * picture.dtype.itemsize - 8)
-    matrix = np.array(YBR_PARTIAL_TO_RGB if partial else YBR_FULL_TO_RGB)
+    matrix = np.array(YBR_FULL_TO_RGB)
+    if partial:  # studio range of ITU-R BT.601
+        matrix *= np.array([255 / 219, 255 / 224, 255 / 224])
     offset = np.array([16 if partial else 0, 128, 128]) * unit
     affine = np.column_stack([matrix, -matrix @ offset])
     return cast(Array, cv2.transform(picture, affine))
@@ -3278,7 +3248,7 @@ class Look:
     depth: int
     samples: SampleFormat
     grayscale: tuple[GrayscaleTransform, ...] = ()
-    palette: Palette | None = None
+    palette: Palette = ()
     icc_profile: bytes = b""
     shutters: tuple[Shutter, ...] = ()
     overlays: tuple[Overlay, ...] = ()
@@ -3297,22 +3267,19 @@ def look_of(
         overlays=overlays_of(ds, image, header.transfer_syntax) if options.overlays else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
-    color = image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2")
-    if color and options.window not in ("auto", "full"):
-        warn("windows are for gray images: this one is in color and shown as it is")
-    if image.photometric_interpretation == "PALETTE COLOR":
-        palette = palette_of(ds, image)
-        return replace(look, depth=palette.bits, palette=palette, icc_profile=icc_profile_of(ds))
-    if image.samples_per_pixel > 1:
-        depth = 16 if image.bits_stored > 8 else 8
-        return replace(look, depth=depth, icc_profile=icc_profile_of(ds))
+    if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+        if options.window not in ("auto", "full"):
+            warn("windows are for gray images: this one is in color and shown as it is")
+        palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
+        depth = palette[0].bits if palette else 16 if image.bits_stored > 8 else 8
+        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
     if (
         text(ds, "PixelPresentation") in ("COLOR", "MIXED")
         and "RedPaletteColorLookupTableDescriptor" in ds
     ):  # supplemental
-        look = replace(look, palette=(palette := palette_of(ds, image)))
-        gray = replace(look.samples, first_color=palette.first_value)
+        look = replace(look, palette=palette_of(ds, look.samples))
+        gray = replace(look.samples, first_color=look.palette[0].first_value)
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
     return replace(look, grayscale=settled_transforms(transforms, frames, options.window))
 
@@ -3325,7 +3292,7 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     bits = min(bits, look.depth)
     gray = look.grayscale[index % len(look.grayscale)] if look.grayscale else None
     if look.palette:
-        picture = palette_picture(stored, look.palette, bits, gray)
+        picture = palette_picture(stored, look.palette, look.samples, bits, gray)
     elif gray:
         picture = gray_picture(stored, gray, bits)
     else:
@@ -3526,7 +3493,7 @@ def element_lines(
                 else:
                     yield f"{indent}    ... nested too deeply to be shown"
         else:
-            yield f"{start} {element_text(element)}".rstrip()
+            yield f"{start} {shown_value(value, element.VR)}".rstrip()
 
 
 def plain_line(raw: Any, creator: str) -> str:
@@ -3536,32 +3503,26 @@ def plain_line(raw: Any, creator: str) -> str:
     """
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return ""
-    tag = raw.tag
-    name, vr = described(int(tag), creator)
+    name, vr = described(int(raw.tag), creator)
     vr = vr if raw.VR in (None, "UN") else str(raw.VR)
+    value: Any = raw.value
     if vr in NUMBER_FORMATS:
         order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
-        count = len(raw.value) // struct.calcsize(f"={code}")
-        shown = shown_values(struct.unpack(f"{order}{count}{code}", raw.value), vr)
-    elif vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
-        value = raw.value.decode("ascii").rstrip(" \0")
-        shown = shown_values([part.strip(" \0") for part in value.split("\\")], vr)
-    elif vr in BYTES_VR:
-        shown = shown_bytes(raw.value)
-    else:
+        count = len(value) // struct.calcsize(f"={code}")
+        value = list(struct.unpack(f"{order}{count}{code}", value))
+    elif vr in STR_VR and value.isascii() and ESC not in value:
+        parts = value.decode("ascii").rstrip(" \0").split("\\")
+        value = [part.strip(" \0") for part in parts]
+    elif vr not in BYTES_VR:
         return ""
-    return f"{tag_text(tag)} {vr} {name} = {shown}".rstrip()
+    return f"{tag_text(raw.tag)} {vr} {name} = {shown_value(value, vr)}".rstrip()
 
 
-def element_text(element: DataElement) -> str:
-    """Return the value of an element on one line: text escaped, long binary values counted."""
-    if isinstance(element.value, bytes):
-        return shown_bytes(element.value)
-    return shown_values(listed(element.value), element.VR)
-
-
-def shown_values(values: Sequence[Any], vr: str) -> str:
-    """Return *values* joined by backslashes and escaped, UIDs with names, long lists cut short."""
+def shown_value(value: Any, vr: str) -> str:
+    """Return a value on one line, escaped: UIDs with names, long lists cut short, bytes counted."""
+    if isinstance(value, bytes):
+        return shown_bytes(value)
+    values = listed(value)
     if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)
     if vr in STR_VR and (length := sum(len(str(value)) for value in values)) > TEXT_SHOWN:
@@ -3581,18 +3542,10 @@ def named_uid(value: str) -> str:
 def shown_bytes(value: bytes) -> str:
     """Return text where *value* is plain ASCII, else its length and first bytes in hexadecimal."""
     stripped = value.rstrip(b" \0")
-    if (
-        stripped
-        and all(32 <= byte < 127 for byte in stripped[: 1 << 12])
-        and len(stripped) <= 1 << 12
-    ):
+    if 0 < len(stripped) <= 1 << 12 and all(32 <= byte < 127 for byte in stripped):
         return stripped.decode("ascii")
-    shown = value[:BINARY_SHOWN].hex(" ")
-    return (
-        f"<{len(value)} bytes: {shown}{' ...' if len(value) > BINARY_SHOWN else ''}>"
-        if value
-        else ""
-    )
+    more = " ..." if len(value) > BINARY_SHOWN else ""
+    return f"<{len(value)} bytes: {value[:BINARY_SHOWN].hex(' ')}{more}>" if value else ""
 
 
 # --- Writing --------------------------------------------------------------------------------------

@@ -350,7 +350,7 @@ def test_frames_without_a_window_leave_those_of_the_others() -> None:
     frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (50, 0, 300)]
     settled = dc.settled_transforms((windowed, still_open, windowed), frames)
     assert settled[0] == settled[2] == windowed
-    assert settled[1].voi == dc.full_window(0, 300)
+    assert settled[1].voi == dc.Window(150, 300, EXACT)
 
 
 @pytest.mark.parametrize(
