@@ -2580,9 +2580,8 @@ def chosen_voi(
         kind, group = ("tables", tables) if tables else ("windows", stored)
         return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        numbered: dict[int, Window | LookupTable] = {
-            voi.number: voi for voi in stored if isinstance(voi, Window)
-        }
+        numbered: dict[int, Window | LookupTable]
+        numbered = {voi.number: voi for voi in stored if isinstance(voi, Window)}
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
             raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
@@ -2865,7 +2864,8 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     if any(other != first for other in others):
         warn("the palettes begin at different values: that of red was used for all")
     first = as_signed(first, 16) if samples.signed else first
-    return tuple(LookupTable(first, bits, channel.tobytes()) for channel in channels)
+    tables = (channel.astype("<u2").tobytes() for channel in channels)
+    return tuple(LookupTable(first, bits, table) for table in tables)
 
 
 def palette_channel(ds: Dataset, color: str) -> Array:
@@ -3051,23 +3051,17 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
+    shutters = []
     own = "PerFrameFunctionalGroupsSequence" in ds
-    groups = [
-        functional_group(ds, "FrameDisplayShutterSequence", frame)
-        for frame in range(image.number_of_frames if own else 1)
-    ]
-    shutters = [visible_shutter(shutter_of(group), image) for group in groups]
-    if not any(shutter.edges or shutter.circle or shutter.vertices for shutter in shutters):
-        return ()
-    return tuple(shutters) if len(set(shutters)) > 1 else (shutters[0],)
-
-
-def visible_shutter(shutter: Shutter, image: ImagePixel) -> Shutter:
-    """Return *shutter*, or one that hides nothing where it would hide everything."""
-    if not shutter_mask(shutter, image.rows, image.columns).all():
-        return shutter
-    warn("the display shutter would hide everything and was left out")
-    return Shutter()
+    for frame in range(image.number_of_frames if own else 1):
+        shutter = shutter_of(functional_group(ds, "FrameDisplayShutterSequence", frame))
+        hidden = shutter_mask(shutter, image.rows, image.columns)
+        if hidden.all():
+            warn("the display shutter would hide everything and was left out")
+        shutters.append(Shutter() if hidden.all() or not hidden.any() else shutter)
+    if len(set(shutters)) > 1:
+        return tuple(shutters)
+    return () if shutters[0] == Shutter() else (shutters[0],)
 
 
 def shutter_of(group: Dataset) -> Shutter:
@@ -3118,28 +3112,24 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
     return ~visible
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of vertices that no picture has
 def inside_polygon(vertices: Sequence[tuple[int, int]], rows: int, columns: int) -> Array:
     """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool.
 
     It is cut to just beyond the picture first (Sutherland-Hodgman): vertices may lie anywhere.
     """
-    points = [(float(row), float(column)) for row, column in vertices]
+    points = np.array(vertices, np.float64)
     for axis, bound, sign in ((0, -2, 1), (0, rows + 1, -1), (1, -2, 1), (1, columns + 1, -1)):
-        kept: list[tuple[float, float]] = []
-        for start, end in zip(points, [*points[1:], *points[:1]], strict=True):
-            from_bound, to_bound = (sign * (point[axis] - bound) for point in (start, end))
-            if from_bound >= 0:
-                kept.append(start)
-            if (from_bound < 0) != (to_bound < 0):
-                part = from_bound / (from_bound - to_bound)
-                kept.append(
-                    (start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1]))
-                )
-        points = kept
+        ends = np.roll(points, -1, axis=0)
+        from_bound, to_bound = (sign * (side[:, axis] - bound) for side in (points, ends))
+        crosses = (from_bound < 0) != (to_bound < 0)
+        part = from_bound / np.where(crosses, from_bound - to_bound, 1)
+        crossings = points + part[:, np.newaxis] * (ends - points)
+        kept = np.stack([from_bound >= 0, crosses], axis=1)
+        points = np.stack([points, crossings], axis=1)[kept]
     mask = np.zeros((rows, columns), np.uint8)
-    if points:
-        outline = np.rint([(column, row) for row, column in points]).astype(np.int32)
-        cv2.fillPoly(mask, [outline], 1)
+    if len(points):
+        cv2.fillPoly(mask, [np.rint(points[:, ::-1]).astype(np.int32)], 1)
     return mask > 0
 
 
