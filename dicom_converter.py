@@ -489,12 +489,13 @@ class Overlay:
 class Shutter:
     """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11).
 
-    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column and
-    radius; *vertices* are (row, column). Outside is *color*, red, green and blue 0..1.
+    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column,
+    radius in columns, and how high a pixel is by its width; *vertices* are (row, column). Outside
+    is *color*, red, green and blue 0..1.
     """
 
     edges: tuple[int, int, int, int] | None = None
-    circle: tuple[int, int, int] | None = None
+    circle: tuple[int, int, int, float] | None = None
     vertices: tuple[tuple[int, int], ...] = ()
     color: tuple[float, float, float] = (0, 0, 0)
 
@@ -3054,7 +3055,8 @@ def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     shutters = []
     own = "PerFrameFunctionalGroupsSequence" in ds
     for frame in range(image.number_of_frames if own else 1):
-        shutter = shutter_of(functional_group(ds, "FrameDisplayShutterSequence", frame))
+        group = functional_group(ds, "FrameDisplayShutterSequence", frame)
+        shutter = shutter_of(ds, group)
         hidden = shutter_mask(shutter, image.rows, image.columns)
         if hidden.all():
             warn("the display shutter would hide everything and was left out")
@@ -3064,8 +3066,11 @@ def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     return () if shutters[0] == Shutter() else (shutters[0],)
 
 
-def shutter_of(group: Dataset) -> Shutter:
-    """Read a Display Shutter module (PS3.3 C.7.6.11); a shape that is not whole is left out."""
+def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
+    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*.
+
+    A shape that is not whole is left out.
+    """
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
@@ -3075,7 +3080,7 @@ def shutter_of(group: Dataset) -> Shutter:
         if shape == "RECTANGULAR" and len(found) == 4:
             edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
         elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
-            circle = found[0] - 1, found[1] - 1, found[2]
+            circle = found[0] - 1, found[1] - 1, found[2], pixel_aspect(ds)
         elif shape == "POLYGONAL" and len(found) >= 6:
             points = [value - 1 for value in found]
             vertices = tuple(zip(points[::2], points[1::2], strict=False))
@@ -3105,8 +3110,8 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
         left, right, upper, lower = shutter.edges
         visible &= (x >= left) & (x <= right) & (y >= upper) & (y <= lower)
     if shutter.circle:
-        row, column, radius = map(float, shutter.circle)
-        visible &= (y - row) ** 2 + (x - column) ** 2 <= radius**2
+        row, column, radius, aspect = map(float, shutter.circle)
+        visible &= ((y - row) * aspect) ** 2 + (x - column) ** 2 <= radius**2
     if shutter.vertices:
         visible &= inside_polygon(shutter.vertices, rows, columns)
     return ~visible

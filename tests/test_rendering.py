@@ -362,6 +362,18 @@ def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: P
     assert picture[1, 1].tolist() == [50, 50, 50]
 
 
+def test_a_circular_shutter_is_round_on_pixels_that_are_not_square(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    circle = {"CenterOfCircularShutter": [11, 21], "RadiusOfCircularShutter": 16}  # columns
+    elements = {"ShutterShape": "CIRCULAR", "PixelSpacing": [2, 1], **circle}
+    path = dicom_file(np.full((21, 41), 9, np.uint8), WindowCenter=5, WindowWidth=9, **elements)
+    rows, columns = np.nonzero(still(path, tmp_path, native_pixels=True, png_bits=8))
+    assert [int(np.ptp(rows)), int(np.ptp(columns))] == [16, 32]
+    rows, columns = np.nonzero(still(path, tmp_path, png_bits=8) > 127)
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 1
+
+
 def test_each_frame_has_the_shutter_of_its_functional_group() -> None:
     groups = []
     for left in (1, 4):
