@@ -491,13 +491,13 @@ class Shutter:
 
     *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column,
     radius in columns, and how high a pixel is by its width; *vertices* are (row, column). Outside
-    is *color*, red, green and blue 0..1.
+    is *color*: the gray of gray pictures, then red, green and blue, all 0..1.
     """
 
     edges: tuple[int, int, int, int] | None = None
     circle: tuple[int, int, int, float] | None = None
     vertices: tuple[tuple[int, int], ...] = ()
-    color: tuple[float, float, float] = (0, 0, 0)
+    color: tuple[float, float, float, float] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -3090,15 +3090,16 @@ def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
     return Shutter(edges, circle, vertices, shutter_color(group))
 
 
-def shutter_color(group: Dataset) -> tuple[float, float, float]:
-    """Return what is shown outside a shutter as red, green and blue 0..1; black by default."""
-    lab = numbers(group, "ShutterPresentationColorCIELabValue")
-    if len(lab) == 3:  # PS3.3 C.10.7.1.1: L is 0..100, a and b are -128..127 over 16 bits
-        scaled = [lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128]
-        red, green, blue = cv2.cvtColor(np.array([[scaled]], np.float32), cv2.COLOR_Lab2RGB)[0, 0]
-        return float(red), float(green), float(blue)
+def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
+    """Return what is shown outside a shutter as gray, red, green and blue 0..1; default black."""
     gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
-    return gray, gray, gray
+    lab = numbers(group, "ShutterPresentationColorCIELabValue")
+    if len(lab) != 3:
+        return gray, gray, gray, gray
+    # PS3.3 C.10.7.1.1: L is 0..100, a and b are -128..127 over 16 bits
+    scaled = [lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128]
+    red, green, blue = cv2.cvtColor(np.array([[scaled]], np.float32), cv2.COLOR_Lab2RGB)[0, 0]
+    return gray, float(red), float(green), float(blue)
 
 
 @lru_cache(maxsize=16)
@@ -3143,7 +3144,7 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     hidden = shutter_mask(shutter, *picture.shape[:2])
     color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
     shown = picture.copy()
-    shown[hidden] = color if picture.ndim == 3 else color[0]
+    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
     return shown
 
 

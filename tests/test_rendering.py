@@ -362,6 +362,15 @@ def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: P
     assert picture[1, 1].tolist() == [50, 50, 50]
 
 
+def test_a_color_is_not_for_the_shutter_of_a_gray_image(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    lab = [int(53.24 * 655.35), int((80.1 + 128) * 257), int((67.2 + 128) * 257)]  # red of sRGB
+    elements = {"ShutterShape": "RECTANGULAR", **RECTANGLE, "ShutterPresentationValue": 0x8000}
+    path = dicom_file(DARK + 9, ShutterPresentationColorCIELabValue=lab, **elements)
+    assert still(path, tmp_path, png_bits=8)[0, 0] == 128
+
+
 def test_a_circular_shutter_is_round_on_pixels_that_are_not_square(
     dicom_file: Factory, tmp_path: Path
 ) -> None:
