@@ -3444,8 +3444,9 @@ def readable(keyword: str, value: str) -> str:
     """Return *value* of the element *keyword* as a person writes names, dates and times."""
     if keyword.endswith("Name"):
         value = " = ".join(group.replace("^", " ").strip() for group in value.split("=") if group)
-    if keyword.endswith("DateTime") and (moment := re.fullmatch(r"(\d{8})(.*)", value)):
-        value = f"{readable('Date', moment[1])} {readable('Time', moment[2])}".rstrip()
+    if keyword.endswith("DateTime"):  # which may end at the year or the month
+        if moment := re.fullmatch(r"(\d{8})(.*)", value):
+            value = f"{readable('Date', moment[1])} {readable('Time', moment[2])}".rstrip()
     elif keyword.endswith("Date") and re.fullmatch(r"\d{8}", value):
         value = f"{value[:4]}-{value[4:6]}-{value[6:]}"
     elif keyword.endswith("Time") and (moment := re.match(r"(\d\d)(\d\d)(\d\d)?", value)):

@@ -329,6 +329,8 @@ def test_warnings_stand_in_the_text(dicom_file: Factory, tmp_path: Path) -> None
         ("DateTime", "20210304112233", "2021-03-04 11:22:33"),
         ("DateTime", "20210304112233.5+0100", "2021-03-04 11:22:33 +0100"),
         ("DateTime", "20210304", "2021-03-04"),
+        ("DateTime", "2021", "2021"),
+        ("DateTime", "202103+0100", "202103+0100"),
         ("PatientName", "Doe^Jane^^Dr", "Doe Jane  Dr"),
         ("PatientID", "a\x1bb", r"a\x1bb"),
         ("PatientID", "a\u202eb", r"a\x202eb"),
