@@ -528,12 +528,12 @@ def tag_text(tag: BaseTag) -> str:
 
 
 def begins_as_dicom(head: bytes) -> bool:
-    """Tell whether *head*, 132 bytes, begins as DICOM does."""
-    return head[128:132] == b"DICM" or begins_data_set(head)
+    """Tell whether *head*, 132 bytes, begins as DICOM does.
 
-
-def begins_data_set(head: bytes) -> bool:
-    """Tell whether *head* is a first element of group 2 or 8, in any encoding (no preamble)."""
+    Without a preamble that is a first element of group 2 or 8, in any encoding.
+    """
+    if head[128:132] == b"DICM":
+        return True
     if len(head) < 8:
         return False
     for order in "<>":
@@ -555,10 +555,9 @@ def tag_of(keyword: str | int) -> BaseTag:
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
     try:
-        element = data_set.get_item(tag) if tag in data_set else None
+        value = data_set.get_item(tag).value if tag in data_set else None
     except UNREADABLE:
         return None
-    value = element.value if element is not None else None
     return value if isinstance(value, bytes) else None
 
 
@@ -617,15 +616,13 @@ def number(data_set: Dataset, keyword: str | int) -> float | None:
     return next(iter(numbers(data_set, keyword)), None)
 
 
-def integer(
-    ds: Dataset, keyword: str, default: int = 0, low: float = -math.inf, high: float = math.inf
-) -> int:
-    """Return an element as an int; *default*, with a warning, where it is not in *low*..*high*.
+def integer(ds: Dataset, keyword: str | int, default: int = 0, within: range | None = None) -> int:
+    """Return an element as an int; *default*, with a warning, where it is not one of *within*.
 
     So too where it is missing, but without a warning if *default* is 0.
     """
     value = number(ds, keyword)
-    if value is not None and low <= int(value) <= high:
+    if value is not None and (within is None or int(value) in within):
         return int(value)
     if value is not None or default:
         found = "missing" if value is None else int(value)
@@ -644,12 +641,9 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
 
     The frame's own functional group, else the shared one, else the data set itself.
     """
-    per_frame = sequence(data_set, "PerFrameFunctionalGroupsSequence")
-    groups = [
-        *per_frame[frame : frame + 1],
-        *sequence(data_set, "SharedFunctionalGroupsSequence")[:1],
-    ]
-    for group in groups:
+    own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
+    shared = sequence(data_set, "SharedFunctionalGroupsSequence")[:1]
+    for group in (*own, *shared):
         if items := sequence(group, macro):
             return items[0]
     return data_set
@@ -2046,10 +2040,10 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
     allocated = float_bits or bits_allocated(ds, samples, packed=pixels.fragments is None)
-    stored = float_bits or integer(ds, "BitsStored", allocated, 1, allocated)
+    stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
     high_bit = stored - 1
     if not float_bits:
-        high_bit = integer(ds, "HighBit", high_bit, high_bit, allocated - 1)
+        high_bit = integer(ds, "HighBit", high_bit, range(high_bit, allocated))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -2490,10 +2484,9 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
 def as_stored(value: int, image: ImagePixel) -> int:
     """Return *value* as pixels hold it: its element is often the wrong one of SS and US."""
     word = value % (1 << image.bits_allocated)
-    if image.pixel_representation:
-        word = as_signed(word, image.bits_allocated)
-        return as_signed(word, image.bits_stored) if word > 0 else word
-    return word
+    if not image.pixel_representation:
+        return word
+    return as_signed(as_signed(word, image.bits_allocated), image.bits_stored)
 
 
 def as_signed(value: int, bits: int) -> int:
@@ -2630,29 +2623,23 @@ def stored_windows(group: Dataset) -> list[Window]:
 
 
 def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
-    """Read the usable tables of the sequence of that *name*; a broken one is warned of."""
+    """Read the tables of the sequence of that *name* (PS3.3 C.11.1.1); warn of incomplete ones."""
     tables = []
     for item in sequence(group, f"{name.replace(' ', '')}Sequence"):
-        try:
-            tables.append(lookup_table(item, name, signed))
-        except ConversionError as error:
-            warn(f"{error} and was left out")
+        descriptor, entries = words(item, "LUTDescriptor").tolist(), words(item, "LUTData")
+        if len(descriptor) < 3 or not len(entries):
+            warn(f"the {name} is incomplete and was left out")
+            continue
+        count, first, bits = descriptor[:3]
+        entries = table_entries(entries, count or 65536, bits, name)
+        deepest = max(int(entries.max()).bit_length(), 1)
+        if not 1 <= bits <= 16 or deepest > bits:
+            warn(f"the {name} says {bits} bits but holds {deepest}")
+            bits = deepest
+        first = as_signed(first, 16) if signed else first
+        raw, explanation = entries.astype("<u2").tobytes(), text(item, "LUTExplanation")
+        tables.append(LookupTable(first, bits, raw, explanation))
     return tables
-
-
-def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
-    """Read one LUT item (PS3.3 C.11.1.1); 8-bit entries may sit two to a word."""
-    descriptor, table = words(item, "LUTDescriptor"), words(item, "LUTData")
-    if len(descriptor) < 3 or not len(table):
-        raise ConversionError(f"the {name} is incomplete")
-    entry_count, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
-    table = table_entries(table, entry_count, bits, name)
-    deepest = max(int(table.max()).bit_length(), 1)
-    if not 1 <= bits <= 16 or deepest > bits:
-        warn(f"the {name} says {bits} bits but holds {deepest}")
-        bits = deepest
-    first = as_signed(first, 16) if signed else first
-    return LookupTable(first, bits, table.astype("<u2").tobytes(), text(item, "LUTExplanation"))
 
 
 def table_entries(table: Array, count: int, bits: int, name: str) -> Array:
@@ -2921,19 +2908,18 @@ def expanded_segments(data: Array, entries: int) -> Array:
     return np.array(expanded[:entries], np.uint16)
 
 
-def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
+def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
     """Return 8 and the 8-bit entries where that is all the tables hold, else 16 and the entries.
 
     The descriptor cannot be trusted: 8-bit values stand in either byte of the entries, or in both.
     """
-    low = [channel & 0xFF for channel in channels]
-    high = [channel >> 8 for channel in channels]
-    if not any(channel.any() for channel in high):
-        return 8, low
-    repeated = all(np.array_equal(a, b) for a, b in zip(low, high, strict=True))
-    if repeated or not any(channel.any() for channel in low):
-        return 8, high
-    return 16, list(channels)
+    entries = np.concatenate(channels)
+    low, high = entries & 0xFF, entries >> 8
+    if not high.any():
+        return 8, channels
+    if not low.any() or np.array_equal(low, high):
+        return 8, [channel >> 8 for channel in channels]
+    return 16, channels
 
 
 @lru_cache(maxsize=64)
@@ -3152,7 +3138,7 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = []
     for group in range(0x60000000, 0x60200000, 0x20000):
-        rows, columns = (int(number(ds, group | element) or 0) for element in (0x10, 0x11))
+        rows, columns = integer(ds, group | 0x10), integer(ds, group | 0x11)
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
             if rows * columns > MAX_OVERLAY_PIXELS:
                 warn(f"an overlay of {columns} x {rows} pixels was left out")
@@ -3161,17 +3147,15 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
         data = raw_bytes(ds, tag) or b""
         if data and syntax == uid.ExplicitVRBigEndian and ds.get_item(tag).VR == "OW":
             data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
-        bit_position = int(number(ds, group | 0x0102) or 0)
-        low = image.high_bit + 1 - image.bits_stored
-        if not data and low <= bit_position <= image.high_bit:
+        bit_position = integer(ds, group | 0x0102)
+        if not data and image.high_bit - image.bits_stored < bit_position <= image.high_bit:
             continue  # neither data of its own nor bits beside the pixel's
         top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
-        origin, count = numbers(ds, group | 0x51), numbers(ds, group | 0x15)
-        start = max(int((*origin, 1)[0]), 1) - 1
-        planes = max(int((*count, 1)[0]), 1)
+        origin, count = number(ds, group | 0x51), number(ds, group | 0x15)
+        start, planes = max(int(origin or 1), 1) - 1, max(int(count or 1), 1)
         if data and len(data) * 8 < rows * columns * planes:
             warn("the overlay data are shorter than their plane: the rest is empty")
-        frames = (start, start + planes) if origin or count else None
+        frames = None if origin is None and count is None else (start, start + planes)
         overlays.append(
             Overlay(rows, columns, int(top) - 1, int(left) - 1, frames, data, bit_position)
         )
@@ -3270,10 +3254,8 @@ def look_of(
         depth = palette[0].bits if palette else 16 if image.bits_stored > 8 else 8
         return replace(look, depth=depth, palette=palette, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
-    if (
-        text(ds, "PixelPresentation") in ("COLOR", "MIXED")
-        and "RedPaletteColorLookupTableDescriptor" in ds
-    ):  # supplemental
+    colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
+    if colored and "RedPaletteColorLookupTableDescriptor" in ds:  # supplemental
         look = replace(look, palette=palette_of(ds, look.samples))
         gray = replace(look.samples, first_color=look.palette[0].first_value)
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
@@ -3357,10 +3339,9 @@ def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    for label, value in (("Kind", kind), *facts, ("Encoding", encoding)):
+    noted = (("Note", printable(note)) for note in notes)
+    for label, value in (("Kind", kind), *facts, ("Encoding", encoding), *noted):
         yield f"  {label:<14} {value}"
-    for note in notes:
-        yield f"  {'Note':<14} {printable(note)}"
     if report := list(report_lines(ds, "  ")):
         yield from ("", "REPORT", *report)
     if waveforms := list(waveform_lines(ds)):
@@ -3433,11 +3414,10 @@ def waveform_lines(ds: Dataset) -> Iterator[str]:
         lasts = f", {samples / rate:g} s" if rate else ""
         yield f"  {label}: {len(channels)} channels, {samples:.0f} samples at {rate:g} Hz{lasts}"
         for channel in channels:
-            name = coded(channel, "ChannelSourceSequence") or printable(
-                text(channel, "ChannelLabel")
-            )
+            own = printable(text(channel, "ChannelLabel")) or "channel"
+            name = coded(channel, "ChannelSourceSequence") or own
             units = coded(channel, "ChannelSensitivityUnitsSequence", unit=True)
-            yield f"    {name or 'channel'}{f' in {units}' if units else ''}"
+            yield f"    {name}{f' in {units}' if units else ''}"
 
 
 def readable(keyword: str, value: str) -> str:
