@@ -87,7 +87,7 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, islice, pairwise
+from itertools import accumulate, chain, count, cycle, islice, pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -2502,12 +2502,12 @@ def grayscale_transforms(
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
     invert = image.photometric_interpretation == "MONOCHROME1"
     shape = text(ds, "PresentationLUTShape")
-    if shape in ("IDENTITY", "INVERSE") and (shape == "INVERSE") != invert:
+    if shape == ("IDENTITY" if invert else "INVERSE"):
         warn(
             f"Presentation LUT Shape {shape} contradicts {image.photometric_interpretation}: "
             "the shape was followed"
         )
-        invert = shape == "INVERSE"
+        invert = not invert
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
     transforms = []
@@ -2604,19 +2604,18 @@ def named_voi(
 def stored_windows(group: Dataset) -> list[Window]:
     """Return the usable windows of *group*; a width that the function forbids is warned of."""
     centers, widths = (numbers(group, name, math.nan) for name in ("WindowCenter", "WindowWidth"))
-    names = text(group, "WindowCenterWidthExplanation").split("\\")
+    names = [*text(group, "WindowCenterWidthExplanation").split("\\"), *[""] * len(centers)]
     declared = text(group, "VOILUTFunction") or VoiFunction.LINEAR
     if declared not in list(VoiFunction):
         warn(f"VOI LUT Function is {printable(declared[:16])}, taken as LINEAR")
         declared = VoiFunction.LINEAR
     function = VoiFunction(declared)
     windows = []
-    for position, (center, width) in enumerate(zip(centers, widths, strict=False)):
+    for position, (center, width, name) in enumerate(zip(centers, widths, names, strict=False), 1):
         if not (math.isfinite(center) and math.isfinite(width)):
             warn("a window without center or width was left out")
         elif width >= 1 or (width > 0 and function != VoiFunction.LINEAR):
-            name = names[position] if position < len(names) else ""
-            windows.append(Window(center, width, function, name.strip(), position + 1))
+            windows.append(Window(center, width, function, name.strip(), position))
         else:
             warn(f"a window of width {width:g} was left out")
     return windows
@@ -2770,8 +2769,7 @@ def modality_range(
 ) -> tuple[float, float]:
     """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
-    for index, (stored, _) in enumerate(frames):
-        transform = transforms[index % len(transforms)]
+    for (stored, _), transform in zip(frames, cycle(transforms), strict=False):
         codes = words_in(stored) if is_tabled(stored) else stored
         values = stored_values(codes, transform.samples)
         values = values[~padding_mask(values, transform.samples)]
@@ -2804,10 +2802,8 @@ def settled_transforms(
     if choice not in ("auto", "full"):
         return transforms
     settled = all(transform.voi for transform in transforms)
-    if settled and not all(
-        is_blank(stored, transforms[index % len(transforms)])
-        for index, (stored, _) in enumerate(frames)
-    ):
+    shown = zip(frames, cycle(transforms), strict=False)
+    if settled and not all(is_blank(stored, transform) for (stored, _), transform in shown):
         return transforms
     low, high = modality_range(frames, transforms)
     if settled and low == high:
