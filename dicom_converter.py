@@ -787,11 +787,11 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
         decoded = value.decode("GB18030", "ignore")
         for run in re.finditer(r"[^\0-\x7f]+", decoded):
             around = decoded[max(run.start() - 1, 0) : run.start()] + decoded[run.end() :][:1]
-            pairs = [char.encode("GB18030") for char in run[0]]
-            pairs = [pair for pair in pairs if max(pair) >= 0xC0]
-            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
+            pairs = [pair for char in run[0] if max(pair := char.encode("GB18030")) >= 0xC0]
             lone = len(pairs) == 1 and any(map(str.isalpha, around))
-            common, rare = common + usual * (not lone), rare + len(pairs) - usual * (not lone)
+            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
+            usual = 0 if lone else usual
+            common, rare = common + usual, rare + len(pairs) - usual
     return common > 1 and common >= rare
 
 
@@ -2535,8 +2535,7 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     slope, intercept = number(group, "RescaleSlope"), number(group, "RescaleIntercept")
     if slope == 0:
         warn("Rescale Slope is 0, taken as 1")
-        slope = None
-    return Rescale(1.0 if slope is None else slope, intercept or 0.0)
+    return Rescale(slope or 1.0, intercept or 0.0)
 
 
 def stored_vois(
@@ -2605,11 +2604,10 @@ def stored_windows(group: Dataset) -> list[Window]:
     """Return the usable windows of *group*; a width that the function forbids is warned of."""
     centers, widths = (numbers(group, name, math.nan) for name in ("WindowCenter", "WindowWidth"))
     names = [*text(group, "WindowCenterWidthExplanation").split("\\"), *[""] * len(centers)]
-    declared = text(group, "VOILUTFunction") or VoiFunction.LINEAR
-    if declared not in list(VoiFunction):
+    declared = text(group, "VOILUTFunction") or "LINEAR"
+    function = VoiFunction.__members__.get(declared, VoiFunction.LINEAR)
+    if declared != function:
         warn(f"VOI LUT Function is {printable(declared[:16])}, taken as LINEAR")
-        declared = VoiFunction.LINEAR
-    function = VoiFunction(declared)
     windows = []
     for position, (center, width, name) in enumerate(zip(centers, widths, names, strict=False), 1):
         if not (math.isfinite(center) and math.isfinite(width)):
@@ -2658,7 +2656,7 @@ def bytes_of(table: Array) -> Array:
     return table.astype("<u2").view(np.uint8)
 
 
-def words(data_set: Dataset, keyword: str) -> Array:
+def words(data_set: Dataset, keyword: str | int) -> Array:
     """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
     raw = raw_bytes(data_set, tag_of(keyword))
     if raw is None:
@@ -3037,8 +3035,7 @@ def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     shutters = []
     own = "PerFrameFunctionalGroupsSequence" in ds
     for frame in range(image.number_of_frames if own else 1):
-        group = functional_group(ds, "FrameDisplayShutterSequence", frame)
-        shutter = shutter_of(ds, group)
+        shutter = shutter_of(ds, functional_group(ds, "FrameDisplayShutterSequence", frame))
         hidden = shutter_mask(shutter, image.rows, image.columns)
         if hidden.all():
             warn("the display shutter would hide everything and was left out")
@@ -3130,7 +3127,7 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     return shown
 
 
-def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, ...]:
+def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = []
     for group in range(0x60000000, 0x60200000, 0x20000):
@@ -3139,10 +3136,9 @@ def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, .
             if rows * columns > MAX_OVERLAY_PIXELS:
                 warn(f"an overlay of {columns} x {rows} pixels was left out")
             continue
-        tag = Tag(group | 0x3000)
-        data = raw_bytes(ds, tag) or b""
-        if data and syntax == uid.ExplicitVRBigEndian and ds.get_item(tag).VR == "OW":
-            data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
+        data = raw_bytes(ds, group | 0x3000) or b""
+        if data and ds.original_encoding[1] is False and ds.get_item(group | 0x3000).VR == "OW":
+            data = bytes_of(words(ds, group | 0x3000)).tobytes()
         bit_position = integer(ds, group | 0x0102)
         if not data and image.high_bit - image.bits_stored < bit_position <= image.high_bit:
             continue  # neither data of its own nor bits beside the pixel's
@@ -3240,7 +3236,7 @@ def look_of(
         depth=16,
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
-        overlays=overlays_of(ds, image, header.transfer_syntax) if options.overlays else (),
+        overlays=overlays_of(ds, image) if options.overlays else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
     if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
@@ -3456,17 +3452,14 @@ def element_lines(
             yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
         name, _ = described(int(tag), creator)
-        start = f"{indent}{tag_text(tag)} {element.VR} {name} ="
-        if element.VR == "SQ":
-            yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
-            for position, item in enumerate(value, 1):
-                yield f"{indent}  item {position}"
-                if len(indent) < 4 * MAX_NESTING_SHOWN:
-                    yield from element_lines(item, indent + "    ")
-                else:
-                    yield f"{indent}    ... nested too deeply to be shown"
-        else:
-            yield f"{start} {shown_value(value, element.VR)}".rstrip()
+        shown = shown_value(value, element.VR)
+        yield f"{indent}{tag_text(tag)} {element.VR} {name} = {shown}".rstrip()
+        for position, item in enumerate(value if element.VR == "SQ" else (), 1):
+            yield f"{indent}  item {position}"
+            if len(indent) < 4 * MAX_NESTING_SHOWN:
+                yield from element_lines(item, indent + "    ")
+            else:
+                yield f"{indent}    ... nested too deeply to be shown"
 
 
 def plain_line(raw: Any, creator: str) -> str:
@@ -3492,9 +3485,11 @@ def plain_line(raw: Any, creator: str) -> str:
 
 
 def shown_value(value: Any, vr: str) -> str:
-    """Return a value on one line, escaped: UIDs with names, long lists cut short, bytes counted."""
+    """Return a value on one line, escaped: UIDs named, long lists cut, bytes and items counted."""
     if isinstance(value, bytes):
         return shown_bytes(value)
+    if vr == "SQ":
+        return f"{len(value)} {'item' if len(value) == 1 else 'items'}"
     values = listed(value)
     if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)

@@ -23,7 +23,7 @@ from conftest import (
 )
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian
 
 import dicom_converter as dc
 
@@ -256,7 +256,7 @@ def test_overlays_of_clips(more: dict[str, int], drawn: list[int]) -> None:
     elements = overlay_elements(planes, more=more)
     ds = data_set(np.zeros((3, 3, 5), np.uint8), **elements)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 45, None))
-    overlays = dc.overlays_of(ds, image, ExplicitVRLittleEndian)
+    overlays = dc.overlays_of(ds, image)
     empty = np.zeros((3, 5), np.uint8)
     found = [int((dc.overlaid(empty, overlays, index, empty) > 0).sum()) for index in range(3)]
     assert found == drawn
