@@ -3352,7 +3352,7 @@ def report_lines(item: Dataset, indent: str) -> Iterator[str]:
     """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
     if "ValueType" in item:
         name = coded(item, "ConceptNameCodeSequence")
-        first, *rest = report_value(item).splitlines() or [""]
+        first, *rest = map(printable, report_value(item).splitlines() or [""])
         yield f"{indent}{name}: {first}" if name and first else f"{indent}{name or first or '-'}"
         yield from (f"{indent}  {line}" for line in rest)
     if len(indent) > 2 * MAX_NESTING_SHOWN:
@@ -3363,11 +3363,10 @@ def report_lines(item: Dataset, indent: str) -> Iterator[str]:
 
 
 def report_value(item: Dataset) -> str:
-    """Return the value of a content item, with its units and codes; text may have many lines."""
+    """Return the value of a content item, with units and codes; text is raw, of many lines."""
     kind = text(item, "ValueType")
     if kind == "TEXT":
-        lines = text(item, "TextValue").expandtabs(4).splitlines()
-        return "\n".join(map(printable, lines))
+        return text(item, "TextValue").expandtabs(4)
     if kind == "CODE":
         return coded(item, "ConceptCodeSequence", with_code=True)
     if kind == "NUM":
@@ -3377,10 +3376,9 @@ def report_value(item: Dataset) -> str:
         why = coded(item, "NumericValueQualifierCodeSequence")
         return f"no value ({why})" if why else "no value"
     if kind in ("IMAGE", "COMPOSITE", "WAVEFORM"):
-        references = sequence(item, "ReferencedSOPSequence")[:1]
-        kinds = [UID(text(reference, "ReferencedSOPClassUID")).name for reference in references]
-        instances = [text(reference, "ReferencedSOPInstanceUID") for reference in references]
-        return printable(" ".join([*kinds, *instances]))
+        for reference in sequence(item, "ReferencedSOPSequence")[:1]:
+            sop_class = UID(text(reference, "ReferencedSOPClassUID")).name
+            return printable(f"{sop_class} {text(reference, 'ReferencedSOPInstanceUID')}")
     keyword = REPORT_VALUES.get(kind, "")
     return readable(keyword, text(item, keyword)) if keyword else ""
 
