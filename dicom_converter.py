@@ -87,7 +87,7 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, islice, pairwise
+from itertools import accumulate, chain, count, cycle, islice, pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -119,7 +119,7 @@ try:
         private_dictionary_description,
         private_dictionary_VR,
     )
-    from pydicom.dataelem import DataElement, RawDataElement
+    from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
@@ -228,6 +228,7 @@ MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Parts = tuple[str, ...]  # of a path below the output folder
+Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
@@ -435,7 +436,10 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A Modality or VOI LUT: *entries* are little-endian 16-bit words from *first_value* on."""
+    """A Modality or VOI LUT, or one color of a palette.
+
+    *entries* are *bits*-wide little-endian 16-bit words from *first_value* on.
+    """
 
     first_value: int
     bits: int
@@ -469,16 +473,6 @@ class GrayscaleTransform:
 
 
 @dataclass(frozen=True, slots=True)
-class Palette:
-    """Three tables of *bits*-wide little-endian 16-bit words (PS3.3 C.7.9)."""
-
-    samples: SampleFormat
-    first_value: int
-    bits: int
-    tables: tuple[bytes, ...]  # red, green, blue
-
-
-@dataclass(frozen=True, slots=True)
 class Overlay:
     """One overlay plane of group 60xx (PS3.3 C.9.2); counts from 0 where DICOM counts from 1.
 
@@ -500,14 +494,15 @@ class Overlay:
 class Shutter:
     """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11).
 
-    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column and
-    radius; *vertices* are (row, column). Outside is *color*, red, green and blue 0..1.
+    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column,
+    radius in columns, and how high a pixel is by its width; *vertices* are (row, column). Outside
+    is *color*: the gray of gray pictures, then red, green and blue, all 0..1.
     """
 
     edges: tuple[int, int, int, int] | None = None
-    circle: tuple[int, int, int] | None = None
+    circle: tuple[int, int, int, float] | None = None
     vertices: tuple[tuple[int, int], ...] = ()
-    color: tuple[float, float, float] = (0, 0, 0)
+    color: tuple[float, float, float, float] = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -538,12 +533,12 @@ def tag_text(tag: BaseTag) -> str:
 
 
 def begins_as_dicom(head: bytes) -> bool:
-    """Tell whether *head*, 132 bytes, begins as DICOM does."""
-    return head[128:132] == b"DICM" or begins_data_set(head)
+    """Tell whether *head*, 132 bytes, begins as DICOM does.
 
-
-def begins_data_set(head: bytes) -> bool:
-    """Tell whether *head* is a first element of group 2 or 8, in any encoding (no preamble)."""
+    Without a preamble that is a first element of group 2 or 8, in any encoding.
+    """
+    if head[128:132] == b"DICM":
+        return True
     if len(head) < 8:
         return False
     for order in "<>":
@@ -565,10 +560,9 @@ def tag_of(keyword: str | int) -> BaseTag:
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
     try:
-        element = data_set.get_item(tag) if tag in data_set else None
+        value = data_set.get_item(tag).value if tag in data_set else None
     except UNREADABLE:
         return None
-    value = element.value if element is not None else None
     return value if isinstance(value, bytes) else None
 
 
@@ -627,22 +621,18 @@ def number(data_set: Dataset, keyword: str | int) -> float | None:
     return next(iter(numbers(data_set, keyword)), None)
 
 
-def integer(ds: Dataset, keyword: str, default: int = 0) -> int:
-    """Return an element as an int; if missing *default*, with a warning unless that is 0."""
+def integer(ds: Dataset, keyword: str | int, default: int = 0, within: range | None = None) -> int:
+    """Return an element as an int; *default*, with a warning, where it is not one of *within*.
+
+    So too where it is missing, but without a warning if *default* is 0.
+    """
     value = number(ds, keyword)
-    if value is None and default:
-        warn(f"{dictionary_description(keyword)} is missing, taken as {default}")
-    return default if value is None else int(value)
-
-
-def bounded(ds: Dataset, keyword: str, low: int, high: int, *, default: int | None = None) -> int:
-    """Return an element as an int in *low*..*high*, else *default* (*low*) with a warning."""
-    fallback = low if default is None else default
-    value = integer(ds, keyword, fallback)
-    if low <= value <= high:
-        return value
-    warn(f"{dictionary_description(keyword)} is {value}, taken as {fallback}")
-    return fallback
+    if value is not None and (within is None or int(value) in within):
+        return int(value)
+    if value is not None or default:
+        found = "missing" if value is None else int(value)
+        warn(f"{dictionary_description(keyword)} is {found}, taken as {default}")
+    return default
 
 
 def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
@@ -656,12 +646,9 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
 
     The frame's own functional group, else the shared one, else the data set itself.
     """
-    per_frame = sequence(data_set, "PerFrameFunctionalGroupsSequence")
-    groups = [
-        *per_frame[frame : frame + 1],
-        *sequence(data_set, "SharedFunctionalGroupsSequence")[:1],
-    ]
-    for group in groups:
+    own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
+    shared = sequence(data_set, "SharedFunctionalGroupsSequence")[:1]
+    for group in (*own, *shared):
         if items := sequence(group, macro):
             return items[0]
     return data_set
@@ -805,11 +792,11 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
         decoded = value.decode("GB18030", "ignore")
         for run in re.finditer(r"[^\0-\x7f]+", decoded):
             around = decoded[max(run.start() - 1, 0) : run.start()] + decoded[run.end() :][:1]
-            pairs = [char.encode("GB18030") for char in run[0]]
-            pairs = [pair for pair in pairs if max(pair) >= 0xC0]
-            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
+            pairs = [pair for char in run[0] if max(pair := char.encode("GB18030")) >= 0xC0]
             lone = len(pairs) == 1 and any(map(str.isalpha, around))
-            common, rare = common + usual * (not lone), rare + len(pairs) - usual * (not lone)
+            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
+            usual = 0 if lone else usual
+            common, rare = common + usual, rare + len(pairs) - usual
     return common > 1 and common >= rare
 
 
@@ -1979,8 +1966,10 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
     allocated = float_bits or bits_allocated(ds, samples, packed=pixels.fragments is None)
-    stored = float_bits or bounded(ds, "BitsStored", 1, allocated, default=allocated)
-    high_bit = stored - 1 if float_bits else bounded(ds, "HighBit", stored - 1, allocated - 1)
+    stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
+    high_bit = stored - 1
+    if not float_bits:
+        high_bit = integer(ds, "HighBit", high_bit, range(high_bit, allocated))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -2421,13 +2410,12 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
 def as_stored(value: int, image: ImagePixel) -> int:
     """Return *value* as pixels hold it: its element is often the wrong one of SS and US."""
     word = value % (1 << image.bits_allocated)
-    if image.pixel_representation:
-        word = int(as_signed(word, image.bits_allocated))
-        return int(as_signed(word, image.bits_stored)) if word > 0 else word
-    return word
+    if not image.pixel_representation:
+        return word
+    return as_signed(as_signed(word, image.bits_allocated), image.bits_stored)
 
 
-def as_signed(value: float, bits: int) -> float:
+def as_signed(value: int, bits: int) -> int:
     """Return *value* in two's complement of *bits* where it was read as unsigned."""
     return value - (1 << bits) if (1 << (bits - 1)) <= value < (1 << bits) else value
 
@@ -2440,12 +2428,12 @@ def grayscale_transforms(
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
     invert = image.photometric_interpretation == "MONOCHROME1"
     shape = text(ds, "PresentationLUTShape")
-    if shape in ("IDENTITY", "INVERSE") and (shape == "INVERSE") != invert:
+    if shape == ("IDENTITY" if invert else "INVERSE"):
         warn(
             f"Presentation LUT Shape {shape} contradicts {image.photometric_interpretation}: "
             "the shape was followed"
         )
-        invert = shape == "INVERSE"
+        invert = not invert
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
     transforms = []
@@ -2461,9 +2449,7 @@ def grayscale_transforms(
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
             of_groups[key] = GrayscaleTransform(samples, modality, voi, origin, invert)
         transforms.append(of_groups[key])
-    return (
-        tuple(transforms) if len(of_groups) > 1 and len(set(transforms)) > 1 else (transforms[0],)
-    )
+    return tuple(transforms) if len(set(of_groups.values())) > 1 else (transforms[0],)
 
 
 def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Rescale | LookupTable:
@@ -2475,8 +2461,7 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     slope, intercept = number(group, "RescaleSlope"), number(group, "RescaleIntercept")
     if slope == 0:
         warn("Rescale Slope is 0, taken as 1")
-        slope = None
-    return Rescale(1.0 if slope is None else slope, intercept or 0.0)
+    return Rescale(slope or 1.0, intercept or 0.0)
 
 
 def stored_vois(
@@ -2514,9 +2499,8 @@ def chosen_voi(
         kind, group = ("tables", tables) if tables else ("windows", stored)
         return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        numbered: dict[int, Window | LookupTable] = {
-            voi.number: voi for voi in stored if isinstance(voi, Window)
-        }
+        numbered: dict[int, Window | LookupTable]
+        numbered = {voi.number: voi for voi in stored if isinstance(voi, Window)}
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
             raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
@@ -2545,56 +2529,52 @@ def named_voi(
 def stored_windows(group: Dataset) -> list[Window]:
     """Return the usable windows of *group*; a width that the function forbids is warned of."""
     centers, widths = (numbers(group, name, math.nan) for name in ("WindowCenter", "WindowWidth"))
-    names = text(group, "WindowCenterWidthExplanation").split("\\")
-    declared = text(group, "VOILUTFunction") or VoiFunction.LINEAR
-    if declared not in list(VoiFunction):
+    names = [*text(group, "WindowCenterWidthExplanation").split("\\"), *[""] * len(centers)]
+    declared = text(group, "VOILUTFunction") or "LINEAR"
+    function = VoiFunction.__members__.get(declared, VoiFunction.LINEAR)
+    if declared != function:
         warn(f"VOI LUT Function is {printable(declared[:16])}, taken as LINEAR")
-        declared = VoiFunction.LINEAR
-    function = VoiFunction(declared)
     windows = []
-    for position, (center, width) in enumerate(zip(centers, widths, strict=False)):
+    for position, (center, width, name) in enumerate(zip(centers, widths, names, strict=False), 1):
         if not (math.isfinite(center) and math.isfinite(width)):
             warn("a window without center or width was left out")
         elif width >= 1 or (width > 0 and function != VoiFunction.LINEAR):
-            name = names[position] if position < len(names) else ""
-            windows.append(Window(center, width, function, name.strip(), position + 1))
+            windows.append(Window(center, width, function, name.strip(), position))
         else:
             warn(f"a window of width {width:g} was left out")
     return windows
 
 
 def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
-    """Read the usable tables of the sequence of that *name*; a broken one is warned of."""
+    """Read the tables of the sequence of that *name* (PS3.3 C.11.1.1); warn of incomplete ones."""
     tables = []
     for item in sequence(group, f"{name.replace(' ', '')}Sequence"):
-        try:
-            tables.append(lookup_table(item, name, signed))
-        except ConversionError as error:
-            warn(f"{error} and was left out")
+        descriptor, entries = words(item, "LUTDescriptor").tolist(), words(item, "LUTData")
+        if len(descriptor) < 3 or not len(entries):
+            warn(f"the {name} is incomplete and was left out")
+            continue
+        count, first, bits = descriptor[:3]
+        entries = table_entries(entries, count or 65536, bits, name)
+        deepest = max(int(entries.max()).bit_length(), 1)
+        if not 1 <= bits <= 16 or deepest > bits:
+            warn(f"the {name} says {bits} bits but holds {deepest}")
+            bits = deepest
+        first = as_signed(first, 16) if signed else first
+        raw, explanation = entries.astype("<u2").tobytes(), text(item, "LUTExplanation")
+        tables.append(LookupTable(first, bits, raw, explanation))
     return tables
 
 
-def lookup_table(item: Dataset, name: str, signed: bool) -> LookupTable:
-    """Read one LUT item (PS3.3 C.11.1.1); 8-bit entries may sit two to a word."""
-    descriptor, table = words(item, "LUTDescriptor"), words(item, "LUTData")
-    if len(descriptor) < 3 or not len(table):
-        raise ConversionError(f"the {name} is incomplete")
-    entry_count, first, bits = int(descriptor[0]) or 65536, int(descriptor[1]), int(descriptor[2])
-    table = unpacked(table, entry_count, bits)[:entry_count]
-    if len(table) < entry_count:
-        warn(f"the {name} holds {len(table)} of {entry_count} entries")
-    deepest = max(int(table.max()).bit_length(), 1)
-    if not 1 <= bits <= 16 or deepest > bits:
-        warn(f"the {name} says {bits} bits but holds {deepest}")
-        bits = deepest
-    first = int(as_signed(first, 16)) if signed else first
-    return LookupTable(first, bits, table.astype("<u2").tobytes(), text(item, "LUTExplanation"))
+def table_entries(table: Array, count: int, bits: int, name: str) -> Array:
+    """Return *count* entries of *table*, with a warning where it holds fewer.
 
-
-def unpacked(table: Array, entries: int, bits: int) -> Array:
-    """Return the entries of *table*; of 8 bits they often sit two to a word, despite *bits*."""
-    packed = 2 * len(table) in (entries, entries + 1) or (bits <= 8 and len(table) < entries)
-    return bytes_of(table).astype(np.uint16) if packed and len(table) < entries else table
+    Those of 8 bits often sit two to a word, despite *bits*.
+    """
+    if len(table) < count and (bits <= 8 or 2 * len(table) in (count, count + 1)):
+        table = bytes_of(table).astype(np.uint16)
+    if len(table) < count:
+        warn(f"the {name} holds {len(table)} of {count} entries")
+    return table[:count]
 
 
 def bytes_of(table: Array) -> Array:
@@ -2602,23 +2582,13 @@ def bytes_of(table: Array) -> Array:
     return table.astype("<u2").view(np.uint8)
 
 
-def words(data_set: Dataset, keyword: str) -> Array:
+def words(data_set: Dataset, keyword: str | int) -> Array:
     """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
-    tag = tag_of(keyword)
-    if tag not in data_set:
-        return np.empty(0, np.uint16)
-    element = data_set.get_item(tag)
-    value = element.value
-    if isinstance(value, bytes):
-        little = (
-            element.is_little_endian
-            if isinstance(element, RawDataElement)
-            else data_set.is_little_endian
-        )
-        order = ">" if little is False else "<"
-        return np.frombuffer(value[: len(value) & ~1], f"{order}u2").astype(np.uint16)
-    values = numbers(data_set, keyword)
-    return (np.array(values, np.int64) & 0xFFFF).astype(np.uint16)
+    raw = raw_bytes(data_set, tag_of(keyword))
+    if raw is None:
+        return (np.array(numbers(data_set, keyword), np.int64) & 0xFFFF).astype(np.uint16)
+    order = ">" if data_set.original_encoding[1] is False else "<"
+    return np.frombuffer(raw[: len(raw) & ~1], f"{order}u2").astype(np.uint16)
 
 
 def stored_values(codes: Array, samples: SampleFormat) -> Array:
@@ -2720,38 +2690,27 @@ def is_tabled(stored: Array) -> bool:
 
 def modality_range(
     frames: Iterable[StoredFrame], transforms: Sequence[GrayscaleTransform]
-) -> tuple[float, float] | None:
-    """Return the least and the greatest modality value of all frames without padding, if any."""
+) -> tuple[float, float]:
+    """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
-    for index, (stored, _) in enumerate(frames):
-        if is_tabled(stored):  # each word that occurs, once
-            words = stored.view(f"u{stored.dtype.itemsize}").ravel()
-            present = np.zeros(1 << 8 * words.itemsize, bool)
-            for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
-                block = words[at : at + COUNTED_PIXELS]
-                present |= np.bincount(block, minlength=present.size) > 0
-            stored = np.flatnonzero(present).astype(words.dtype)
-        ends += ends_without_padding(stored, transforms[index % len(transforms)])
-    return (min(ends), max(ends)) if ends else None
+    for (stored, _), transform in zip(frames, cycle(transforms), strict=False):
+        codes = words_in(stored) if is_tabled(stored) else stored
+        values = stored_values(codes, transform.samples)
+        values = values[~padding_mask(values, transform.samples)]
+        values = modality_values(values, transform.modality)
+        values = values[np.isfinite(values)]
+        ends += [float(values.min()), float(values.max())] if values.size else []
+    return (min(ends), max(ends)) if ends else (0, 0)
 
 
-def ends_without_padding(codes: Array, transform: GrayscaleTransform) -> list[float]:
-    """Return [least, greatest] modality value of *codes*, [] if all are padding or not finite."""
-    stored = stored_values(codes, transform.samples)
-    values = modality_values(stored[~padding_mask(stored, transform.samples)], transform.modality)
-    values = values[np.isfinite(values)]
-    return [float(values.min()), float(values.max())] if values.size else []
-
-
-def full_window(low: float, high: float) -> Window:
-    """Return the window that spreads *low*..*high* over all levels."""
-    return Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
-
-
-def widest_window(transform: GrayscaleTransform) -> Window:
-    """Return the window over all values that can be stored, under which a uniform picture shows."""
-    low, high = modality_ends(transform.modality, transform.samples)
-    return full_window(low, high) if low < high else Window(low + 1, 1)
+def words_in(stored: Array) -> Array:
+    """Return each word of 1 or 2 bytes that occurs in *stored*, once."""
+    words = stored.view(f"u{stored.dtype.itemsize}").ravel()
+    present = np.zeros(1 << 8 * words.itemsize, bool)
+    for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
+        block = words[at : at + COUNTED_PIXELS]
+        present |= np.bincount(block, minlength=present.size) > 0
+    return np.flatnonzero(present).astype(words.dtype)
 
 
 def settled_transforms(
@@ -2766,25 +2725,21 @@ def settled_transforms(
     """
     if choice not in ("auto", "full"):
         return transforms
-    still_open = [transform for transform in transforms if transform.voi is None]
-    if not still_open and not all(
-        is_blank(stored, transforms[index % len(transforms)])
-        for index, (stored, _) in enumerate(frames)
-    ):
+    settled = all(transform.voi for transform in transforms)
+    shown = zip(frames, cycle(transforms), strict=False)
+    if settled and not all(is_blank(stored, transform) for (stored, _), transform in shown):
         return transforms
-    low, high = modality_range(frames, transforms) or (0, 0)
-    if not still_open and low == high:
+    low, high = modality_range(frames, transforms)
+    if settled and low == high:
         return transforms
-    origin = f"{MIN_MAX}, for the stored window shows nothing"
-    if not still_open:
+    if settled:
         warn("the stored window shows nothing of the picture: min-max was used")
-    voi = full_window(low, high) if low < high else widest_window(transforms[0])
-    return tuple(
-        replace(transform, voi=voi, voi_origin=transform.voi_origin if still_open else origin)
-        if transform.voi is None or not still_open
-        else transform
-        for transform in transforms
-    )
+        origin = f"{MIN_MAX}, for the stored window shows nothing"
+        transforms = tuple(replace(one, voi=None, voi_origin=origin) for one in transforms)
+    if low == high:  # uniform: over all that can be stored
+        low, high = modality_ends(transforms[0].modality, transforms[0].samples)
+    voi = Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
+    return tuple(replace(one, voi=one.voi or voi) for one in transforms)
 
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
@@ -2801,29 +2756,24 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 
 # --- Color ----------------------------------------------------------------------------------------
 
-# PS3.3 C.7.6.3.1.2, full range and ITU-R BT.601 studio range; rows give R, G, B from Y, Cb, Cr.
+# PS3.3 C.7.6.3.1.2; rows give R, G, B from Y, Cb, Cr.
 YBR_FULL_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-YBR_PARTIAL_TO_RGB = tuple(
-    (row[0] * 255 / 219, row[1] * 255 / 224, row[2] * 255 / 224) for row in YBR_FULL_TO_RGB
-)
 
 
-def palette_of(ds: Dataset, image: ImagePixel) -> Palette:
+def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     """Read the Palette Color Lookup Table module, segmented or not (PS3.3 C.7.9).
 
     Raises `ConversionError` where a table is missing or broken.
     """
-    samples = sample_format(ds, image)
-    bits, channels = palette_depth(
-        [palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
-    )
-    tables = tuple(channel.astype("<u2").tobytes() for channel in channels)
-    names = (f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue"))
+    colors = "Red", "Green", "Blue"
+    bits, channels = palette_depth([palette_channel(ds, color) for color in colors])
+    names = (f"{color}PaletteColorLookupTableDescriptor" for color in colors)
     first, *others = (int(words(ds, name)[1]) for name in names)
     if any(other != first for other in others):
         warn("the palettes begin at different values: that of red was used for all")
-    first = int(as_signed(first, 16)) if samples.signed else first
-    return Palette(samples, first, bits, tables)
+    first = as_signed(first, 16) if samples.signed else first
+    tables = (channel.astype("<u2").tobytes() for channel in channels)
+    return tuple(LookupTable(first, bits, table) for table in tables)
 
 
 def palette_channel(ds: Dataset, color: str) -> Array:
@@ -2836,10 +2786,7 @@ def palette_channel(ds: Dataset, color: str) -> Array:
     entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
     if not len(table):
         return expanded_segments(bytes_of(segments) if bits == 8 else segments, entries)
-    table = unpacked(table, entries, bits)
-    if len(table) < entries:
-        warn(f"the {color} palette holds {len(table)} of {entries} entries")
-    return table[:entries].astype(np.uint16)
+    return table_entries(table, entries, bits, f"{color} palette")
 
 
 def expanded_segments(data: Array, entries: int) -> Array:
@@ -2881,52 +2828,54 @@ def expanded_segments(data: Array, entries: int) -> Array:
     return np.array(expanded[:entries], np.uint16)
 
 
-def palette_depth(channels: Sequence[Array]) -> tuple[int, list[Array]]:
+def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
     """Return 8 and the 8-bit entries where that is all the tables hold, else 16 and the entries.
 
     The descriptor cannot be trusted: 8-bit values stand in either byte of the entries, or in both.
     """
-    low = [channel & 0xFF for channel in channels]
-    high = [channel >> 8 for channel in channels]
-    if not any(channel.any() for channel in high):
-        return 8, low
-    repeated = all(np.array_equal(a, b) for a, b in zip(low, high, strict=True))
-    if repeated or not any(channel.any() for channel in low):
-        return 8, high
-    return 16, list(channels)
+    entries = np.concatenate(channels)
+    low, high = entries & 0xFF, entries >> 8
+    if not high.any():
+        return 8, channels
+    if not low.any() or np.array_equal(low, high):
+        return 8, [channel >> 8 for channel in channels]
+    return 16, channels
 
 
 @lru_cache(maxsize=64)
 def color_tables(
-    palette: Palette, itemsize: int, bits: int, gray: GrayscaleTransform | None = None
+    palette: Palette,
+    samples: SampleFormat,
+    itemsize: int,
+    bits: int,
+    gray: GrayscaleTransform | None,
 ) -> list[Array]:
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
     """
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
-    index = stored_values(codes, palette.samples) - palette.first_value
-    tables = []
-    for channel in palette.tables:
-        entries = np.frombuffer(channel, "<u2")
-        table = quantized(
-            entries[np.clip(index, 0, len(entries) - 1)] / ((1 << palette.bits) - 1), bits
-        )
-        if gray:
-            table = np.where(index < 0, display_table(gray, itemsize, bits), table)
-        tables.append(table)
+    values = stored_values(codes, samples)
+    tables = [quantized(voi_values(values, channel), bits) for channel in palette]
+    if gray:
+        levels = display_table(gray, itemsize, bits)
+        tables = [np.where(values < palette[0].first_value, levels, table) for table in tables]
     return tables
 
 
 def palette_picture(
-    stored: Array, palette: Palette, bits: int, gray: GrayscaleTransform | None = None
+    stored: Array,
+    palette: Palette,
+    samples: SampleFormat,
+    bits: int,
+    gray: GrayscaleTransform | None,
 ) -> Array:
     """Render *stored* (rows, columns) through *palette* as RGB (rows, columns, 3)."""
     if not is_tabled(stored):
         depth = 8 * stored.dtype.itemsize
         raise ConversionError(f"a palette over {depth}-bit pixels cannot be shown")
     codes = stored.view(f"u{stored.dtype.itemsize}")
-    tables = color_tables(palette, stored.dtype.itemsize, bits, gray)
+    tables = color_tables(palette, samples, stored.dtype.itemsize, bits, gray)
     return cast(Array, cv2.merge([cv2.LUT(codes, table) for table in tables]))
 
 
@@ -2946,7 +2895,9 @@ def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: in
 def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
     """Convert (rows, columns, 3) Y, Cb, Cr of uint8 or uint16 to RGB (PS3.3 C.7.6.3.1.2)."""
     unit = 1 << (8 * picture.dtype.itemsize - 8)
-    matrix = np.array(YBR_PARTIAL_TO_RGB if partial else YBR_FULL_TO_RGB)
+    matrix = np.array(YBR_FULL_TO_RGB)
+    if partial:  # studio range of ITU-R BT.601
+        matrix *= np.array([255 / 219, 255 / 224, 255 / 224])
     offset = np.array([16 if partial else 0, 128, 128]) * unit
     affine = np.column_stack([matrix, -matrix @ offset])
     return cast(Array, cv2.transform(picture, affine))
@@ -3007,27 +2958,24 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
+    shutters = []
     own = "PerFrameFunctionalGroupsSequence" in ds
-    groups = [
-        functional_group(ds, "FrameDisplayShutterSequence", frame)
-        for frame in range(image.number_of_frames if own else 1)
-    ]
-    shutters = [visible_shutter(shutter_of(group), image) for group in groups]
-    if not any(shutter.edges or shutter.circle or shutter.vertices for shutter in shutters):
-        return ()
-    return tuple(shutters) if len(set(shutters)) > 1 else (shutters[0],)
+    for frame in range(image.number_of_frames if own else 1):
+        shutter = shutter_of(ds, functional_group(ds, "FrameDisplayShutterSequence", frame))
+        hidden = shutter_mask(shutter, image.rows, image.columns)
+        if hidden.all():
+            warn("the display shutter would hide everything and was left out")
+        shutters.append(Shutter() if hidden.all() or not hidden.any() else shutter)
+    if len(set(shutters)) > 1:
+        return tuple(shutters)
+    return () if shutters[0] == Shutter() else (shutters[0],)
 
 
-def visible_shutter(shutter: Shutter, image: ImagePixel) -> Shutter:
-    """Return *shutter*, or one that hides nothing where it would hide everything."""
-    if not shutter_mask(shutter, image.rows, image.columns).all():
-        return shutter
-    warn("the display shutter would hide everything and was left out")
-    return Shutter()
+def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
+    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*.
 
-
-def shutter_of(group: Dataset) -> Shutter:
-    """Read a Display Shutter module (PS3.3 C.7.6.11); a shape that is not whole is left out."""
+    A shape that is not whole is left out.
+    """
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
@@ -3037,7 +2985,7 @@ def shutter_of(group: Dataset) -> Shutter:
         if shape == "RECTANGULAR" and len(found) == 4:
             edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
         elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
-            circle = found[0] - 1, found[1] - 1, found[2]
+            circle = found[0] - 1, found[1] - 1, found[2], pixel_aspect(ds)
         elif shape == "POLYGONAL" and len(found) >= 6:
             points = [value - 1 for value in found]
             vertices = tuple(zip(points[::2], points[1::2], strict=False))
@@ -3047,15 +2995,16 @@ def shutter_of(group: Dataset) -> Shutter:
     return Shutter(edges, circle, vertices, shutter_color(group))
 
 
-def shutter_color(group: Dataset) -> tuple[float, float, float]:
-    """Return what is shown outside a shutter as red, green and blue 0..1; black by default."""
-    lab = numbers(group, "ShutterPresentationColorCIELabValue")
-    if len(lab) == 3:  # PS3.3 C.10.7.1.1: L is 0..100, a and b are -128..127 over 16 bits
-        scaled = [lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128]
-        red, green, blue = cv2.cvtColor(np.array([[scaled]], np.float32), cv2.COLOR_Lab2RGB)[0, 0]
-        return float(red), float(green), float(blue)
+def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
+    """Return what is shown outside a shutter as gray, red, green and blue 0..1; default black."""
     gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
-    return gray, gray, gray
+    lab = numbers(group, "ShutterPresentationColorCIELabValue")
+    if len(lab) != 3:
+        return gray, gray, gray, gray
+    # PS3.3 C.10.7.1.1: L is 0..100, a and b are -128..127 over 16 bits
+    scaled = [lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128]
+    red, green, blue = cv2.cvtColor(np.array([[scaled]], np.float32), cv2.COLOR_Lab2RGB)[0, 0]
+    return gray, float(red), float(green), float(blue)
 
 
 @lru_cache(maxsize=16)
@@ -3067,35 +3016,31 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
         left, right, upper, lower = shutter.edges
         visible &= (x >= left) & (x <= right) & (y >= upper) & (y <= lower)
     if shutter.circle:
-        row, column, radius = map(float, shutter.circle)
-        visible &= (y - row) ** 2 + (x - column) ** 2 <= radius**2
+        row, column, radius, aspect = map(float, shutter.circle)
+        visible &= ((y - row) * aspect) ** 2 + (x - column) ** 2 <= radius**2
     if shutter.vertices:
         visible &= inside_polygon(shutter.vertices, rows, columns)
     return ~visible
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of vertices that no picture has
 def inside_polygon(vertices: Sequence[tuple[int, int]], rows: int, columns: int) -> Array:
     """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool.
 
     It is cut to just beyond the picture first (Sutherland-Hodgman): vertices may lie anywhere.
     """
-    points = [(float(row), float(column)) for row, column in vertices]
+    points = np.array(vertices, np.float64)
     for axis, bound, sign in ((0, -2, 1), (0, rows + 1, -1), (1, -2, 1), (1, columns + 1, -1)):
-        kept: list[tuple[float, float]] = []
-        for start, end in zip(points, [*points[1:], *points[:1]], strict=True):
-            from_bound, to_bound = (sign * (point[axis] - bound) for point in (start, end))
-            if from_bound >= 0:
-                kept.append(start)
-            if (from_bound < 0) != (to_bound < 0):
-                part = from_bound / (from_bound - to_bound)
-                kept.append(
-                    (start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1]))
-                )
-        points = kept
+        ends = np.roll(points, -1, axis=0)
+        from_bound, to_bound = (sign * (side[:, axis] - bound) for side in (points, ends))
+        crosses = (from_bound < 0) != (to_bound < 0)
+        part = from_bound / np.where(crosses, from_bound - to_bound, 1)
+        crossings = points + part[:, np.newaxis] * (ends - points)
+        kept = np.stack([from_bound >= 0, crosses], axis=1)
+        points = np.stack([points, crossings], axis=1)[kept]
     mask = np.zeros((rows, columns), np.uint8)
-    if points:
-        outline = np.rint([(column, row) for row, column in points]).astype(np.int32)
-        cv2.fillPoly(mask, [outline], 1)
+    if len(points):
+        cv2.fillPoly(mask, [np.rint(points[:, ::-1]).astype(np.int32)], 1)
     return mask > 0
 
 
@@ -3104,34 +3049,31 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     hidden = shutter_mask(shutter, *picture.shape[:2])
     color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
     shown = picture.copy()
-    shown[hidden] = color if picture.ndim == 3 else color[0]
+    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
     return shown
 
 
-def overlays_of(ds: Dataset, image: ImagePixel, syntax: UID) -> tuple[Overlay, ...]:
+def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = []
     for group in range(0x60000000, 0x60200000, 0x20000):
-        rows, columns = (int(number(ds, group | element) or 0) for element in (0x10, 0x11))
+        rows, columns = integer(ds, group | 0x10), integer(ds, group | 0x11)
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
             if rows * columns > MAX_OVERLAY_PIXELS:
                 warn(f"an overlay of {columns} x {rows} pixels was left out")
             continue
-        tag = Tag(group | 0x3000)
-        data = raw_bytes(ds, tag) or b""
-        if data and syntax == uid.ExplicitVRBigEndian and ds.get_item(tag).VR == "OW":
-            data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
-        bit_position = int(number(ds, group | 0x0102) or 0)
-        low = image.high_bit + 1 - image.bits_stored
-        if not data and low <= bit_position <= image.high_bit:
+        data = raw_bytes(ds, group | 0x3000) or b""
+        if data and ds.original_encoding[1] is False and ds.get_item(group | 0x3000).VR == "OW":
+            data = bytes_of(words(ds, group | 0x3000)).tobytes()
+        bit_position = integer(ds, group | 0x0102)
+        if not data and image.high_bit - image.bits_stored < bit_position <= image.high_bit:
             continue  # neither data of its own nor bits beside the pixel's
         top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
-        origin, count = numbers(ds, group | 0x51), numbers(ds, group | 0x15)
-        start = max(int((*origin, 1)[0]), 1) - 1
-        planes = max(int((*count, 1)[0]), 1)
+        origin, count = number(ds, group | 0x51), number(ds, group | 0x15)
+        start, planes = max(int(origin or 1), 1) - 1, max(int(count or 1), 1)
         if data and len(data) * 8 < rows * columns * planes:
             warn("the overlay data are shorter than their plane: the rest is empty")
-        frames = (start, start + planes) if origin or count else None
+        frames = None if origin is None and count is None else (start, start + planes)
         overlays.append(
             Overlay(rows, columns, int(top) - 1, int(left) - 1, frames, data, bit_position)
         )
@@ -3204,7 +3146,7 @@ class Look:
     depth: int
     samples: SampleFormat
     grayscale: tuple[GrayscaleTransform, ...] = ()
-    palette: Palette | None = None
+    palette: Palette = ()
     icc_profile: bytes = b""
     shutters: tuple[Shutter, ...] = ()
     overlays: tuple[Overlay, ...] = ()
@@ -3220,25 +3162,20 @@ def look_of(
         depth=16,
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
-        overlays=overlays_of(ds, image, header.transfer_syntax) if options.overlays else (),
+        overlays=overlays_of(ds, image) if options.overlays else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
-    color = image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2")
-    if color and options.window not in ("auto", "full"):
-        warn("windows are for gray images: this one is in color and shown as it is")
-    if image.photometric_interpretation == "PALETTE COLOR":
-        palette = palette_of(ds, image)
-        return replace(look, depth=palette.bits, palette=palette, icc_profile=icc_profile_of(ds))
-    if image.samples_per_pixel > 1:
-        depth = 16 if image.bits_stored > 8 else 8
-        return replace(look, depth=depth, icc_profile=icc_profile_of(ds))
+    if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+        if options.window not in ("auto", "full"):
+            warn("windows are for gray images: this one is in color and shown as it is")
+        palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
+        depth = palette[0].bits if palette else 16 if image.bits_stored > 8 else 8
+        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
-    if (
-        text(ds, "PixelPresentation") in ("COLOR", "MIXED")
-        and "RedPaletteColorLookupTableDescriptor" in ds
-    ):  # supplemental
-        look = replace(look, palette=(palette := palette_of(ds, image)))
-        gray = replace(look.samples, first_color=palette.first_value)
+    colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
+    if colored and "RedPaletteColorLookupTableDescriptor" in ds:  # supplemental
+        look = replace(look, palette=palette_of(ds, look.samples))
+        gray = replace(look.samples, first_color=look.palette[0].first_value)
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
     return replace(look, grayscale=settled_transforms(transforms, frames, options.window))
 
@@ -3251,7 +3188,7 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     bits = min(bits, look.depth)
     gray = look.grayscale[index % len(look.grayscale)] if look.grayscale else None
     if look.palette:
-        picture = palette_picture(stored, look.palette, bits, gray)
+        picture = palette_picture(stored, look.palette, look.samples, bits, gray)
     elif gray:
         picture = gray_picture(stored, gray, bits)
     else:
@@ -3320,10 +3257,9 @@ def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    for label, value in (("Kind", kind), *facts, ("Encoding", encoding)):
+    noted = (("Note", printable(note)) for note in notes)
+    for label, value in (("Kind", kind), *facts, ("Encoding", encoding), *noted):
         yield f"  {label:<14} {value}"
-    for note in notes:
-        yield f"  {'Note':<14} {printable(note)}"
     if report := list(report_lines(ds, "  ")):
         yield from ("", "REPORT", *report)
     if waveforms := list(waveform_lines(ds)):
@@ -3342,7 +3278,7 @@ def report_lines(item: Dataset, indent: str) -> Iterator[str]:
     """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
     if "ValueType" in item:
         name = coded(item, "ConceptNameCodeSequence")
-        first, *rest = report_value(item).splitlines() or [""]
+        first, *rest = map(printable, report_value(item).splitlines() or [""])
         yield f"{indent}{name}: {first}" if name and first else f"{indent}{name or first or '-'}"
         yield from (f"{indent}  {line}" for line in rest)
     if len(indent) > 2 * MAX_NESTING_SHOWN:
@@ -3353,11 +3289,10 @@ def report_lines(item: Dataset, indent: str) -> Iterator[str]:
 
 
 def report_value(item: Dataset) -> str:
-    """Return the value of a content item, with its units and codes; text may have many lines."""
+    """Return the value of a content item, with units and codes; text is raw, of many lines."""
     kind = text(item, "ValueType")
     if kind == "TEXT":
-        lines = text(item, "TextValue").expandtabs(4).splitlines()
-        return "\n".join(map(printable, lines))
+        return text(item, "TextValue").expandtabs(4)
     if kind == "CODE":
         return coded(item, "ConceptCodeSequence", with_code=True)
     if kind == "NUM":
@@ -3367,10 +3302,9 @@ def report_value(item: Dataset) -> str:
         why = coded(item, "NumericValueQualifierCodeSequence")
         return f"no value ({why})" if why else "no value"
     if kind in ("IMAGE", "COMPOSITE", "WAVEFORM"):
-        references = sequence(item, "ReferencedSOPSequence")[:1]
-        kinds = [UID(text(reference, "ReferencedSOPClassUID")).name for reference in references]
-        instances = [text(reference, "ReferencedSOPInstanceUID") for reference in references]
-        return printable(" ".join([*kinds, *instances]))
+        for reference in sequence(item, "ReferencedSOPSequence")[:1]:
+            sop_class = UID(text(reference, "ReferencedSOPClassUID")).name
+            return printable(f"{sop_class} {text(reference, 'ReferencedSOPInstanceUID')}")
     keyword = REPORT_VALUES.get(kind, "")
     return readable(keyword, text(item, keyword)) if keyword else ""
 
@@ -3396,19 +3330,19 @@ def waveform_lines(ds: Dataset) -> Iterator[str]:
         lasts = f", {samples / rate:g} s" if rate else ""
         yield f"  {label}: {len(channels)} channels, {samples:.0f} samples at {rate:g} Hz{lasts}"
         for channel in channels:
-            name = coded(channel, "ChannelSourceSequence") or printable(
-                text(channel, "ChannelLabel")
-            )
+            own = printable(text(channel, "ChannelLabel")) or "channel"
+            name = coded(channel, "ChannelSourceSequence") or own
             units = coded(channel, "ChannelSensitivityUnitsSequence", unit=True)
-            yield f"    {name or 'channel'}{f' in {units}' if units else ''}"
+            yield f"    {name}{f' in {units}' if units else ''}"
 
 
 def readable(keyword: str, value: str) -> str:
     """Return *value* of the element *keyword* as a person writes names, dates and times."""
     if keyword.endswith("Name"):
         value = " = ".join(group.replace("^", " ").strip() for group in value.split("=") if group)
-    if keyword.endswith("DateTime") and (moment := re.fullmatch(r"(\d{8})(.*)", value)):
-        value = f"{readable('Date', moment[1])} {readable('Time', moment[2])}".rstrip()
+    if keyword.endswith("DateTime"):  # which may end at the year or the month
+        if moment := re.fullmatch(r"(\d{8})(.*)", value):
+            value = f"{readable('Date', moment[1])} {readable('Time', moment[2])}".rstrip()
     elif keyword.endswith("Date") and re.fullmatch(r"\d{8}", value):
         value = f"{value[:4]}-{value[4:6]}-{value[6:]}"
     elif keyword.endswith("Time") and (moment := re.match(r"(\d\d)(\d\d)(\d\d)?", value)):
@@ -3442,17 +3376,14 @@ def element_lines(
             yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
             continue
         name, _ = described(int(tag), creator)
-        start = f"{indent}{tag_text(tag)} {element.VR} {name} ="
-        if element.VR == "SQ":
-            yield f"{start} {len(value)} {'item' if len(value) == 1 else 'items'}"
-            for position, item in enumerate(value, 1):
-                yield f"{indent}  item {position}"
-                if len(indent) < 4 * MAX_NESTING_SHOWN:
-                    yield from element_lines(item, indent + "    ")
-                else:
-                    yield f"{indent}    ... nested too deeply to be shown"
-        else:
-            yield f"{start} {element_text(element)}".rstrip()
+        shown = shown_value(value, element.VR)
+        yield f"{indent}{tag_text(tag)} {element.VR} {name} = {shown}".rstrip()
+        for position, item in enumerate(value if element.VR == "SQ" else (), 1):
+            yield f"{indent}  item {position}"
+            if len(indent) < 4 * MAX_NESTING_SHOWN:
+                yield from element_lines(item, indent + "    ")
+            else:
+                yield f"{indent}    ... nested too deeply to be shown"
 
 
 def plain_line(raw: Any, creator: str) -> str:
@@ -3462,32 +3393,28 @@ def plain_line(raw: Any, creator: str) -> str:
     """
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return ""
-    tag = raw.tag
-    name, vr = described(int(tag), creator)
+    name, vr = described(int(raw.tag), creator)
     vr = vr if raw.VR in (None, "UN") else str(raw.VR)
+    value: Any = raw.value
     if vr in NUMBER_FORMATS:
         order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
-        count = len(raw.value) // struct.calcsize(f"={code}")
-        shown = shown_values(struct.unpack(f"{order}{count}{code}", raw.value), vr)
-    elif vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
-        value = raw.value.decode("ascii").rstrip(" \0")
-        shown = shown_values([part.strip(" \0") for part in value.split("\\")], vr)
-    elif vr in BYTES_VR:
-        shown = shown_bytes(raw.value)
-    else:
+        count = len(value) // struct.calcsize(f"={code}")
+        value = list(struct.unpack(f"{order}{count}{code}", value))
+    elif vr in STR_VR and value.isascii() and ESC not in value:
+        parts = value.decode("ascii").rstrip(" \0").split("\\")
+        value = [part.strip(" \0") for part in parts]
+    elif vr not in BYTES_VR:
         return ""
-    return f"{tag_text(tag)} {vr} {name} = {shown}".rstrip()
+    return f"{tag_text(raw.tag)} {vr} {name} = {shown_value(value, vr)}".rstrip()
 
 
-def element_text(element: DataElement) -> str:
-    """Return the value of an element on one line: text escaped, long binary values counted."""
-    if isinstance(element.value, bytes):
-        return shown_bytes(element.value)
-    return shown_values(listed(element.value), element.VR)
-
-
-def shown_values(values: Sequence[Any], vr: str) -> str:
-    """Return *values* joined by backslashes and escaped, UIDs with names, long lists cut short."""
+def shown_value(value: Any, vr: str) -> str:
+    """Return a value on one line, escaped: UIDs named, long lists cut, bytes and items counted."""
+    if isinstance(value, bytes):
+        return shown_bytes(value)
+    if vr == "SQ":
+        return f"{len(value)} {'item' if len(value) == 1 else 'items'}"
+    values = listed(value)
     if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)
     if vr in STR_VR and (length := sum(len(str(value)) for value in values)) > TEXT_SHOWN:
@@ -3507,18 +3434,10 @@ def named_uid(value: str) -> str:
 def shown_bytes(value: bytes) -> str:
     """Return text where *value* is plain ASCII, else its length and first bytes in hexadecimal."""
     stripped = value.rstrip(b" \0")
-    if (
-        stripped
-        and all(32 <= byte < 127 for byte in stripped[: 1 << 12])
-        and len(stripped) <= 1 << 12
-    ):
+    if 0 < len(stripped) <= 1 << 12 and all(32 <= byte < 127 for byte in stripped):
         return stripped.decode("ascii")
-    shown = value[:BINARY_SHOWN].hex(" ")
-    return (
-        f"<{len(value)} bytes: {shown}{' ...' if len(value) > BINARY_SHOWN else ''}>"
-        if value
-        else ""
-    )
+    more = " ..." if len(value) > BINARY_SHOWN else ""
+    return f"<{len(value)} bytes: {value[:BINARY_SHOWN].hex(' ')}{more}>" if value else ""
 
 
 # --- Writing --------------------------------------------------------------------------------------

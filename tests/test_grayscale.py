@@ -97,6 +97,12 @@ def lut_item(**elements: Any) -> Dataset:
     return item
 
 
+def voi_luts(**elements: Any) -> Dataset:
+    group = Dataset()
+    group.VOILUTSequence = [lut_item(**elements)]
+    return group
+
+
 @pytest.mark.parametrize(
     ("descriptor", "data", "signed", "first", "bits", "entries"),
     [
@@ -108,19 +114,20 @@ def lut_item(**elements: Any) -> Dataset:
         pytest.param([2, 0, 0], [10, 255], False, 0, 8, [10, 255], id="depth 0"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:the LUT says")
+@pytest.mark.filterwarnings("ignore:the VOI LUT says")
 def test_lookup_table_is_read(
     descriptor: list[int], data: list[int], signed: bool, first: int, bits: int, entries: list[int]
 ) -> None:
-    item = lut_item(LUTDescriptor=descriptor, LUTData=np.array(data, "<u2").tobytes())
-    found = dc.lookup_table(item, "LUT", signed)
+    group = voi_luts(LUTDescriptor=descriptor, LUTData=np.array(data, "<u2").tobytes())
+    (found,) = dc.lookup_tables(group, "VOI LUT", signed)
     assert (found.first_value, found.bits) == (first, bits)
     assert np.frombuffer(found.entries, "<u2").tolist() == entries
 
 
 def test_lookup_table_of_0_entries_has_65536() -> None:
-    item = lut_item(LUTDescriptor=[0, 0, 16], LUTData=np.arange(65536, dtype="<u2").tobytes())
-    assert len(dc.lookup_table(item, "LUT", False).entries) == 2 * 65536
+    group = voi_luts(LUTDescriptor=[0, 0, 16], LUTData=np.arange(65536, dtype="<u2").tobytes())
+    (found,) = dc.lookup_tables(group, "VOI LUT", False)
+    assert len(found.entries) == 2 * 65536
 
 
 def picture_of(dicom_file: Factory, tmp_path: Path, pixels: Array, **elements: Any) -> Array:
@@ -350,7 +357,7 @@ def test_frames_without_a_window_leave_those_of_the_others() -> None:
     frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (50, 0, 300)]
     settled = dc.settled_transforms((windowed, still_open, windowed), frames)
     assert settled[0] == settled[2] == windowed
-    assert settled[1].voi == dc.full_window(0, 300)
+    assert settled[1].voi == dc.Window(150, 300, EXACT)
 
 
 @pytest.mark.parametrize(
@@ -365,8 +372,7 @@ def test_frames_without_a_window_leave_those_of_the_others() -> None:
 def test_sign_of_the_first_value_of_a_voi_lut(
     modality: dc.Rescale | dc.LookupTable, signed: bool, first: int
 ) -> None:
-    group = Dataset()
-    group.VOILUTSequence = [lut_item(LUTDescriptor=[2, 64512, 8], LUTData=b"\0\xff")]
+    group = voi_luts(LUTDescriptor=[2, 64512, 8], LUTData=b"\0\xff")
     (found,) = dc.stored_vois(group, modality, dc.SampleFormat(16, 15, signed))
     assert isinstance(found, dc.LookupTable)
     assert found.first_value == first
@@ -393,12 +399,13 @@ def test_repairs_are_warned_of(
     assert convert(dicom_file(RAMP, **elements), tmp_path / "out").warnings == (warning,)
 
 
-@pytest.mark.filterwarnings("ignore:the LUT holds")
+@pytest.mark.filterwarnings("ignore:the VOI LUT holds")
 def test_a_short_lut_is_used_as_far_as_it_goes() -> None:
-    item = lut_item(LUTDescriptor=[9, 0, 16], LUTData=np.array([1, 2, 3], "<u2").tobytes())
-    assert len(dc.lookup_table(item, "LUT", False).entries) == 6
+    group = voi_luts(LUTDescriptor=[9, 0, 16], LUTData=np.array([1, 2, 3], "<u2").tobytes())
+    (found,) = dc.lookup_tables(group, "VOI LUT", False)
+    assert len(found.entries) == 6
 
 
-def test_an_incomplete_lut_is_refused() -> None:
-    with pytest.raises(dc.ConversionError, match="the LUT is incomplete"):
-        dc.lookup_table(lut_item(LUTDescriptor=[9, 0, 16]), "LUT", False)
+def test_an_incomplete_lut_is_left_out() -> None:
+    with pytest.warns(UserWarning, match="the VOI LUT is incomplete and was left out"):
+        assert dc.lookup_tables(voi_luts(LUTDescriptor=[9, 0, 16]), "VOI LUT", False) == []

@@ -23,7 +23,7 @@ from conftest import (
 )
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian
 
 import dicom_converter as dc
 
@@ -256,7 +256,7 @@ def test_overlays_of_clips(more: dict[str, int], drawn: list[int]) -> None:
     elements = overlay_elements(planes, more=more)
     ds = data_set(np.zeros((3, 3, 5), np.uint8), **elements)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 45, None))
-    overlays = dc.overlays_of(ds, image, ExplicitVRLittleEndian)
+    overlays = dc.overlays_of(ds, image)
     empty = np.zeros((3, 5), np.uint8)
     found = [int((dc.overlaid(empty, overlays, index, empty) > 0).sum()) for index in range(3)]
     assert found == drawn
@@ -360,6 +360,27 @@ def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: P
     picture = still(path, tmp_path)
     assert np.abs(picture[0, 0].astype(int) - (255, 0, 0)).max() <= 4
     assert picture[1, 1].tolist() == [50, 50, 50]
+
+
+def test_a_color_is_not_for_the_shutter_of_a_gray_image(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    lab = [int(53.24 * 655.35), int((80.1 + 128) * 257), int((67.2 + 128) * 257)]  # red of sRGB
+    elements = {"ShutterShape": "RECTANGULAR", **RECTANGLE, "ShutterPresentationValue": 0x8000}
+    path = dicom_file(DARK + 9, ShutterPresentationColorCIELabValue=lab, **elements)
+    assert still(path, tmp_path, png_bits=8)[0, 0] == 128
+
+
+def test_a_circular_shutter_is_round_on_pixels_that_are_not_square(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    circle = {"CenterOfCircularShutter": [11, 21], "RadiusOfCircularShutter": 16}  # columns
+    elements = {"ShutterShape": "CIRCULAR", "PixelSpacing": [2, 1], **circle}
+    path = dicom_file(np.full((21, 41), 9, np.uint8), WindowCenter=5, WindowWidth=9, **elements)
+    rows, columns = np.nonzero(still(path, tmp_path, native_pixels=True, png_bits=8))
+    assert [int(np.ptp(rows)), int(np.ptp(columns))] == [16, 32]
+    rows, columns = np.nonzero(still(path, tmp_path, png_bits=8) > 127)
+    assert abs(np.ptp(rows) - np.ptp(columns)) <= 1
 
 
 def test_each_frame_has_the_shutter_of_its_functional_group() -> None:
