@@ -3065,8 +3065,9 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
         data = raw_bytes(ds, group | 0x3000) or b""
         if data and ds.original_encoding[1] is False and ds.get_item(group | 0x3000).VR == "OW":
             data = bytes_of(words(ds, group | 0x3000)).tobytes()
-        bit_position = integer(ds, group | 0x0102)
-        if not data and image.high_bit - image.bits_stored < bit_position <= image.high_bit:
+        bit_position, low = number(ds, group | 0x0102), image.high_bit + 1 - image.bits_stored
+        beside = [*range(low), *range(image.high_bit + 1, image.bits_allocated)]
+        if not data and bit_position not in beside:
             continue  # neither data of its own nor bits beside the pixel's
         top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
         origin, count = number(ds, group | 0x51), number(ds, group | 0x15)
@@ -3075,7 +3076,9 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
             warn("the overlay data are shorter than their plane: the rest is empty")
         frames = None if origin is None and count is None else (start, start + planes)
         overlays.append(
-            Overlay(rows, columns, int(top) - 1, int(left) - 1, frames, data, bit_position)
+            Overlay(
+                rows, columns, int(top) - 1, int(left) - 1, frames, data, int(bit_position or 0)
+            )
         )
     return tuple(overlays)
 

@@ -240,6 +240,18 @@ def test_an_embedded_overlay(dicom_file: Factory, tmp_path: Path) -> None:
     assert np.array_equal(still(path, tmp_path, png_bits=8), expected)
 
 
+@pytest.mark.parametrize("position", [None, 9, 16, 65535, -1])
+def test_a_plane_that_is_nowhere_is_left_out(
+    dicom_file: Factory, tmp_path: Path, position: int | None
+) -> None:
+    elements = overlay_elements(np.zeros((2, 4), np.uint8))
+    del elements["60003000"], elements["6000102"]
+    if position is not None:
+        elements["6000102"] = DataElement(0x60000102, "SS" if position < 0 else "US", position)
+    path = dicom_file(RAMP << 4 | 1, BitsStored=12, HighBit=15, **elements)
+    assert np.array_equal(still(path, tmp_path, png_bits=8), np.rint(RAMP / 7 * 255))
+
+
 @pytest.mark.parametrize(
     ("more", "drawn"),
     [
