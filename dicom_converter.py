@@ -185,6 +185,7 @@ ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
+ITEM_HEAD_BYTES = 8  # tag and length
 
 
 # What pydicom raises on values that are not of their type.
@@ -371,12 +372,16 @@ class PixelLocation:
     vr: str
     offset: int
     length: int
-    fragments: int | None  # None where the value is not encapsulated
-    signature: bytes | None = None  # with which a code stream begins; None: that cannot be told
-    stream_starts: int = 0  # fragments that begin so
+    fragments: int | None = None  # None where the value is not encapsulated
+    starts: Sequence[int] = ()  # of their values in the file, and where one more would have its
+    begun: Sequence[int] = ()  # the numbers of the fragments that begin a code stream
     whole: bool = True
     cut: bool = False  # inside a fragment
     head: bytes = b""  # of what the fragments hold
+
+    def joined(self, number: int) -> int:
+        """Return where fragment *number* begins in what all of them hold."""
+        return self.starts[number] - self.starts[0] - ITEM_HEAD_BYTES * number
 
 
 @dataclass(frozen=True, slots=True)
@@ -816,7 +821,7 @@ PIXEL_DATA_TAGS = {
     0x7FE00010: "PixelData",
 }
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
-EMPTY_ITEM = bytes.fromhex("feff00e000000000")
+ITEM_START = bytes.fromhex("feff00e0")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
 MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
@@ -861,12 +866,14 @@ def read_header(file: BinaryIO) -> Header:
         raise ConversionError("the file ends before its data set begins")
     compressed = transfer_syntax not in NATIVE_SYNTAXES
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
-    if pixels and pixels.fragments and transfer_syntax == DEFLATED_IMAGE_FRAME:
-        pixels = replace(pixels, stream_starts=pixels.fragments)  # one for each frame (A.4.13)
     if pixels and pixels.whole:
+        file.seek(pixels.offset + pixels.length)
         read_rest(file, data_set, implicit, little)
     if pixels and pixels.fragments:
-        pixels = replace(pixels, head=stream_head(file, pixels))
+        head = io.BufferedReader(FragmentReader(file, pixels)).read(STREAM_HEAD_BYTES)
+        deflated = transfer_syntax == DEFLATED_IMAGE_FRAME  # a fragment for each frame (A.4.13)
+        begun = range(pixels.fragments) if deflated else pixels.begun
+        pixels = replace(pixels, head=head, begun=begun)
     truncated = truncated_element(data_set)
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
@@ -1004,52 +1011,48 @@ def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, 
 def locate_pixels(
     file: BinaryIO, implicit: bool, little: bool, compressed: bool
 ) -> PixelLocation | None:
-    """Return where the pixel data element that *file* stands at lies, and step over its value.
+    """Return where the pixel data element that *file* stands at lies.
 
     Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
     """
-    order = "<" if little else ">"
-    tag, vr, length = element_head(file, implicit, order)
-    keyword, vr = PIXEL_DATA_TAGS.get(tag), vr or "OW"
-    if keyword is None:  # the data set ended for another reason
+    tag, vr, length = element_head(file, implicit, "<" if little else ">")
+    if tag not in PIXEL_DATA_TAGS:  # the data set ended for another reason
         return None
     offset = file.tell()
-    undefined = length == UNDEFINED_LENGTH
-    begins_item = file.read(4) == EMPTY_ITEM[:4]
+    begins_item = file.read(4) == ITEM_START
     end = file.seek(0, os.SEEK_END)
-    if begins_item or (undefined and compressed):
-        file.seek(offset)
-        stop = end if undefined else min(offset + length, end)
-        found = step_over_items(file, order, stop, PixelLocation(keyword, vr, offset, 0, 0))
-        if not undefined and found.fragments and file.tell() == stop and not found.cut:
-            return replace(found, whole=True)
-        if undefined or compressed:
-            return found
-    file.seek(min(offset + length, end))
-    held = file.tell() - offset
-    return PixelLocation(keyword, vr, offset, held, None, whole=offset + length <= end)
+    undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
+    held = (end if undefined else min(offset + length, end)) - offset
+    native = PixelLocation(PIXEL_DATA_TAGS[tag], vr or "OW", offset, held, whole=whole)
+    if not (begins_item or (undefined and compressed)):
+        return native
+    found = with_fragments(file, native)
+    if not undefined and found.fragments and found.length == held and not found.cut:
+        return replace(found, whole=True)
+    return found if undefined or compressed else native
 
 
-def step_over_items(file: BinaryIO, order: str, end: int, pixels: PixelLocation) -> PixelLocation:
-    """Step over encapsulated items (PS3.5 A.4) and return what was found of *pixels*."""
-    items = starts = 0
+def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
+    """Return *pixels* with the fragments in them, whose items are stepped over (PS3.5 A.4)."""
+    starts, begun, signature = array("Q"), array("Q"), None
     whole = cut = False
-    signature = None
-    while file.tell() < end and len(head := file.read(8)) == 8:
-        group, element, length = struct.unpack(f"{order}HHL", head)
-        tag, value_start = group << 16 | element, file.tell()
+    end = file.seek(pixels.offset) + pixels.length
+    while (at := file.tell()) < end and len(head := file.read(ITEM_HEAD_BYTES)) == ITEM_HEAD_BYTES:
+        group, element, length = struct.unpack("<HHL", head)
+        tag, at = group << 16 | element, at + ITEM_HEAD_BYTES
         whole = tag == SEQUENCE_DELIMITER_TAG
-        cut = tag == ITEM_TAG and length > end - value_start
+        cut = tag == ITEM_TAG and length > end - at
         if tag != ITEM_TAG or cut:
             break
-        if items and length and signature is None:
-            signature = stream_signature(file.read(min(length, 12)))
-        starts += items > 0 and begins_stream(file, value_start, signature)
-        file.seek(value_start + length)
-        items += 1
-    held, fragments = file.tell() - pixels.offset, max(items - 1, 0)
+        begins = file.read(min(length, 12)) if starts else b""  # the first is the offset table
+        signature = signature or stream_signature(begins)
+        if signature and begins.startswith(signature):
+            begun.append(len(starts) - 1)
+        file.seek(at + length)
+        starts.append(at + length + ITEM_HEAD_BYTES)
+    fragments, held = max(len(starts) - 1, 0), file.tell() - pixels.offset
     return PixelLocation(
-        pixels.keyword, pixels.vr, pixels.offset, held, fragments, signature, starts, whole, cut
+        pixels.keyword, pixels.vr, pixels.offset, held, fragments, starts, begun, whole, cut
     )
 
 
@@ -1064,32 +1067,38 @@ def stream_signature(head: bytes) -> bytes | None:
     return head[:4] if head[:2] == b"\xff\x0a" else None  # bare JPEG XL: also its size
 
 
-def begins_stream(file: BinaryIO, at: int, signature: bytes | None) -> bool:
-    """Tell whether a code stream of that *signature* begins *at* a place in *file*."""
-    file.seek(at)
-    return signature is not None and file.read(len(signature)) == signature
+class FragmentReader(io.RawIOBase):
+    """The fragments of encapsulated pixel data as one seekable file, with nothing read ahead."""
 
+    def __init__(self, file: BinaryIO, pixels: PixelLocation) -> None:
+        self._file, self._pixels = file, pixels
+        self._position, self._size = 0, pixels.joined(pixels.fragments or 0)
 
-def stream_head(file: BinaryIO, pixels: PixelLocation) -> bytes:
-    """Return how encapsulated pixel data begin, whatever its fragments; b"" without any."""
-    head = b""
-    for start, length in fragment_places(file, pixels):
-        file.seek(start)
-        head += file.read(min(length, STREAM_HEAD_BYTES - len(head)))
-        if len(head) >= STREAM_HEAD_BYTES:
-            break
-    return head
+    def readable(self) -> bool:
+        """Tell that this file can be read."""
+        return True
 
+    def seekable(self) -> bool:
+        """Tell that this file can be searched."""
+        return True
 
-def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
-    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
-    at = pixels.offset
-    for item in range((pixels.fragments or 0) + 1):
-        file.seek(at + 4)
-        length = int.from_bytes(file.read(4), "little")
-        if item:  # the first is the offset table
-            yield at + 8, length
-        at += 8 + length
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to *offset* bytes from the start, from here or from the end."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(start + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill *buffer* from the fragment at the position; return how many bytes it got."""
+        if self._position >= self._size:
+            return 0
+        numbers, joined = range(len(self._pixels.starts)), self._pixels.joined
+        number = bisect_right(numbers, self._position, key=joined) - 1
+        self._file.seek(self._pixels.starts[number] + self._position - joined(number))
+        data = self._file.read(min(len(buffer), joined(number + 1) - self._position))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def sop_class_name(header: Header) -> str:
@@ -2114,7 +2123,7 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
 def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
     """Return how many frames the pixel data hold where the header does not say; at least 1."""
     native = pixels.fragments is None
-    held = native_frames(image, pixels) if native else pixels.stream_starts
+    held = native_frames(image, pixels) if native else len(pixels.begun)
     if held > 1:
         warn(f"Number of Frames is missing: the pixel data hold {held}")
     return max(held, 1)
@@ -2178,21 +2187,13 @@ def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequ
     What the fragments hold goes before the offset tables, Basic and Extended (PS3.5 A.4, PS3.3
     C.7.6.3.1.8), which are often wrong. Raises `ConversionError` where nothing tells frames apart.
     """
-    fragments = pixels.fragments or 0
+    fragments, begun = pixels.fragments or 0, pixels.begun
     if fragments == frames:
         return range(frames + 1)
-    if frames == 1 and (pixels.stream_starts < 2 or pixels.signature is None):
+    if frames == 1 and (len(begun) < 2 or header.transfer_syntax == DEFLATED_IMAGE_FRAME):
         return 0, fragments
-    if pixels.signature is None and pixels.stream_starts >= frames:
-        return range(frames + 1)
-    starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
-    begun = [
-        number
-        for number, at in enumerate(starts)
-        if begins_stream(header.file, at, pixels.signature)
-    ]
     if len(begun) != frames:
-        begun = begun_by_tables(header, pixels, starts, frames) or begun
+        begun = begun_by_tables(header, pixels, frames) or begun
     if begun and len(begun) < frames:
         raise ConversionError(f"declares {frames} frames but holds {len(begun)} code streams")
     if not begun:
@@ -2200,77 +2201,28 @@ def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequ
     return [*begun, fragments][: frames + 1]
 
 
-def begun_by_tables(
-    header: Header, pixels: PixelLocation, starts: Sequence[int], frames: int
-) -> list[int]:
+def begun_by_tables(header: Header, pixels: PixelLocation, frames: int) -> list[int]:
     """Return the fragments that begin frames by an offset table that can be right, else []."""
+    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
+    starts, first = pixels.starts[:-1], header.file.seek(pixels.offset + ITEM_HEAD_BYTES)
+    basic = header.file.read(starts[0] - ITEM_HEAD_BYTES - first)
     number_at = {start - starts[0]: number for number, start in enumerate(starts)}
-    for offsets in offset_tables(header, pixels):
+    for table, size in ((extended, 8), (basic, 4)):
+        offsets = np.frombuffer(table, f"<u{size}", len(table) // size).tolist()
         begun = [number_at.get(offset, -1) for offset in offsets]
         if len(begun) >= frames and begun == sorted({*begun, 0}):
             return begun
     return []
 
 
-def offset_tables(header: Header, pixels: PixelLocation) -> Iterator[tuple[int, ...]]:
-    """Yield the Extended and the Basic Offset Table, each empty where it is not there."""
-    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
-    header.file.seek(pixels.offset + 4)
-    basic = header.file.read(int.from_bytes(header.file.read(4), "little"))
-    yield struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) & ~7])
-    yield struct.unpack(f"<{len(basic) // 4}L", basic[: len(basic) & ~3])
-
-
 def code_streams(header: Header, pixels: PixelLocation, frames: int) -> Iterator[bytes]:
     """Yield the code stream of each of *frames*: its fragments joined."""
-    places, passed = fragment_places(header.file, pixels), 0
     for first, end in pairwise(frame_boundaries(header, pixels, frames)):
         parts = []
-        for start, length in islice(places, first - passed, end - passed):
+        for start, following in pairwise(pixels.starts[first : end + 1]):
             header.file.seek(start)
-            parts.append(header.file.read(length))
-        passed = end
+            parts.append(header.file.read(following - ITEM_HEAD_BYTES - start))
         yield b"".join(parts)
-
-
-class FragmentReader(io.RawIOBase):
-    """The fragments of encapsulated pixel data as one seekable file, with nothing read ahead."""
-
-    def __init__(self, header: Header, pixels: PixelLocation) -> None:
-        self._file = header.file
-        self._parts: list[tuple[int, int, int]] = []  # start in this file, offset there, length
-        self._position = 0
-        self._size = 0
-        for start, length in fragment_places(header.file, pixels):
-            self._parts.append((self._size, start, length))
-            self._size += length
-
-    def readable(self) -> bool:
-        """Tell that this file can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Tell that this file can be searched."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to *offset* bytes from the start, from here or from the end."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(start + offset, 0)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill *buffer* from the fragment at the position; return how many bytes it got."""
-        at = bisect_right(self._parts, self._position, key=lambda part: part[0]) - 1
-        if at < 0 or self._position >= self._size:
-            return 0
-        start, offset, length = self._parts[at]
-        inside = self._position - start
-        self._file.seek(offset + inside)
-        data = self._file.read(min(len(buffer), length - inside))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
@@ -2287,10 +2239,9 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
         raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
     if not pixels.whole:
         warn("the pixel data do not end as declared, but all frames are there")
-    held = pixels.stream_starts
+    held = len(pixels.begun)
     if syntax == ENCAPSULATED_UNCOMPRESSED:
-        held = sum(length for _, length in fragment_places(header.file, pixels))
-        held = held * 8 // image.frame_bits
+        held = pixels.joined(pixels.fragments or 0) * 8 // image.frame_bits
     held = native_frames(image, pixels) if syntax in NATIVE_SYNTAXES else held
     if held > frames:
         warn(f"holds {held} frames, but declares {frames}: the rest was left out")
@@ -4449,7 +4400,7 @@ def write_dicom_video(
         warn("frames of a video are not written one by one")
     declared = integer(header.data_set, "NumberOfFrames")
     duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = FragmentReader(header, pixels)
+    video = FragmentReader(header.file, pixels)
     frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")

@@ -778,10 +778,14 @@ def test_split_frames_that_only_a_table_tells_apart(dicom_file: Factory, *, exte
     np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
 
 
-def test_split_frames_that_nothing_tells_apart(dicom_file: Factory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("numbers", [[0] * 5, [1, 2, 3, 4, 5], [0, 1, 2, 3, 5]], ids=str)
+def test_split_frames_that_nothing_tells_apart(
+    dicom_file: Factory, tmp_path: Path, numbers: list[int]
+) -> None:
     raw = [frame.tobytes() for frame in FRAMES]
     halves = [half for code in raw for half in (code[:20], code[20:])]
-    pixel_data = items(table([4] * 5), *halves)
+    offsets = [number * (len(raw[0]) + 16) for number in numbers]  # the sixth is the end
+    pixel_data = items(table(offsets), *halves)
     path = dicom_file(FRAMES, raw, dc.ENCAPSULATED_UNCOMPRESSED, PixelData=pixel_data)
     reason = convert(path, tmp_path / "out").reason
     assert reason == "holds 10 fragments, and nothing tells its frames apart"
