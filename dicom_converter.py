@@ -1734,43 +1734,29 @@ def path_of(name: bytes, separator: bytes) -> Path:
 class CodeStream:
     """What the head of a code stream says; *color* is "RGB", "YBR_FULL" or "" (silent)."""
 
-    family: str
-    rows: int
-    columns: int
+    family: str = ""  # where it begins none of those known
+    rows: int = 0  # like the columns 0 where its head breaks off
+    columns: int = 0
     color: str = ""
     bits: int = 0  # of a sample, 0 where that was not read
     signed: bool = False
     samples: int = 0  # a pixel, 0 where that was not read
 
 
-def stream_family(head: bytes) -> str:
-    """Return which family of code streams *head* begins, "" where its signature is of none."""
-    if head.startswith(b"\xff\xd8\xff"):
-        with suppress(ConversionError):  # its frame header may be further on
-            return jpeg_head(head).family
-        return "JPEG"
-    if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
-        return "JPEG 2000"
-    return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
-
-
-def code_stream(src: bytes) -> CodeStream | None:
-    """Return what the head of a code stream says, None where *src* begins none of those known.
-
-    Raises `ConversionError` where it breaks off.
-    """
-    if src[:2] == b"\xff\xd8":
+def code_stream(src: bytes) -> CodeStream:
+    """Return what the head of a code stream says, as far as *src* goes."""
+    if src[:3] == b"\xff\xd8\xff":
         return jpeg_head(src)
-    if (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
-        return jpeg_2000_head(src, at)
-    return jpeg_xl_head(src) if stream_family(src) == "JPEG XL" else None
+    if src[:4] == b"\xff\x4f\xff\x51" or src[4:8] == b"jP  ":
+        at = src.find(b"\xff\x4f\xff\x51")
+        return jpeg_2000_head(src, at) if at >= 0 else CodeStream("JPEG 2000")
+    return jpeg_xl_head(src) if src[:2] == b"\xff\x0a" or src[4:8] == b"JXL " else CodeStream()
 
 
 def jpeg_head(src: bytes) -> CodeStream:
     """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
 
     Its color is told by halved chroma, Adobe's APP14, the components' ids, and JFIF.
-    Raises `ConversionError` where there is no frame header.
     """
     at, color, jfif = 2, "", ""
     while at + 10 <= len(src):
@@ -1791,7 +1777,7 @@ def jpeg_head(src: bytes) -> CodeStream:
             color = color if components == 3 else ""
             return CodeStream(family, rows, columns, color, bits, samples=components)
         at += 1 if marker == 0xFFFF else 2 + length
-    raise ConversionError("the JPEG code stream has no frame header")
+    return CodeStream("JPEG")
 
 
 def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
@@ -1931,8 +1917,10 @@ def checked_code_stream(src: bytes, image: ImagePixel) -> CodeStream:
     marker is looked for here.
     """
     stream = code_stream(src)
-    if stream is None:
+    if not stream.family:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
+    if not (stream.rows or stream.columns):
+        raise ConversionError(f"the {stream.family} code stream has no frame header")
     if src[:2] == b"\xff\xd8" and src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
         raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     if (stream.rows, stream.columns) != (image.rows, image.columns):
@@ -2008,28 +1996,25 @@ def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
 
 # --- Image and frames -----------------------------------------------------------------------------
 
-JPEG_SYNTAXES = (
-    uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
-    UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
-    UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
-)
-JPEG_LS_SYNTAXES = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
-JPEG_2000_SYNTAXES = (
-    uid.JPEG2000Lossless,
-    uid.JPEG2000,
-    uid.HTJ2KLossless,
-    uid.HTJ2KLosslessRPCL,
-    uid.HTJ2K,
-)
-# What a code stream may be, by the syntaxes that declare it, the general one first.
+# What the transfer syntaxes declare that a code stream is.
 SYNTAXES_OF_STREAMS = {
-    "JPEG": (uid.JPEGExtended12Bit, *JPEG_SYNTAXES),
-    "JPEG-LS": JPEG_LS_SYNTAXES,
-    "JPEG 2000": (uid.JPEG2000, *JPEG_2000_SYNTAXES),
-    "JPEG XL": (JPEG_XL_SYNTAXES[2], *JPEG_XL_SYNTAXES),
+    "JPEG": (
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
+        UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+    ),
+    "JPEG-LS": (uid.JPEGLSLossless, uid.JPEGLSNearLossless),
+    "JPEG 2000": (
+        uid.JPEG2000Lossless,
+        uid.JPEG2000,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+        uid.HTJ2K,
+    ),
+    "JPEG XL": JPEG_XL_SYNTAXES,
 }
 DECODED_SYNTAXES = (
     *chain(*SYNTAXES_OF_STREAMS.values()),
@@ -2140,11 +2125,7 @@ def as_its_stream(image: ImagePixel, pixels: PixelLocation) -> ImagePixel:
     JPEG 2000 (ITU-T T.800 A.5.1) may be signed though its header says no. Signed data in an
     unsigned stream are as the header says, and so are few bits in a stream of 8 or 16.
     """
-    stream = None
-    with suppress(ConversionError):
-        stream = code_stream(pixels.head)
-    if stream is None:
-        return image
+    stream = code_stream(pixels.head)
     if stream.signed and not image.pixel_representation:
         warn("the code stream is signed though the header says it is not: the stream was followed")
         image = replace(image, pixel_representation=1)
@@ -2170,7 +2151,7 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
             warn(f"the pixels are not compressed, though declared as {name}")
             return uid.ExplicitVRLittleEndian
         return declared
-    family = stream_family(pixels.head)
+    family = code_stream(pixels.head).family
     if family and declared not in SYNTAXES_OF_STREAMS[family]:
         warn(f"the pixels are {family}, though declared as {name}")
         return SYNTAXES_OF_STREAMS[family][0]
@@ -4373,7 +4354,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
         return False
     head = pixels.head
     if declared in VIDEO_SYNTAXES:
-        return not stream_family(head)
+        return not code_stream(head).family
     begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
     transport = (
         any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"

@@ -213,7 +213,12 @@ def psnr(reference: Array, other: Array) -> float:
     return float(10 * np.log10(255**2 / error)) if error else np.inf
 
 
-PYLIBJPEG_SYNTAXES = (*dc.JPEG_SYNTAXES, *dc.JPEG_LS_SYNTAXES, *dc.JPEG_2000_SYNTAXES)
+PYLIBJPEG_SYNTAXES = [
+    syntax
+    for family, syntaxes in dc.SYNTAXES_OF_STREAMS.items()
+    for syntax in syntaxes
+    if family != "JPEG XL"
+]
 LOSSLESS_SYNTAXES = (
     pydicom.uid.JPEGLossless,
     pydicom.uid.JPEGLosslessSV1,
