@@ -78,7 +78,7 @@ from collections.abc import (
 )
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -124,7 +124,6 @@ try:
     from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
     from pydicom.pixels.decoders import rle
-    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
     from pydicom.tag import BaseTag, Tag
     from pydicom.uid import UID
@@ -413,16 +412,21 @@ class ImagePixel:
     planar_configuration: int
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a frame as an array: the samples of color are its last axis."""
+        samples = (self.samples_per_pixel,) if self.samples_per_pixel > 1 else ()
+        return self.rows, self.columns, *samples
+
+    @property
     def frame_bits(self) -> int:
         """Bits of one uncompressed frame; YBR_..._422 holds two samples a pixel (C.7.6.3.1.2)."""
-        halved = self.photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422")
-        samples = 2 if halved else self.samples_per_pixel
-        return self.rows * self.columns * samples * self.bits_allocated
+        halved = self.photometric_interpretation.endswith("_422")
+        return self.whole_bits * 2 // 3 if halved else self.whole_bits
 
     @property
     def whole_bits(self) -> int:
         """Bits of one frame with all its samples."""
-        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
+        return math.prod(self.shape) * self.bits_allocated
 
 
 @dataclass(frozen=True, slots=True)
@@ -1833,6 +1837,7 @@ def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
 
     Raises `ConversionError` where it cannot be decoded, or says that it fills the memory.
     """
+    label = image.photometric_interpretation
     if image.frame_bits > 8 * expanded_limit(len(src)):
         size = f"{image.columns} x {image.rows} pixels"
         raise ConversionError(f"declares {size} but holds {len(src)} bytes: too few for so many")
@@ -1841,9 +1846,11 @@ def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
             src, image = decoded_rle(src, image), replace(image, planar_configuration=1)
         elif syntax == DEFLATED_IMAGE_FRAME:  # PS3.5 A.4.13
             src = zlib.decompressobj(-zlib.MAX_WBITS).decompress(src, image.whole_bits // 8 + 1)
-        elif syntax != ENCAPSULATED_UNCOMPRESSED:
+        elif syntax != ENCAPSULATED_UNCOMPRESSED:  # PS3.5 A.4.11
             return decoded_stream(src, image)
-        return uncompressed_frame(src, image), image.photometric_interpretation
+        if 8 * len(src) >= image.whole_bits:  # not halved, whatever its label says
+            image = replace(image, photometric_interpretation="RGB")
+        return uncompressed_frame(src, image), label
     except UNREADABLE as error:
         raise ConversionError(str(error) or "no decoder could read it") from error
 
@@ -1851,15 +1858,14 @@ def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
 def decoded_stream(src: bytes, image: ImagePixel) -> StoredFrame:
     """Decode one code stream, by what it is whatever the header says, by the first that can."""
     stream = checked_code_stream(src, image)
-    samples = (image.samples_per_pixel,) if image.samples_per_pixel > 1 else ()
     reasons = []
     for decode in STREAM_DECODERS:
         try:
-            stored = decode(src, stream, len(samples) > 0)
+            stored = decode(src, stream, image.samples_per_pixel > 1)
         except (RuntimeError, ImportError, *UNREADABLE) as error:
             reasons.append(str(error))
             continue
-        if stored.shape == (image.rows, image.columns, *samples):
+        if stored.shape == image.shape:
             return as_declared(stored, stream, image), color_of(stream, image)
         reasons.append(f"the code stream decodes to an array of {stored.shape}")
     raise ConversionError("; ".join(dict.fromkeys(filter(None, reasons))) or "it is not decoded")
@@ -1954,38 +1960,31 @@ def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
     return bytes(rle._rle_decode_frame(src, rows, columns, image.samples_per_pixel, bits))
 
 
-def uncompressed_frame(src: bytes, image: ImagePixel) -> Array:
-    """Take one encapsulated frame as it is (PS3.5 A.4.11).
+def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
+    """Return the frame that begins at bit *start* of little-endian *raw*.
 
-    Raises `ConversionError` where it is too short.
+    Raises `ConversionError` where that is too short.
     """
-    length = math.ceil(image.frame_bits / 8)
-    if len(src) < length:
-        raise ConversionError(f"a frame holds {len(src)} of {length} bytes")
-    if image.bits_allocated == 1:
-        return unpacked_bits(src, 0, image.frame_bits).reshape(image.rows, image.columns)
-    if len(src) * 8 >= image.whole_bits:  # not halved, whatever its label says
-        image = replace(image, photometric_interpretation="RGB")
-    return native_frame(src, image, uid.ExplicitVRLittleEndian)
-
-
-def native_frame(
-    source: bytes | BinaryIO, image: ImagePixel, syntax: UID, index: int = 0, **options: Any
-) -> Array:
-    """Take frame *index* of uncompressed pixels with pydicom, from where *source* stands on.
-
-    A call for each, for its `iter_array` forgets after the first that YBR_FULL_422 is stored in two
-    thirds of the bytes.
-    """
-    label = image.photometric_interpretation
-    if label.endswith("_422") and image.columns % 2:
-        raise ConversionError(f"{label} without compression needs an even number of columns")
-    if label == "YBR_PARTIAL_422":  # laid out alike
-        image = replace(image, photometric_interpretation="YBR_FULL_422")
-    options |= {"correct_unused_bits": False}  # the tables mask by High Bit, once for all frames
-    options |= asdict(image) | {"raw": True, "view_only": True, "validate": False}
-    options.setdefault("pixel_keyword", "PixelData")
-    return get_decoder(syntax).as_array(source, index=index, **options)[0]
+    bits, size, label = image.bits_allocated, image.frame_bits, image.photometric_interpretation
+    if 8 * len(raw) < start + size:
+        raise ConversionError(f"a frame holds {len(raw)} of {math.ceil(size / 8)} bytes")
+    if bits % 8:  # without a gap between samples, the least significant bit first (PS3.5 8.1.1)
+        samples = unpacked_bits(raw, start, size)
+        if bits > 1:
+            words = np.pad(samples.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
+            samples = np.packbits(words, axis=1, bitorder="little").view("<u2")
+    else:
+        sample_type = f"<{'ui'[image.pixel_representation]}{bits // 8}"
+        samples = np.frombuffer(raw, sample_type, size // bits, start // 8)
+    if label.endswith("_422"):  # two of Y, then their Cb and Cr (PS3.3 C.7.6.3.1.2)
+        if image.columns % 2:
+            raise ConversionError(f"{label} without compression needs an even number of columns")
+        halved, samples = samples, np.empty(math.prod(image.shape), samples.dtype)
+        for place, number in enumerate((0, 2, 3, 1, 2, 3)):
+            samples[place::6] = halved[number::4]
+    elif image.planar_configuration:
+        samples = samples.reshape(image.samples_per_pixel, -1).T
+    return samples.reshape(image.shape)
 
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
@@ -2064,7 +2063,10 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if "PixelRepresentation" not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
     if image.number_of_frames < 1:
-        image = replace(image, number_of_frames=frames_held(image, pixels))
+        held = max(frames_held(image, pixels), 1)
+        image = replace(image, number_of_frames=held)
+        if held > 1:
+            warn(f"Number of Frames is missing: the pixel data hold {held}")
     if image.frame_bits > MAX_FRAME_BYTES * 8:
         raise ConversionError(f"declares {columns} x {rows} pixels: too many for memory")
     return image
@@ -2106,17 +2108,13 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
 
 
 def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames the pixel data hold where the header does not say; at least 1."""
-    native = pixels.fragments is None
-    held = native_frames(image, pixels) if native else len(pixels.begun)
-    if held > 1:
-        warn(f"Number of Frames is missing: the pixel data hold {held}")
-    return max(held, 1)
+    """Return how many frames the pixel data hold, 0 where nothing tells.
 
-
-def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames uncompressed pixel data hold, less the byte that makes them even."""
-    return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
+    Uncompressed ones may have a byte behind them that makes them even.
+    """
+    if pixels.fragments is None:
+        return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
+    return len(pixels.begun)
 
 
 def as_its_stream(image: ImagePixel, pixels: PixelLocation) -> ImagePixel:
@@ -2196,34 +2194,23 @@ def begun_by_tables(header: Header, pixels: PixelLocation, frames: int) -> list[
     return []
 
 
-def code_streams(header: Header, pixels: PixelLocation, frames: int) -> Iterator[bytes]:
-    """Yield the code stream of each of *frames*: its fragments joined."""
-    for first, end in pairwise(frame_boundaries(header, pixels, frames)):
-        parts = []
-        for start, following in pairwise(pixels.starts[first : end + 1]):
-            header.file.seek(start)
-            parts.append(header.file.read(following - ITEM_HEAD_BYTES - start))
-        yield b"".join(parts)
-
-
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
     """Return the frames of a file after checking that it can hold them.
 
     Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
     """
     syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
-    if syntax in NATIVE_SYNTAXES:
+    if pixels.fragments is None:
         check_native(image, pixels)
     elif not pixels.whole and pixels.fragments != frames:
         raise ConversionError("the file ends inside its pixel data: it is truncated")
-    elif pixels.fragments is not None and pixels.fragments < frames:
+    elif pixels.fragments < frames:
         raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
     if not pixels.whole:
         warn("the pixel data do not end as declared, but all frames are there")
-    held = len(pixels.begun)
+    held = frames_held(image, pixels)
     if syntax == ENCAPSULATED_UNCOMPRESSED:
         held = pixels.joined(pixels.fragments or 0) * 8 // image.frame_bits
-    held = native_frames(image, pixels) if syntax in NATIVE_SYNTAXES else held
     if held > frames:
         warn(f"holds {held} frames, but declares {frames}: the rest was left out")
     return StoredFrames(header, pixels, image, syntax)
@@ -2231,21 +2218,15 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
 
 def check_native(image: ImagePixel, pixels: PixelLocation) -> None:
     """Raise `ConversionError` unless uncompressed pixels are laid out as *image* says."""
-    frames, photometric = image.number_of_frames, image.photometric_interpretation
-    if photometric == "YBR_PARTIAL_420":
+    frames, label = image.number_of_frames, image.photometric_interpretation
+    if label == "YBR_PARTIAL_420":
         raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
-    if halved_in_vain(image, pixels):
+    if label.endswith("_422") and pixels.length * 8 >= image.whole_bits * frames:
         raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
     if pixels.length * 8 < image.frame_bits * frames:
         times = f"{frames} frames of " if frames > 1 else ""
         size = f"{times}{image.columns} x {image.rows} pixels"
         raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
-
-
-def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
-    """Tell whether native pixels labelled as 4:2:2 have no halved chroma, by their length."""
-    whole = image.whole_bits * image.number_of_frames
-    return image.photometric_interpretation.endswith("_422") and pixels.length * 8 >= whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -2262,48 +2243,38 @@ class StoredFrames:
     syntax: UID
 
     def __iter__(self) -> Iterator[StoredFrame]:
-        """Yield as many frames as declared; raise `ConversionError` where there are fewer."""
-        declared, found = self.image.number_of_frames, 0
-        for stored, photometric in islice(self._decoded(), declared):
-            found += 1
-            yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), photometric
-        if found < declared:
-            raise ConversionError(f"holds {found} of the {declared} frames it declares")
+        """Yield as many frames as the header declares."""
+        encapsulated = self.pixels.fragments is not None
+        for stored, label in self._encapsulated() if encapsulated else self._native():
+            yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), label
 
-    def _decoded(self) -> Iterator[StoredFrame]:
-        if self.pixels.fragments is not None:
-            for src in code_streams(self.header, self.pixels, self.image.number_of_frames):
-                yield decoded_frame(src, self.image, self.syntax)
-            return
-        label = self.image.photometric_interpretation
-        for stored in self._packed() if self.image.bits_allocated % 8 else self._native():
-            yield stored, label
+    def _encapsulated(self) -> Iterator[StoredFrame]:
+        """Yield the frames that are decoded, each from its fragments joined."""
+        file, starts, frames = self.header.file, self.pixels.starts, self.image.number_of_frames
+        for first, end in pairwise(frame_boundaries(self.header, self.pixels, frames)):
+            parts = []
+            for start, following in pairwise(starts[first : end + 1]):
+                file.seek(start)
+                parts.append(file.read(following - ITEM_HEAD_BYTES - start))
+            yield decoded_frame(b"".join(parts), self.image, self.syntax)
 
-    def _native(self) -> Iterator[Array]:
-        options = {"pixel_keyword": self.pixels.keyword, "pixel_vr": self.pixels.vr}
-        file = self.header.file
-        for index in range(self.image.number_of_frames):
-            file.seek(self.pixels.offset)
-            yield native_frame(file, self.image, self.syntax, index, **options)
+    def _native(self) -> Iterator[StoredFrame]:
+        """Yield the frames that follow each other without a gap, even inside a byte.
 
-    def _packed(self) -> Iterator[Array]:
-        """Yield native frames of 1 bit a sample (pydicom loses those that end inside a byte) or 12.
-
-        Samples follow each other without a gap, the least significant bit first (PS3.5 8.1.1).
+        In big-endian files bytes are swapped by samples, and by the words that OW consists of.
         """
-        bits, size = self.image.bits_allocated, self.image.frame_bits
-        swapped = self.syntax == uid.ExplicitVRBigEndian and self.pixels.vr == "OW"
-        for index in range(self.image.number_of_frames):
-            word, start = divmod(index * size, 16)
-            self.header.file.seek(self.pixels.offset + 2 * word)
-            raw = self.header.file.read((start + size + 15) // 16 * 2)
-            if swapped:
-                raw = np.frombuffer(raw[: len(raw) & ~1], ">u2").astype("<u2").tobytes()
-            stored = unpacked_bits(raw, start, size)
-            if bits > 1:
-                words = np.pad(stored.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
-                stored = np.packbits(words, axis=1, bitorder="little").view("<u2")
-            yield stored.reshape(self.image.rows, self.image.columns)
+        file, pixels, image = self.header.file, self.pixels, self.image
+        bits, label = image.bits_allocated, image.photometric_interpretation
+        unit = max(bits // 8, 2 if pixels.vr == "OW" else 1)
+        for index in range(image.number_of_frames):
+            word, start = divmod(index * image.frame_bits, 16)
+            file.seek(pixels.offset + 2 * word)
+            raw = file.read((start + image.frame_bits + 15) // 16 * 2)
+            if self.syntax == uid.ExplicitVRBigEndian:
+                words = np.frombuffer(raw, f">u{unit}", len(raw) // unit)
+                raw = words.astype(f"<u{unit}").tobytes() + raw[words.nbytes :]
+            stored = uncompressed_frame(raw, image, start)
+            yield stored if pixels.keyword == "PixelData" else stored.view(f"<f{bits // 8}"), label
 
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------

@@ -896,9 +896,9 @@ def test_overlay_bits_above_a_deep_stream_stay_hidden(dicom_file: Factory, tmp_p
     assert np.array_equal(still(path, tmp_path), DEEP)
 
 
-@pytest.mark.parametrize("bits", [1, 12])
+@pytest.mark.parametrize("bits", [1, 8, 12])
 def test_packed_words_of_big_endian_files(dicom_file: Factory, bits: int) -> None:
-    pixels = (np.arange(60, dtype=np.uint16) * 997 % (1 << bits)).reshape(3, 4, 5)
+    pixels = (np.arange(60, dtype=np.uint16) * 997 % (1 << bits)).reshape(4, 3, 5)
     joined = sum(int(value) << bits * place for place, value in enumerate(pixels.ravel()))
     little = joined.to_bytes(math.ceil(60 * bits / 16) * 2, "little")
     header = {"BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1}
