@@ -2298,7 +2298,7 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
     # The first increment of the vector is 0 and no gap follows the last frame: it stays as long
     # as the one before.
     vector = numbers(ds, "FrameTimeVector")
-    if len(vector) >= frames and "0018,1063" not in text(ds, "FrameIncrementPointer"):
+    if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
         gaps = [seconds(exact(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
             return (*gaps, gaps[-1]), "Frame Time Vector"

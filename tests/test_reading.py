@@ -506,6 +506,11 @@ def test_the_rate_used_is_said(rate: int | None, elements: dict[str, Any], used:
     assert len(timing.durations) == 3
 
 
+def test_a_still_with_the_times_of_a_clip(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(RAMP, FrameTimeVector=[0], FrameIncrementPointer=0x00181065)
+    assert np.array_equal(still(path, tmp_path / "out"), DEEP)
+
+
 def test_a_rate_out_of_all_proportion_is_left_out() -> None:
     with pytest.warns(UserWarning, match="out of all proportion"):
         timing = dc.clip_timing(data_set(FrameTime=1e9), 3, None)
