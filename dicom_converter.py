@@ -825,12 +825,18 @@ PIXEL_DATA_TAGS = {
     0x7FE00010: "PixelData",
 }
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
-ITEM_START = bytes.fromhex("feff00e0")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
 MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
 MAX_ELEMENTS = 500_000  # and items, of one data set
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
+STREAM_SIGNATURE = re.compile(  # with these of its bytes every code stream of a file begins
+    rb"\xff\xd8\xff|\xff\x4f\xff"  # JPEG, JPEG-LS, bare JPEG 2000
+    rb"|.{4}(?:jP  |JXL ).{0,4}"  # JPEG 2000 and JPEG XL in boxes
+    rb"|\xff\x0a.{0,2}"  # bare JPEG XL: also its size
+    rb"|[\x01-\x0f]\0{3}\x40\0{3}",  # RLE: how many segments, and where they begin (PS3.5 G.5)
+    re.DOTALL,
+)
 JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
 DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
     uid.DeflatedExplicitVRLittleEndian,
@@ -838,13 +844,12 @@ DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.
     uid.JPIPHTJ2KReferencedDeflate,
 )
 # Names of what the dictionary of pydicom does not know.
-SYNTAX_NAMES = dict(
-    zip(
-        (*JPEG_XL_SYNTAXES, DEFLATED_IMAGE_FRAME),
-        ("JPEG XL Lossless", "JPEG XL JPEG Recompression", "JPEG XL", "Deflated Image Frame"),
-        strict=True,
-    )
-)
+SYNTAX_NAMES = {
+    JPEG_XL_SYNTAXES[0]: "JPEG XL Lossless",
+    JPEG_XL_SYNTAXES[1]: "JPEG XL JPEG Recompression",
+    JPEG_XL_SYNTAXES[2]: "JPEG XL",
+    DEFLATED_IMAGE_FRAME: "Deflated Image Frame",
+}
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -1023,7 +1028,7 @@ def locate_pixels(
     if tag not in PIXEL_DATA_TAGS:  # the data set ended for another reason
         return None
     offset = file.tell()
-    begins_item = file.read(4) == ITEM_START
+    begins_item = element_head(file, True, "<")[0] == ITEM_TAG
     end = file.seek(0, os.SEEK_END)
     undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
     held = (end if undefined else min(offset + length, end)) - offset
@@ -1049,8 +1054,8 @@ def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
         if tag != ITEM_TAG or cut:
             break
         begins = file.read(min(length, 12)) if starts else b""  # the first is the offset table
-        signature = signature or stream_signature(begins)
-        if signature and begins.startswith(signature):
+        signature = signature or STREAM_SIGNATURE.match(begins)
+        if signature and begins.startswith(signature[0]):
             begun.append(len(starts) - 1)
         file.seek(at + length)
         starts.append(at + length + ITEM_HEAD_BYTES)
@@ -1058,17 +1063,6 @@ def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
     return PixelLocation(
         pixels.keyword, pixels.vr, pixels.offset, held, fragments, starts, begun, whole, cut
     )
-
-
-def stream_signature(head: bytes) -> bytes | None:
-    """Return with which of its bytes every code stream of a file begins, None where unknown."""
-    if head[:3] in (b"\xff\xd8\xff", b"\xff\x4f\xff"):  # JPEG, JPEG-LS and bare JPEG 2000
-        return head[:3]
-    if head[4:8] in (b"jP  ", b"JXL "):
-        return head[:12]
-    if head[4:8] == b"\x40\0\0\0" and 0 < int.from_bytes(head[:4], "little") < 16:
-        return head[:8]  # RLE: the number of segments and where the first begins (G.5)
-    return head[:4] if head[:2] == b"\xff\x0a" else None  # bare JPEG XL: also its size
 
 
 class FragmentReader(io.RawIOBase):
@@ -1859,7 +1853,7 @@ def decoded_stream(src: bytes, image: ImagePixel) -> StoredFrame:
     """Decode one code stream, by what it is whatever the header says, by the first that can."""
     stream = checked_code_stream(src, image)
     reasons = []
-    for decode in STREAM_DECODERS:
+    for decode in (decoded_with_imagecodecs, decoded_with_pylibjpeg):
         try:
             stored = decode(src, stream, image.samples_per_pixel > 1)
         except (RuntimeError, ImportError, *UNREADABLE) as error:
@@ -1895,12 +1889,6 @@ def decoded_with_pylibjpeg(src: bytes, stream: CodeStream, _color: bool) -> Arra
         raise NotImplementedError
     name = "openjpeg" if stream.family == "JPEG 2000" else "libjpeg"
     return get_decoders()[name](src)
-
-
-STREAM_DECODERS: tuple[Callable[[bytes, CodeStream, bool], Array], ...] = (
-    decoded_with_imagecodecs,
-    decoded_with_pylibjpeg,
-)
 
 
 def as_declared(stored: Array, stream: CodeStream, image: ImagePixel) -> Array:
@@ -2299,14 +2287,14 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
     # as the one before.
     vector = numbers(ds, "FrameTimeVector")
     if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
-        gaps = [seconds(exact(value) / 1000) for value in vector[1:frames]]
+        gaps = [seconds(Fraction(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
             return (*gaps, gaps[-1]), "Frame Time Vector"
     duration, origin = recorded_duration(ds, frames)
     if duration:
         return (duration,) * frames, origin
     times = frame_times(ds, frames)
-    gaps = [seconds(exact((end - start).total_seconds())) for start, end in pairwise(times)]
+    gaps = [seconds((end - start).total_seconds()) for start, end in pairwise(times)]
     if gaps and all(gap > 0 for gap in gaps):
         return (*gaps, gaps[-1]), "Frame Reference DateTime"
     return (), ""
@@ -2317,7 +2305,7 @@ def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
     for keyword, duration in RECORDED_RATES.items():
         value = number(ds, keyword)
         if value and value > 0:
-            return seconds(duration(exact(value), frames)), dictionary_description(keyword)
+            return seconds(duration(Fraction(value), frames)), dictionary_description(keyword)
     return None, ""
 
 
@@ -2335,14 +2323,9 @@ def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     return times if len(times) == frames else []
 
 
-def exact(value: float) -> Fraction:
-    """Return the fraction that the decimal digits of *value* spell: 66.7 is 667/10."""
-    return Fraction(repr(value))
-
-
-def seconds(value: Fraction) -> Fraction:
+def seconds(value: Fraction | float) -> Fraction:
     """Return *value* to the microsecond or nearer, as the clocks of MP4 can count it (32 bits)."""
-    return value.limit_denominator(1_000_000)
+    return Fraction(value).limit_denominator(1_000_000)
 
 
 def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
