@@ -1743,7 +1743,7 @@ class CodeStream:
 
 def code_stream(src: bytes) -> CodeStream:
     """Return what the head of a code stream says, as far as *src* goes."""
-    if src[:3] == b"\xff\xd8\xff":
+    if src[:2] == b"\xff\xd8":
         return jpeg_head(src)
     if src[:4] == b"\xff\x4f\xff\x51" or src[4:8] == b"jP  ":
         at = src.find(b"\xff\x4f\xff\x51")
@@ -1775,7 +1775,7 @@ def jpeg_head(src: bytes) -> CodeStream:
             color = color if components == 3 else ""
             return CodeStream(family, rows, columns, color, bits, samples=components)
         at += 1 if marker == 0xFFFF else 2 + length
-    return CodeStream("JPEG")
+    return CodeStream("JPEG" if src[2:3] == b"\xff" else "")
 
 
 def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
@@ -2340,10 +2340,8 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
         return Timing(steady, f"{shown_rate(steady)} fps; the file records no {usable}")
     if rate is None or recorded == steady:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
-    return Timing(
-        steady,
-        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}",
-    )
+    used = f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}"
+    return Timing(steady, used)
 
 
 def shown_rate(durations: Sequence[Fraction]) -> str:

@@ -360,6 +360,12 @@ def test_broken_code_streams(
     assert result.files() == ["image.txt"]
 
 
+def test_a_jpeg_whose_first_marker_is_damaged(dicom_file: Factory, tmp_path: Path) -> None:
+    code = bytes(imagecodecs.jpeg8_encode((RAMP >> 4).astype(np.uint8)))
+    path = dicom_file(RAMP.astype(np.uint8), [code[:2] + b"\x8d" + code[3:]], JPEGBaseline8Bit)
+    assert convert(path, tmp_path / "out").status == dc.Status.CONVERTED
+
+
 def test_an_empty_box_in_a_jp2_container_does_not_hang(dicom_file: Factory, tmp_path: Path) -> None:
     code = bytearray(imagecodecs.jpeg2k_encode(RAMP, codecformat="jp2", reversible=True, level=0))
     code[12:16] = bytes(4)  # the length of the box behind the signature
