@@ -78,7 +78,7 @@ from collections.abc import (
 )
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -124,7 +124,6 @@ try:
     from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
     from pydicom.pixels.decoders import rle
-    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
     from pydicom.tag import BaseTag, Tag
     from pydicom.uid import UID
@@ -185,6 +184,7 @@ ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
+ITEM_HEAD_BYTES = 8  # tag and length
 
 
 # What pydicom raises on values that are not of their type.
@@ -377,12 +377,16 @@ class PixelLocation:
     vr: str
     offset: int
     length: int
-    fragments: int | None  # None where the value is not encapsulated
-    signature: bytes | None = None  # with which a code stream begins; None: that cannot be told
-    stream_starts: int = 0  # fragments that begin so
+    fragments: int | None = None  # None where the value is not encapsulated
+    starts: Sequence[int] = ()  # of their values in the file, and where one more would have its
+    begun: Sequence[int] = ()  # the numbers of the fragments that begin a code stream
     whole: bool = True
     cut: bool = False  # inside a fragment
     head: bytes = b""  # of what the fragments hold
+
+    def joined(self, number: int) -> int:
+        """Return where fragment *number* begins in what all of them hold."""
+        return self.starts[number] - self.starts[0] - ITEM_HEAD_BYTES * number
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,16 +418,21 @@ class ImagePixel:
     planar_configuration: int
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a frame as an array: the samples of color are its last axis."""
+        samples = (self.samples_per_pixel,) if self.samples_per_pixel > 1 else ()
+        return self.rows, self.columns, *samples
+
+    @property
     def frame_bits(self) -> int:
         """Bits of one uncompressed frame; YBR_..._422 holds two samples a pixel (C.7.6.3.1.2)."""
-        halved = self.photometric_interpretation in ("YBR_FULL_422", "YBR_PARTIAL_422")
-        samples = 2 if halved else self.samples_per_pixel
-        return self.rows * self.columns * samples * self.bits_allocated
+        halved = self.photometric_interpretation.endswith("_422")
+        return self.whole_bits * 2 // 3 if halved else self.whole_bits
 
     @property
     def whole_bits(self) -> int:
         """Bits of one frame with all its samples."""
-        return self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
+        return math.prod(self.shape) * self.bits_allocated
 
 
 @dataclass(frozen=True, slots=True)
@@ -808,12 +817,18 @@ PIXEL_DATA_TAGS = {
     0x7FE00010: "PixelData",
 }
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
-EMPTY_ITEM = bytes.fromhex("feff00e000000000")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
 MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
 MAX_ELEMENTS = 500_000  # and items, of one data set
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
+STREAM_SIGNATURE = re.compile(  # with these of its bytes every code stream of a file begins
+    rb"\xff\xd8\xff|\xff\x4f\xff"  # JPEG, JPEG-LS, bare JPEG 2000
+    rb"|.{4}(?:jP  |JXL ).{0,4}"  # JPEG 2000 and JPEG XL in boxes
+    rb"|\xff\x0a.{0,2}"  # bare JPEG XL: also its size
+    rb"|[\x01-\x0f]\0{3}\x40\0{3}",  # RLE: how many segments, and where they begin (PS3.5 G.5)
+    re.DOTALL,
+)
 JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
 DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
     uid.DeflatedExplicitVRLittleEndian,
@@ -821,13 +836,12 @@ DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.
     uid.JPIPHTJ2KReferencedDeflate,
 )
 # Names of what the dictionary of pydicom does not know.
-SYNTAX_NAMES = dict(
-    zip(
-        (*JPEG_XL_SYNTAXES, DEFLATED_IMAGE_FRAME),
-        ("JPEG XL Lossless", "JPEG XL JPEG Recompression", "JPEG XL", "Deflated Image Frame"),
-        strict=True,
-    )
-)
+SYNTAX_NAMES = {
+    JPEG_XL_SYNTAXES[0]: "JPEG XL Lossless",
+    JPEG_XL_SYNTAXES[1]: "JPEG XL JPEG Recompression",
+    JPEG_XL_SYNTAXES[2]: "JPEG XL",
+    DEFLATED_IMAGE_FRAME: "Deflated Image Frame",
+}
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -853,12 +867,14 @@ def read_header(file: BinaryIO) -> Header:
         raise ConversionError("the file ends before its data set begins")
     compressed = transfer_syntax not in NATIVE_SYNTAXES
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
-    if pixels and pixels.fragments and transfer_syntax == DEFLATED_IMAGE_FRAME:
-        pixels = replace(pixels, stream_starts=pixels.fragments)  # one for each frame (A.4.13)
     if pixels and pixels.whole:
+        file.seek(pixels.offset + pixels.length)
         read_rest(file, data_set, implicit, little)
     if pixels and pixels.fragments:
-        pixels = replace(pixels, head=stream_head(file, pixels))
+        head = io.BufferedReader(FragmentReader(file, pixels)).read(STREAM_HEAD_BYTES)
+        deflated = transfer_syntax == DEFLATED_IMAGE_FRAME  # a fragment for each frame (A.4.13)
+        begun = range(pixels.fragments) if deflated else pixels.begun
+        pixels = replace(pixels, head=head, begun=begun)
     truncated = truncated_element(data_set)
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
@@ -996,92 +1012,83 @@ def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, 
 def locate_pixels(
     file: BinaryIO, implicit: bool, little: bool, compressed: bool
 ) -> PixelLocation | None:
-    """Return where the pixel data element that *file* stands at lies, and step over its value.
+    """Return where the pixel data element that *file* stands at lies.
 
     Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
     """
-    order = "<" if little else ">"
-    tag, vr, length = element_head(file, implicit, order)
-    keyword, vr = PIXEL_DATA_TAGS.get(tag), vr or "OW"
-    if keyword is None:  # the data set ended for another reason
+    tag, vr, length = element_head(file, implicit, "<" if little else ">")
+    if tag not in PIXEL_DATA_TAGS:  # the data set ended for another reason
         return None
     offset = file.tell()
-    undefined = length == UNDEFINED_LENGTH
-    begins_item = file.read(4) == EMPTY_ITEM[:4]
+    begins_item = element_head(file, True, "<")[0] == ITEM_TAG
     end = file.seek(0, os.SEEK_END)
-    if begins_item or (undefined and compressed):
-        file.seek(offset)
-        stop = end if undefined else min(offset + length, end)
-        found = step_over_items(file, order, stop, PixelLocation(keyword, vr, offset, 0, 0))
-        if not undefined and found.fragments and file.tell() == stop and not found.cut:
-            return replace(found, whole=True)
-        if undefined or compressed:
-            return found
-    file.seek(min(offset + length, end))
-    held = file.tell() - offset
-    return PixelLocation(keyword, vr, offset, held, None, whole=offset + length <= end)
+    undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
+    held = (end if undefined else min(offset + length, end)) - offset
+    native = PixelLocation(PIXEL_DATA_TAGS[tag], vr or "OW", offset, held, whole=whole)
+    if not (begins_item or (undefined and compressed)):
+        return native
+    found = with_fragments(file, native)
+    if not undefined and found.fragments and found.length == held and not found.cut:
+        return replace(found, whole=True)
+    return found if undefined or compressed else native
 
 
-def step_over_items(file: BinaryIO, order: str, end: int, pixels: PixelLocation) -> PixelLocation:
-    """Step over encapsulated items (PS3.5 A.4) and return what was found of *pixels*."""
-    items = starts = 0
+def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
+    """Return *pixels* with the fragments in them, whose items are stepped over (PS3.5 A.4)."""
+    starts, begun, signature = array("Q"), array("Q"), None
     whole = cut = False
-    signature = None
-    while file.tell() < end and len(head := file.read(8)) == 8:
-        group, element, length = struct.unpack(f"{order}HHL", head)
-        tag, value_start = group << 16 | element, file.tell()
+    end = file.seek(pixels.offset) + pixels.length
+    while (at := file.tell()) < end and len(head := file.read(ITEM_HEAD_BYTES)) == ITEM_HEAD_BYTES:
+        group, element, length = struct.unpack("<HHL", head)
+        tag, at = group << 16 | element, at + ITEM_HEAD_BYTES
         whole = tag == SEQUENCE_DELIMITER_TAG
-        cut = tag == ITEM_TAG and length > end - value_start
+        cut = tag == ITEM_TAG and length > end - at
         if tag != ITEM_TAG or cut:
             break
-        if items and length and signature is None:
-            signature = stream_signature(file.read(min(length, 12)))
-        starts += items > 0 and begins_stream(file, value_start, signature)
-        file.seek(value_start + length)
-        items += 1
-    held, fragments = file.tell() - pixels.offset, max(items - 1, 0)
+        begins = file.read(min(length, 12)) if starts else b""  # the first is the offset table
+        signature = signature or STREAM_SIGNATURE.match(begins)
+        if signature and begins.startswith(signature[0]):
+            begun.append(len(starts) - 1)
+        file.seek(at + length)
+        starts.append(at + length + ITEM_HEAD_BYTES)
+    fragments, held = max(len(starts) - 1, 0), file.tell() - pixels.offset
     return PixelLocation(
-        pixels.keyword, pixels.vr, pixels.offset, held, fragments, signature, starts, whole, cut
+        pixels.keyword, pixels.vr, pixels.offset, held, fragments, starts, begun, whole, cut
     )
 
 
-def stream_signature(head: bytes) -> bytes | None:
-    """Return with which of its bytes every code stream of a file begins, None where unknown."""
-    if head[:3] in (b"\xff\xd8\xff", b"\xff\x4f\xff"):  # JPEG, JPEG-LS and bare JPEG 2000
-        return head[:3]
-    if head[4:8] in (b"jP  ", b"JXL "):
-        return head[:12]
-    if head[4:8] == b"\x40\0\0\0" and 0 < int.from_bytes(head[:4], "little") < 16:
-        return head[:8]  # RLE: the number of segments and where the first begins (G.5)
-    return head[:4] if head[:2] == b"\xff\x0a" else None  # bare JPEG XL: also its size
+class FragmentReader(io.RawIOBase):
+    """The fragments of encapsulated pixel data as one seekable file, with nothing read ahead."""
 
+    def __init__(self, file: BinaryIO, pixels: PixelLocation) -> None:
+        self._file, self._pixels = file, pixels
+        self._position, self._size = 0, pixels.joined(pixels.fragments or 0)
 
-def begins_stream(file: BinaryIO, at: int, signature: bytes | None) -> bool:
-    """Tell whether a code stream of that *signature* begins *at* a place in *file*."""
-    file.seek(at)
-    return signature is not None and file.read(len(signature)) == signature
+    def readable(self) -> bool:
+        """Tell that this file can be read."""
+        return True
 
+    def seekable(self) -> bool:
+        """Tell that this file can be searched."""
+        return True
 
-def stream_head(file: BinaryIO, pixels: PixelLocation) -> bytes:
-    """Return how encapsulated pixel data begin, whatever its fragments; b"" without any."""
-    head = b""
-    for start, length in fragment_places(file, pixels):
-        file.seek(start)
-        head += file.read(min(length, STREAM_HEAD_BYTES - len(head)))
-        if len(head) >= STREAM_HEAD_BYTES:
-            break
-    return head
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to *offset* bytes from the start, from here or from the end."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(start + offset, 0)
+        return self._position
 
-
-def fragment_places(file: BinaryIO, pixels: PixelLocation) -> Iterator[tuple[int, int]]:
-    """Yield where in *file* the value of each fragment begins, and its length (PS3.5 A.4)."""
-    at = pixels.offset
-    for item in range((pixels.fragments or 0) + 1):
-        file.seek(at + 4)
-        length = int.from_bytes(file.read(4), "little")
-        if item:  # the first is the offset table
-            yield at + 8, length
-        at += 8 + length
+    def readinto(self, buffer: Any) -> int:
+        """Fill *buffer* from the fragment at the position; return how many bytes it got."""
+        if self._position >= self._size:
+            return 0
+        numbers, joined = range(len(self._pixels.starts)), self._pixels.joined
+        number = bisect_right(numbers, self._position, key=joined) - 1
+        self._file.seek(self._pixels.starts[number] + self._position - joined(number))
+        data = self._file.read(min(len(buffer), joined(number + 1) - self._position))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def sop_class_name(header: Header) -> str:
@@ -1638,43 +1645,29 @@ def path_of(name: bytes, separator: bytes) -> Path:
 class CodeStream:
     """What the head of a code stream says; *color* is "RGB", "YBR_FULL" or "" (silent)."""
 
-    family: str
-    rows: int
-    columns: int
+    family: str = ""  # where it begins none of those known
+    rows: int = 0  # like the columns 0 where its head breaks off
+    columns: int = 0
     color: str = ""
     bits: int = 0  # of a sample, 0 where that was not read
     signed: bool = False
     samples: int = 0  # a pixel, 0 where that was not read
 
 
-def stream_family(head: bytes) -> str:
-    """Return which family of code streams *head* begins, "" where its signature is of none."""
-    if head.startswith(b"\xff\xd8\xff"):
-        with suppress(ConversionError):  # its frame header may be further on
-            return jpeg_head(head).family
-        return "JPEG"
-    if head.startswith(b"\xff\x4f\xff\x51") or head[4:8] == b"jP  ":
-        return "JPEG 2000"
-    return "JPEG XL" if head.startswith(b"\xff\x0a") or head[4:8] == b"JXL " else ""
-
-
-def code_stream(src: bytes) -> CodeStream | None:
-    """Return what the head of a code stream says, None where *src* begins none of those known.
-
-    Raises `ConversionError` where it breaks off.
-    """
+def code_stream(src: bytes) -> CodeStream:
+    """Return what the head of a code stream says, as far as *src* goes."""
     if src[:2] == b"\xff\xd8":
         return jpeg_head(src)
-    if (at := src.find(b"\xff\x4f\xff\x51")) == 0 or (at > 0 and src[4:8] == b"jP  "):
-        return jpeg_2000_head(src, at)
-    return jpeg_xl_head(src) if stream_family(src) == "JPEG XL" else None
+    if src[:4] == b"\xff\x4f\xff\x51" or src[4:8] == b"jP  ":
+        at = src.find(b"\xff\x4f\xff\x51")
+        return jpeg_2000_head(src, at) if at >= 0 else CodeStream("JPEG 2000")
+    return jpeg_xl_head(src) if src[:2] == b"\xff\x0a" or src[4:8] == b"JXL " else CodeStream()
 
 
 def jpeg_head(src: bytes) -> CodeStream:
     """Read a JPEG or JPEG-LS code stream up to its frame header (ITU-T T.81 B.2.2, T.87 C.2.2).
 
     Its color is told by halved chroma, Adobe's APP14, the components' ids, and JFIF.
-    Raises `ConversionError` where there is no frame header.
     """
     at, color, jfif = 2, "", ""
     while at + 10 <= len(src):
@@ -1695,7 +1688,7 @@ def jpeg_head(src: bytes) -> CodeStream:
             color = color if components == 3 else ""
             return CodeStream(family, rows, columns, color, bits, samples=components)
         at += 1 if marker == 0xFFFF else 2 + length
-    raise ConversionError("the JPEG code stream has no frame header")
+    return CodeStream("JPEG" if src[2:3] == b"\xff" else "")
 
 
 def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
@@ -1751,6 +1744,7 @@ def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
 
     Raises `ConversionError` where it cannot be decoded, or says that it fills the memory.
     """
+    label = image.photometric_interpretation
     if image.frame_bits > 8 * expanded_limit(len(src)):
         size = f"{image.columns} x {image.rows} pixels"
         raise ConversionError(f"declares {size} but holds {len(src)} bytes: too few for so many")
@@ -1759,9 +1753,11 @@ def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
             src, image = decoded_rle(src, image), replace(image, planar_configuration=1)
         elif syntax == DEFLATED_IMAGE_FRAME:  # PS3.5 A.4.13
             src = zlib.decompressobj(-zlib.MAX_WBITS).decompress(src, image.whole_bits // 8 + 1)
-        elif syntax != ENCAPSULATED_UNCOMPRESSED:
+        elif syntax != ENCAPSULATED_UNCOMPRESSED:  # PS3.5 A.4.11
             return decoded_stream(src, image)
-        return uncompressed_frame(src, image), image.photometric_interpretation
+        if 8 * len(src) >= image.whole_bits:  # not halved, whatever its label says
+            image = replace(image, photometric_interpretation="RGB")
+        return uncompressed_frame(src, image), label
     except UNREADABLE as error:
         raise ConversionError(str(error) or "no decoder could read it") from error
 
@@ -1769,15 +1765,14 @@ def decoded_frame(src: bytes, image: ImagePixel, syntax: UID) -> StoredFrame:
 def decoded_stream(src: bytes, image: ImagePixel) -> StoredFrame:
     """Decode one code stream, by what it is whatever the header says, by the first that can."""
     stream = checked_code_stream(src, image)
-    samples = (image.samples_per_pixel,) if image.samples_per_pixel > 1 else ()
     reasons = []
-    for decode in STREAM_DECODERS:
+    for decode in (decoded_with_imagecodecs, decoded_with_pylibjpeg):
         try:
-            stored = decode(src, stream, len(samples) > 0)
+            stored = decode(src, stream, image.samples_per_pixel > 1)
         except (RuntimeError, ImportError, *UNREADABLE) as error:
             reasons.append(str(error))
             continue
-        if stored.shape == (image.rows, image.columns, *samples):
+        if stored.shape == image.shape:
             return as_declared(stored, stream, image), color_of(stream, image)
         reasons.append(f"the code stream decodes to an array of {stored.shape}")
     raise ConversionError("; ".join(dict.fromkeys(filter(None, reasons))) or "it is not decoded")
@@ -1809,12 +1804,6 @@ def decoded_with_pylibjpeg(src: bytes, stream: CodeStream, _color: bool) -> Arra
     return get_decoders()[name](src)
 
 
-STREAM_DECODERS: tuple[Callable[[bytes, CodeStream, bool], Array], ...] = (
-    decoded_with_imagecodecs,
-    decoded_with_pylibjpeg,
-)
-
-
 def as_declared(stored: Array, stream: CodeStream, image: ImagePixel) -> Array:
     """Return decoded words with the sign that the header declares, which few streams can say."""
     itemsize = stored.dtype.itemsize
@@ -1835,8 +1824,10 @@ def checked_code_stream(src: bytes, image: ImagePixel) -> CodeStream:
     marker is looked for here.
     """
     stream = code_stream(src)
-    if stream is None:
+    if not stream.family:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
+    if not (stream.rows or stream.columns):
+        raise ConversionError(f"the {stream.family} code stream has no frame header")
     if src[:2] == b"\xff\xd8" and src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
         raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     if (stream.rows, stream.columns) != (image.rows, image.columns):
@@ -1870,38 +1861,31 @@ def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
     return bytes(rle._rle_decode_frame(src, rows, columns, image.samples_per_pixel, bits))
 
 
-def uncompressed_frame(src: bytes, image: ImagePixel) -> Array:
-    """Take one encapsulated frame as it is (PS3.5 A.4.11).
+def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
+    """Return the frame that begins at bit *start* of little-endian *raw*.
 
-    Raises `ConversionError` where it is too short.
+    Raises `ConversionError` where that is too short.
     """
-    length = math.ceil(image.frame_bits / 8)
-    if len(src) < length:
-        raise ConversionError(f"a frame holds {len(src)} of {length} bytes")
-    if image.bits_allocated == 1:
-        return unpacked_bits(src, 0, image.frame_bits).reshape(image.rows, image.columns)
-    if len(src) * 8 >= image.whole_bits:  # not halved, whatever its label says
-        image = replace(image, photometric_interpretation="RGB")
-    return native_frame(src, image, uid.ExplicitVRLittleEndian)
-
-
-def native_frame(
-    source: bytes | BinaryIO, image: ImagePixel, syntax: UID, index: int = 0, **options: Any
-) -> Array:
-    """Take frame *index* of uncompressed pixels with pydicom, from where *source* stands on.
-
-    A call for each, for its `iter_array` forgets after the first that YBR_FULL_422 is stored in two
-    thirds of the bytes.
-    """
-    label = image.photometric_interpretation
-    if label.endswith("_422") and image.columns % 2:
-        raise ConversionError(f"{label} without compression needs an even number of columns")
-    if label == "YBR_PARTIAL_422":  # laid out alike
-        image = replace(image, photometric_interpretation="YBR_FULL_422")
-    options |= {"correct_unused_bits": False}  # the tables mask by High Bit, once for all frames
-    options |= asdict(image) | {"raw": True, "view_only": True, "validate": False}
-    options.setdefault("pixel_keyword", "PixelData")
-    return get_decoder(syntax).as_array(source, index=index, **options)[0]
+    bits, size, label = image.bits_allocated, image.frame_bits, image.photometric_interpretation
+    if 8 * len(raw) < start + size:
+        raise ConversionError(f"a frame holds {len(raw)} of {math.ceil(size / 8)} bytes")
+    if bits % 8:  # without a gap between samples, the least significant bit first (PS3.5 8.1.1)
+        samples = unpacked_bits(raw, start, size)
+        if bits > 1:
+            words = np.pad(samples.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
+            samples = np.packbits(words, axis=1, bitorder="little").view("<u2")
+    else:
+        sample_type = f"<{'ui'[image.pixel_representation]}{bits // 8}"
+        samples = np.frombuffer(raw, sample_type, size // bits, start // 8)
+    if label.endswith("_422"):  # two of Y, then their Cb and Cr (PS3.3 C.7.6.3.1.2)
+        if image.columns % 2:
+            raise ConversionError(f"{label} without compression needs an even number of columns")
+        halved, samples = samples, np.empty(math.prod(image.shape), samples.dtype)
+        for place, number in enumerate((0, 2, 3, 1, 2, 3)):
+            samples[place::6] = halved[number::4]
+    elif image.planar_configuration:
+        samples = samples.reshape(image.samples_per_pixel, -1).T
+    return samples.reshape(image.shape)
 
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
@@ -1912,28 +1896,25 @@ def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
 
 # --- Image and frames -----------------------------------------------------------------------------
 
-JPEG_SYNTAXES = (
-    uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
-    UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
-    UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
-    uid.JPEGLossless,
-    uid.JPEGLosslessSV1,
-)
-JPEG_LS_SYNTAXES = (uid.JPEGLSLossless, uid.JPEGLSNearLossless)
-JPEG_2000_SYNTAXES = (
-    uid.JPEG2000Lossless,
-    uid.JPEG2000,
-    uid.HTJ2KLossless,
-    uid.HTJ2KLosslessRPCL,
-    uid.HTJ2K,
-)
-# What a code stream may be, by the syntaxes that declare it, the general one first.
+# What the transfer syntaxes declare that a code stream is.
 SYNTAXES_OF_STREAMS = {
-    "JPEG": (uid.JPEGExtended12Bit, *JPEG_SYNTAXES),
-    "JPEG-LS": JPEG_LS_SYNTAXES,
-    "JPEG 2000": (uid.JPEG2000, *JPEG_2000_SYNTAXES),
-    "JPEG XL": (JPEG_XL_SYNTAXES[2], *JPEG_XL_SYNTAXES),
+    "JPEG": (
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
+        UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+    ),
+    "JPEG-LS": (uid.JPEGLSLossless, uid.JPEGLSNearLossless),
+    "JPEG 2000": (
+        uid.JPEG2000Lossless,
+        uid.JPEG2000,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+        uid.HTJ2K,
+    ),
+    "JPEG XL": JPEG_XL_SYNTAXES,
 }
 DECODED_SYNTAXES = (
     *chain(*SYNTAXES_OF_STREAMS.values()),
@@ -1985,7 +1966,10 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     if "PixelRepresentation" not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
     if image.number_of_frames < 1:
-        image = replace(image, number_of_frames=frames_held(image, pixels))
+        held = max(frames_held(image, pixels), 1)
+        image = replace(image, number_of_frames=held)
+        if held > 1:
+            warn(f"Number of Frames is missing: the pixel data hold {held}")
     if image.frame_bits > MAX_FRAME_BYTES * 8:
         raise ConversionError(f"declares {columns} x {rows} pixels: too many for memory")
     return image
@@ -2027,17 +2011,13 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
 
 
 def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames the pixel data hold where the header does not say; at least 1."""
-    native = pixels.fragments is None
-    held = native_frames(image, pixels) if native else pixels.stream_starts
-    if held > 1:
-        warn(f"Number of Frames is missing: the pixel data hold {held}")
-    return max(held, 1)
+    """Return how many frames the pixel data hold, 0 where nothing tells.
 
-
-def native_frames(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames uncompressed pixel data hold, less the byte that makes them even."""
-    return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
+    Uncompressed ones may have a byte behind them that makes them even.
+    """
+    if pixels.fragments is None:
+        return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
+    return len(pixels.begun)
 
 
 def as_its_stream(image: ImagePixel, pixels: PixelLocation) -> ImagePixel:
@@ -2046,11 +2026,7 @@ def as_its_stream(image: ImagePixel, pixels: PixelLocation) -> ImagePixel:
     JPEG 2000 (ITU-T T.800 A.5.1) may be signed though its header says no. Signed data in an
     unsigned stream are as the header says, and so are few bits in a stream of 8 or 16.
     """
-    stream = None
-    with suppress(ConversionError):
-        stream = code_stream(pixels.head)
-    if stream is None:
-        return image
+    stream = code_stream(pixels.head)
     if stream.signed and not image.pixel_representation:
         warn("the code stream is signed though the header says it is not: the stream was followed")
         image = replace(image, pixel_representation=1)
@@ -2076,7 +2052,7 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
             warn(f"the pixels are not compressed, though declared as {name}")
             return uid.ExplicitVRLittleEndian
         return declared
-    family = stream_family(pixels.head)
+    family = code_stream(pixels.head).family
     if family and declared not in SYNTAXES_OF_STREAMS[family]:
         warn(f"the pixels are {family}, though declared as {name}")
         return SYNTAXES_OF_STREAMS[family][0]
@@ -2093,21 +2069,13 @@ def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequ
     What the fragments hold goes before the offset tables, Basic and Extended (PS3.5 A.4, PS3.3
     C.7.6.3.1.8), which are often wrong. Raises `ConversionError` where nothing tells frames apart.
     """
-    fragments = pixels.fragments or 0
+    fragments, begun = pixels.fragments or 0, pixels.begun
     if fragments == frames:
         return range(frames + 1)
-    if frames == 1 and (pixels.stream_starts < 2 or pixels.signature is None):
+    if frames == 1 and (len(begun) < 2 or header.transfer_syntax == DEFLATED_IMAGE_FRAME):
         return 0, fragments
-    if pixels.signature is None and pixels.stream_starts >= frames:
-        return range(frames + 1)
-    starts = array("Q", (start for start, _ in fragment_places(header.file, pixels)))
-    begun = [
-        number
-        for number, at in enumerate(starts)
-        if begins_stream(header.file, at, pixels.signature)
-    ]
     if len(begun) != frames:
-        begun = begun_by_tables(header, pixels, starts, frames) or begun
+        begun = begun_by_tables(header, pixels, frames) or begun
     if begun and len(begun) < frames:
         raise ConversionError(f"declares {frames} frames but holds {len(begun)} code streams")
     if not begun:
@@ -2115,77 +2083,18 @@ def frame_boundaries(header: Header, pixels: PixelLocation, frames: int) -> Sequ
     return [*begun, fragments][: frames + 1]
 
 
-def begun_by_tables(
-    header: Header, pixels: PixelLocation, starts: Sequence[int], frames: int
-) -> list[int]:
+def begun_by_tables(header: Header, pixels: PixelLocation, frames: int) -> list[int]:
     """Return the fragments that begin frames by an offset table that can be right, else []."""
+    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
+    starts, first = pixels.starts[:-1], header.file.seek(pixels.offset + ITEM_HEAD_BYTES)
+    basic = header.file.read(starts[0] - ITEM_HEAD_BYTES - first)
     number_at = {start - starts[0]: number for number, start in enumerate(starts)}
-    for offsets in offset_tables(header, pixels):
+    for table, size in ((extended, 8), (basic, 4)):
+        offsets = np.frombuffer(table, f"<u{size}", len(table) // size).tolist()
         begun = [number_at.get(offset, -1) for offset in offsets]
         if len(begun) >= frames and begun == sorted({*begun, 0}):
             return begun
     return []
-
-
-def offset_tables(header: Header, pixels: PixelLocation) -> Iterator[tuple[int, ...]]:
-    """Yield the Extended and the Basic Offset Table, each empty where it is not there."""
-    extended = raw_bytes(header.data_set, Tag("ExtendedOffsetTable")) or b""
-    header.file.seek(pixels.offset + 4)
-    basic = header.file.read(int.from_bytes(header.file.read(4), "little"))
-    yield struct.unpack(f"<{len(extended) // 8}Q", extended[: len(extended) & ~7])
-    yield struct.unpack(f"<{len(basic) // 4}L", basic[: len(basic) & ~3])
-
-
-def code_streams(header: Header, pixels: PixelLocation, frames: int) -> Iterator[bytes]:
-    """Yield the code stream of each of *frames*: its fragments joined."""
-    places, passed = fragment_places(header.file, pixels), 0
-    for first, end in pairwise(frame_boundaries(header, pixels, frames)):
-        parts = []
-        for start, length in islice(places, first - passed, end - passed):
-            header.file.seek(start)
-            parts.append(header.file.read(length))
-        passed = end
-        yield b"".join(parts)
-
-
-class FragmentReader(io.RawIOBase):
-    """The fragments of encapsulated pixel data as one seekable file, with nothing read ahead."""
-
-    def __init__(self, header: Header, pixels: PixelLocation) -> None:
-        self._file = header.file
-        self._parts: list[tuple[int, int, int]] = []  # start in this file, offset there, length
-        self._position = 0
-        self._size = 0
-        for start, length in fragment_places(header.file, pixels):
-            self._parts.append((self._size, start, length))
-            self._size += length
-
-    def readable(self) -> bool:
-        """Tell that this file can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Tell that this file can be searched."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to *offset* bytes from the start, from here or from the end."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(start + offset, 0)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill *buffer* from the fragment at the position; return how many bytes it got."""
-        at = bisect_right(self._parts, self._position, key=lambda part: part[0]) - 1
-        if at < 0 or self._position >= self._size:
-            return 0
-        start, offset, length = self._parts[at]
-        inside = self._position - start
-        self._file.seek(offset + inside)
-        data = self._file.read(min(len(buffer), length - inside))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
 
 
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
@@ -2194,19 +2103,17 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
     Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
     """
     syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
-    if syntax in NATIVE_SYNTAXES:
+    if pixels.fragments is None:
         check_native(image, pixels)
     elif not pixels.whole and pixels.fragments != frames:
         raise ConversionError("the file ends inside its pixel data: it is truncated")
-    elif pixels.fragments is not None and pixels.fragments < frames:
+    elif pixels.fragments < frames:
         raise ConversionError(f"declares {frames} frames but holds {pixels.fragments} fragments")
     if not pixels.whole:
         warn("the pixel data do not end as declared, but all frames are there")
-    held = pixels.stream_starts
+    held = frames_held(image, pixels)
     if syntax == ENCAPSULATED_UNCOMPRESSED:
-        held = sum(length for _, length in fragment_places(header.file, pixels))
-        held = held * 8 // image.frame_bits
-    held = native_frames(image, pixels) if syntax in NATIVE_SYNTAXES else held
+        held = pixels.joined(pixels.fragments or 0) * 8 // image.frame_bits
     if held > frames:
         warn(f"holds {held} frames, but declares {frames}: the rest was left out")
     return StoredFrames(header, pixels, image, syntax)
@@ -2214,21 +2121,15 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
 
 def check_native(image: ImagePixel, pixels: PixelLocation) -> None:
     """Raise `ConversionError` unless uncompressed pixels are laid out as *image* says."""
-    frames, photometric = image.number_of_frames, image.photometric_interpretation
-    if photometric == "YBR_PARTIAL_420":
+    frames, label = image.number_of_frames, image.photometric_interpretation
+    if label == "YBR_PARTIAL_420":
         raise ConversionError("YBR_PARTIAL_420 without compression has no layout that is defined")
-    if halved_in_vain(image, pixels):
+    if label.endswith("_422") and pixels.length * 8 >= image.whole_bits * frames:
         raise ConversionError("YBR_..._422 with three samples a pixel: its colors cannot be known")
     if pixels.length * 8 < image.frame_bits * frames:
         times = f"{frames} frames of " if frames > 1 else ""
         size = f"{times}{image.columns} x {image.rows} pixels"
         raise ConversionError(f"declares {size} but holds {pixels.length} bytes")
-
-
-def halved_in_vain(image: ImagePixel, pixels: PixelLocation) -> bool:
-    """Tell whether native pixels labelled as 4:2:2 have no halved chroma, by their length."""
-    whole = image.whole_bits * image.number_of_frames
-    return image.photometric_interpretation.endswith("_422") and pixels.length * 8 >= whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -2245,48 +2146,38 @@ class StoredFrames:
     syntax: UID
 
     def __iter__(self) -> Iterator[StoredFrame]:
-        """Yield as many frames as declared; raise `ConversionError` where there are fewer."""
-        declared, found = self.image.number_of_frames, 0
-        for stored, photometric in islice(self._decoded(), declared):
-            found += 1
-            yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), photometric
-        if found < declared:
-            raise ConversionError(f"holds {found} of the {declared} frames it declares")
+        """Yield as many frames as the header declares."""
+        encapsulated = self.pixels.fragments is not None
+        for stored, label in self._encapsulated() if encapsulated else self._native():
+            yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), label
 
-    def _decoded(self) -> Iterator[StoredFrame]:
-        if self.pixels.fragments is not None:
-            for src in code_streams(self.header, self.pixels, self.image.number_of_frames):
-                yield decoded_frame(src, self.image, self.syntax)
-            return
-        label = self.image.photometric_interpretation
-        for stored in self._packed() if self.image.bits_allocated % 8 else self._native():
-            yield stored, label
+    def _encapsulated(self) -> Iterator[StoredFrame]:
+        """Yield the frames that are decoded, each from its fragments joined."""
+        file, starts, frames = self.header.file, self.pixels.starts, self.image.number_of_frames
+        for first, end in pairwise(frame_boundaries(self.header, self.pixels, frames)):
+            parts = []
+            for start, following in pairwise(starts[first : end + 1]):
+                file.seek(start)
+                parts.append(file.read(following - ITEM_HEAD_BYTES - start))
+            yield decoded_frame(b"".join(parts), self.image, self.syntax)
 
-    def _native(self) -> Iterator[Array]:
-        options = {"pixel_keyword": self.pixels.keyword, "pixel_vr": self.pixels.vr}
-        file = self.header.file
-        for index in range(self.image.number_of_frames):
-            file.seek(self.pixels.offset)
-            yield native_frame(file, self.image, self.syntax, index, **options)
+    def _native(self) -> Iterator[StoredFrame]:
+        """Yield the frames that follow each other without a gap, even inside a byte.
 
-    def _packed(self) -> Iterator[Array]:
-        """Yield native frames of 1 bit a sample (pydicom loses those that end inside a byte) or 12.
-
-        Samples follow each other without a gap, the least significant bit first (PS3.5 8.1.1).
+        In big-endian files bytes are swapped by samples, and by the words that OW consists of.
         """
-        bits, size = self.image.bits_allocated, self.image.frame_bits
-        swapped = self.syntax == uid.ExplicitVRBigEndian and self.pixels.vr == "OW"
-        for index in range(self.image.number_of_frames):
-            word, start = divmod(index * size, 16)
-            self.header.file.seek(self.pixels.offset + 2 * word)
-            raw = self.header.file.read((start + size + 15) // 16 * 2)
-            if swapped:
-                raw = np.frombuffer(raw[: len(raw) & ~1], ">u2").astype("<u2").tobytes()
-            stored = unpacked_bits(raw, start, size)
-            if bits > 1:
-                words = np.pad(stored.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
-                stored = np.packbits(words, axis=1, bitorder="little").view("<u2")
-            yield stored.reshape(self.image.rows, self.image.columns)
+        file, pixels, image = self.header.file, self.pixels, self.image
+        bits, label = image.bits_allocated, image.photometric_interpretation
+        unit = max(bits // 8, 2 if pixels.vr == "OW" else 1)
+        for index in range(image.number_of_frames):
+            word, start = divmod(index * image.frame_bits, 16)
+            file.seek(pixels.offset + 2 * word)
+            raw = file.read((start + image.frame_bits + 15) // 16 * 2)
+            if self.syntax == uid.ExplicitVRBigEndian:
+                words = np.frombuffer(raw, f">u{unit}", len(raw) // unit)
+                raw = words.astype(f"<u{unit}").tobytes() + raw[words.nbytes :]
+            stored = uncompressed_frame(raw, image, start)
+            yield stored if pixels.keyword == "PixelData" else stored.view(f"<f{bits // 8}"), label
 
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
@@ -2310,15 +2201,15 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
     # The first increment of the vector is 0 and no gap follows the last frame: it stays as long
     # as the one before.
     vector = numbers(ds, "FrameTimeVector")
-    if len(vector) >= frames and "0018,1063" not in text(ds, "FrameIncrementPointer"):
-        gaps = [seconds(exact(value) / 1000) for value in vector[1:frames]]
+    if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
+        gaps = [seconds(Fraction(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
             return (*gaps, gaps[-1]), "Frame Time Vector"
     duration, origin = recorded_duration(ds, frames)
     if duration:
         return (duration,) * frames, origin
     times = frame_times(ds, frames)
-    gaps = [seconds(exact((end - start).total_seconds())) for start, end in pairwise(times)]
+    gaps = [seconds((end - start).total_seconds()) for start, end in pairwise(times)]
     if gaps and all(gap > 0 for gap in gaps):
         return (*gaps, gaps[-1]), "Frame Reference DateTime"
     return (), ""
@@ -2329,7 +2220,7 @@ def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
     for keyword, duration in RECORDED_RATES.items():
         value = number(ds, keyword)
         if value and value > 0:
-            return seconds(duration(exact(value), frames)), dictionary_description(keyword)
+            return seconds(duration(Fraction(value), frames)), dictionary_description(keyword)
     return None, ""
 
 
@@ -2347,14 +2238,9 @@ def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     return times if len(times) == frames else []
 
 
-def exact(value: float) -> Fraction:
-    """Return the fraction that the decimal digits of *value* spell: 66.7 is 667/10."""
-    return Fraction(repr(value))
-
-
-def seconds(value: Fraction) -> Fraction:
+def seconds(value: Fraction | float) -> Fraction:
     """Return *value* to the microsecond or nearer, as the clocks of MP4 can count it (32 bits)."""
-    return value.limit_denominator(1_000_000)
+    return Fraction(value).limit_denominator(1_000_000)
 
 
 def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
@@ -2369,10 +2255,8 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
         return Timing(steady, f"{shown_rate(steady)} fps; the file records no {usable}")
     if rate is None or recorded == steady:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
-    return Timing(
-        steady,
-        f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}",
-    )
+    used = f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}"
+    return Timing(steady, used)
 
 
 def shown_rate(durations: Sequence[Fraction]) -> str:
@@ -4262,7 +4146,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
         return False
     head = pixels.head
     if declared in VIDEO_SYNTAXES:
-        return not stream_family(head)
+        return not code_stream(head).family
     begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
     transport = (
         any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"
@@ -4289,7 +4173,7 @@ def write_dicom_video(
         warn("frames of a video are not written one by one")
     declared = integer(header.data_set, "NumberOfFrames")
     duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = FragmentReader(header, pixels)
+    video = FragmentReader(header.file, pixels)
     frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")

@@ -201,7 +201,7 @@ def test_exact(
     images = [stored, np.ascontiguousarray(stored[::-1])][:frames]
     pixels = np.stack(images) if frames == 2 else stored
     codes = [encode(image) for image in images] if encode else []
-    if codes and kind == "YBR_FULL" and syntax in dc.JPEG_SYNTAXES:
+    if codes and kind == "YBR_FULL" and syntax in dc.SYNTAXES_OF_STREAMS["JPEG"]:
         codes = [anonymous(code) for code in codes]
     if syntax == uid.ExplicitVRBigEndian and pixels.dtype == np.uint16:
         elements = elements | {"PixelData": pixels.astype(">u2").tobytes()}

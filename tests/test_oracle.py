@@ -41,8 +41,8 @@ DCMTK_EXCEPTIONS = {
 }
 # What DCMTK cannot decode is handed to it decoded by pylibjpeg.
 NOT_OF_DCMTK = (
-    *dc.JPEG_LS_SYNTAXES,
-    *dc.JPEG_2000_SYNTAXES,
+    *dc.SYNTAXES_OF_STREAMS["JPEG-LS"],
+    *dc.SYNTAXES_OF_STREAMS["JPEG 2000"],
 )
 
 
@@ -129,7 +129,8 @@ def clip_sources() -> list[Path]:
                 if (
                     (dc.number(ds, "NumberOfFrames") or 1) > 1
                     and str(ds.get("PhotometricInterpretation")).startswith("MONOCHROME")
-                    and syntax in (*dc.NATIVE_SYNTAXES, *dc.JPEG_SYNTAXES, RLELossless)
+                    and syntax
+                    in (*dc.NATIVE_SYNTAXES, *dc.SYNTAXES_OF_STREAMS["JPEG"], RLELossless)
                     and "PerFrameFunctionalGroupsSequence" not in ds
                 ):
                     found.append(path)

@@ -360,6 +360,12 @@ def test_broken_code_streams(
     assert result.files() == ["image.txt"]
 
 
+def test_a_jpeg_whose_first_marker_is_damaged(dicom_file: Factory, tmp_path: Path) -> None:
+    code = bytes(imagecodecs.jpeg8_encode((RAMP >> 4).astype(np.uint8)))
+    path = dicom_file(RAMP.astype(np.uint8), [code[:2] + b"\x8d" + code[3:]], JPEGBaseline8Bit)
+    assert convert(path, tmp_path / "out").status == dc.Status.CONVERTED
+
+
 def test_an_empty_box_in_a_jp2_container_does_not_hang(dicom_file: Factory, tmp_path: Path) -> None:
     code = bytearray(imagecodecs.jpeg2k_encode(RAMP, codecformat="jp2", reversible=True, level=0))
     code[12:16] = bytes(4)  # the length of the box behind the signature
@@ -504,6 +510,11 @@ def test_the_rate_used_is_said(rate: int | None, elements: dict[str, Any], used:
     timing = dc.clip_timing(data_set(**elements), 3, Fraction(rate) if rate else None)
     assert timing.used == used
     assert len(timing.durations) == 3
+
+
+def test_a_still_with_the_times_of_a_clip(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(RAMP, FrameTimeVector=[0], FrameIncrementPointer=0x00181065)
+    assert np.array_equal(still(path, tmp_path / "out"), DEEP)
 
 
 def test_a_rate_out_of_all_proportion_is_left_out() -> None:
@@ -778,10 +789,14 @@ def test_split_frames_that_only_a_table_tells_apart(dicom_file: Factory, *, exte
     np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
 
 
-def test_split_frames_that_nothing_tells_apart(dicom_file: Factory, tmp_path: Path) -> None:
+@pytest.mark.parametrize("numbers", [[0] * 5, [1, 2, 3, 4, 5], [0, 1, 2, 3, 5]], ids=str)
+def test_split_frames_that_nothing_tells_apart(
+    dicom_file: Factory, tmp_path: Path, numbers: list[int]
+) -> None:
     raw = [frame.tobytes() for frame in FRAMES]
     halves = [half for code in raw for half in (code[:20], code[20:])]
-    pixel_data = items(table([4] * 5), *halves)
+    offsets = [number * (len(raw[0]) + 16) for number in numbers]  # the sixth is the end
+    pixel_data = items(table(offsets), *halves)
     path = dicom_file(FRAMES, raw, dc.ENCAPSULATED_UNCOMPRESSED, PixelData=pixel_data)
     reason = convert(path, tmp_path / "out").reason
     assert reason == "holds 10 fragments, and nothing tells its frames apart"
@@ -892,9 +907,9 @@ def test_overlay_bits_above_a_deep_stream_stay_hidden(dicom_file: Factory, tmp_p
     assert np.array_equal(still(path, tmp_path), DEEP)
 
 
-@pytest.mark.parametrize("bits", [1, 12])
+@pytest.mark.parametrize("bits", [1, 8, 12])
 def test_packed_words_of_big_endian_files(dicom_file: Factory, bits: int) -> None:
-    pixels = (np.arange(60, dtype=np.uint16) * 997 % (1 << bits)).reshape(3, 4, 5)
+    pixels = (np.arange(60, dtype=np.uint16) * 997 % (1 << bits)).reshape(4, 3, 5)
     joined = sum(int(value) << bits * place for place, value in enumerate(pixels.ravel()))
     little = joined.to_bytes(math.ceil(60 * bits / 16) * 2, "little")
     header = {"BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1}

@@ -371,7 +371,7 @@ def test_video_of_the_corpus(path: Path, tmp_path: Path) -> None:
         with path.open("rb") as file:
             header = dc.read_header(file)
             assert header.pixels
-            original = dc.FragmentReader(header, header.pixels).readall()
+            original = dc.FragmentReader(file, header.pixels).readall()
         (tmp_path / "original").write_bytes(original)
         slices = picture_units(outcome.outputs[0])
         assert slices == picture_units(tmp_path / "original")
@@ -384,7 +384,7 @@ def test_fragments_read_as_one_file(dicom_file: Factory) -> None:
     with path.open("rb") as file:
         header = dc.read_header(file)
         assert header.pixels
-        video = dc.FragmentReader(header, header.pixels)
+        video = dc.FragmentReader(file, header.pixels)
         assert video.read() == stream
         for start, length in ((0, 5), (1462, 8), (5000, 4000), (len(stream) - 3, 10)):
             video.seek(start)
