@@ -87,7 +87,7 @@ from functools import cache, lru_cache, partial
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, islice, pairwise
+from itertools import accumulate, chain, count, islice, pairwise, repeat
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -3790,119 +3790,112 @@ def opened(file: io.RawIOBase | Path, mode: Literal["r", "w"], **settings: Any) 
     return av.open(name, mode, **settings)
 
 
-def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
+def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
     """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as a GIF that loops forever.
 
-    Gray keeps all 256 levels. Color gets an adaptive palette, made anew when a frame needs it.
+    Gray keeps all 256 levels. Color gets an adaptive palette. Return the number of frames.
     """
-    import av
-
     time_base = Fraction(1, 100)
     shortest = int(MIN_GIF_DURATION / time_base)
     delays = [max(delay, shortest) for delay in ticks(timing.durations, time_base)]
-    starts = [0, *accumulate(delays)]
-    length_of = dict(zip(starts, delays, strict=False))
     with opened(path, "w", format="gif", options={"loop": "0"}) as container:
-        stream: Any = None
-        quantize = PaletteMaker()
-        for start, picture in zip(starts, pictures, strict=False):
-            gray = picture.ndim == 2
-            if stream is None:
-                stream = container.add_stream("gif")
-                stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = "gray" if gray else "pal8"
-                stream.time_base = stream.codec_context.time_base = time_base
-            if gray:
-                frame = av.VideoFrame.from_ndarray(picture, format="gray")
-            else:
-                frame = av.VideoFrame.from_ndarray(cast(Any, quantize(picture)), format="pal8")
-            frame.pts, frame.time_base = start, time_base
-            mux(container, stream.encode(frame), length_of)
-        if stream is not None:
-            mux(container, stream.encode(None), length_of)
+        stream = container.add_stream("gif")
+        return encode(container, stream, gif_frames(pictures), delays, time_base)
 
 
-def mux(container: Any, packets: Iterable[Any], length_of: dict[int, int]) -> None:
-    """Write *packets*, each with the duration of its frame, which the last would lack."""
-    for packet in packets:
-        packet.duration = length_of[packet.pts]
-        container.mux(packet)
-
-
-@dataclass(slots=True)
-class PaletteMaker:
-    """Turns RGB pictures into (indices, palette) for a GIF; keeps its palette while it fits."""
+def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
+    """Yield *pictures* as frames of a GIF; a palette is made anew when a frame needs it."""
+    import av
+    from PIL import Image
 
     palette: Any = None
-    argb: Array = field(default_factory=lambda: np.empty((0, 4), np.uint8))
-
-    def __call__(self, picture: Array) -> tuple[Array, Array]:
-        """Return uint8 indices (rows, columns) and palette (256, 4): alpha, red, green, blue."""
-        from PIL import Image
-
+    argb = np.empty((0, 4), np.uint8)
+    for picture in pictures:
+        if picture.ndim == 2:
+            yield av.VideoFrame.from_ndarray(picture, format="gray")
+            continue
         image = Image.fromarray(picture)
-        if self.palette is not None:
-            indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
-            if cv2.PSNR(self.argb[indices, 1:], picture) >= GIF_PALETTE_MIN_PSNR:
-                return indices, self.argb
-        stride = math.ceil(math.sqrt(picture.shape[0] * picture.shape[1] / PALETTE_SAMPLE_PIXELS))
-        sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
-        self.palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
-        colors = np.array(self.palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-        self.argb = np.full((256, 4), 255, np.uint8)
-        self.argb[: len(colors), 1:] = colors
-        indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
-        return indices, self.argb
+        if palette is not None:
+            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < GIF_PALETTE_MIN_PSNR:
+            stride = math.ceil(math.sqrt(image.width * image.height / PALETTE_SAMPLE_PIXELS))
+            sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
+            palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
+            colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
+            argb = np.full((256, 4), 255, np.uint8)
+            argb[: len(colors), 1:] = colors
+            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        yield av.VideoFrame.from_ndarray(cast(Any, (indices, argb)), format="pal8")
 
 
-def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> None:
+def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> int:
     """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as H.264 in an MP4.
 
-    High profile, yuv420p in BT.709 studio range, and tagged so. An odd side is padded by repeating
-    its last line, never scaled. *threads* 0 are as many as there are cores.
+    High profile, yuv420p in BT.709 studio range, and tagged so. *threads* 0 are as many as there
+    are cores. Return the number of frames.
     """
-    import av
-
     steady = len(set(timing.durations)) == 1
     time_base = timing.durations[0] if steady else Fraction(1, 1_000_000)
     lengths = ticks(timing.durations, time_base)
-    starts = [0, *accumulate(lengths)]
-    length_of = dict(zip(starts, lengths, strict=False))
     rate = (len(timing.durations) / sum(timing.durations, Fraction())).limit_denominator(100_000)
     with opened(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream: Any = None
-        for start, picture in zip(starts, pictures, strict=False):
-            rows, columns = picture.shape[:2]
-            if stream is None:
-                stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
-                stream.width, stream.height = columns + columns % 2, rows + rows % 2
-                stream.pix_fmt, stream.profile = "yuv420p", "High"
-                codec = stream.codec_context
-                codec.thread_count = threads
-                codec.time_base = stream.time_base = time_base
-                codec.color_range = LIMITED_RANGE
-                codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-            if rows % 2 or columns % 2:
-                picture = cv2.copyMakeBorder(
-                    picture, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE
-                )
-            frame = av.VideoFrame.from_ndarray(
-                picture, format="gray" if picture.ndim == 2 else "rgb24"
-            )
-            frame = frame.reformat(
-                format="yuv420p",
-                src_colorspace=BT709,
-                dst_colorspace=BT709,
-                src_color_range=FULL_RANGE,
-                dst_color_range=LIMITED_RANGE,
-            )
-            frame.pts, frame.time_base = start, time_base
-            mux(container, stream.encode(frame), length_of)
-        if stream is not None:
-            mux(container, stream.encode(None), length_of)
+        stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
+        codec = stream.codec_context
+        codec.thread_count, codec.profile = threads, "High"
+        codec.color_range = LIMITED_RANGE
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        return encode(container, stream, mp4_frames(pictures), lengths, time_base)
 
 
-ClipWriter = Callable[..., None]  # of path, pictures and timing
+def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
+    """Yield *pictures* as frames for H.264; repeat the last line of an odd side, never scale."""
+    import av
+
+    for picture in pictures:
+        odd = picture.shape[0] % 2, picture.shape[1] % 2
+        if any(odd):
+            picture = cv2.copyMakeBorder(picture, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
+        form = "gray" if picture.ndim == 2 else "rgb24"
+        yield av.VideoFrame.from_ndarray(picture, format=form).reformat(
+            format="yuv420p",
+            src_colorspace=BT709,
+            dst_colorspace=BT709,
+            src_color_range=FULL_RANGE,
+            dst_color_range=LIMITED_RANGE,
+        )
+
+
+def encode(
+    container: Any, stream: Any, frames: Iterable[Any], lengths: Sequence[int], time_base: Fraction
+) -> int:
+    """Encode *frames* into *stream*, each shown for its *lengths* of *time_base*, and count them.
+
+    The last length is that of all further frames too. Each packet gets the duration of its frame,
+    which the last would lack.
+    """
+    length_of: dict[int, int] = {}  # by the start of a frame
+
+    def write(frame: Any) -> None:
+        for packet in stream.encode(frame):
+            packet.duration = length_of[packet.pts]
+            container.mux(packet)
+
+    stream.time_base = stream.codec_context.time_base = time_base
+    start = 0
+    for frame, length in zip(frames, chain(lengths, repeat(lengths[-1])), strict=False):
+        if not length_of:
+            stream.width, stream.height = frame.width, frame.height
+            stream.pix_fmt = frame.format.name
+        frame.pts, frame.time_base = start, time_base
+        length_of[start] = length
+        start += length
+        write(frame)
+    if length_of:
+        write(None)
+    return len(length_of)
+
+
+ClipWriter = Callable[..., int]  # of path, pictures and timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -3945,7 +3938,11 @@ def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> t
             warn("its packets cannot be copied as they are: the video was encoded anew")
         encoded = path.with_name(f"{path.stem}-video.part")
         try:
-            frames = encode_anew(encoded, video, timing)
+            with opened_video(video) as source:
+                frame_time = Timing((1 / timing.rate,), "")
+                frames = write_mp4(encoded, decoded_pictures(source), frame_time)
+            if not frames:
+                raise ConversionError(f"no picture of the {timing.codec} video can be decoded")
             done = f"{timing.codec} encoded anew as h264"
             copy_streams(path, encoded, video, timing)
         finally:
@@ -4034,17 +4031,6 @@ def decoded_pictures(source: Any) -> Iterator[Array]:
         for frame in frames:
             wide = stream.codec_context.sample_aspect_ratio or 1
             yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
-
-
-def encode_anew(path: Path, video: io.RawIOBase, timing: VideoTiming) -> int:
-    """Encode the pictures of *video* as H.264 in an MP4; return how many there are."""
-    with opened_video(video) as source:
-        frames = sum(1 for _ in decoded_pictures(source))
-    if not frames:
-        raise ConversionError(f"no picture of the {timing.codec} video can be decoded")
-    with opened_video(video) as source:
-        write_mp4(path, decoded_pictures(source), Timing((1 / timing.rate,) * frames, ""))
-    return frames
 
 
 def copy_streams(
@@ -4149,7 +4135,7 @@ def copy_audio(target: Any, source: Any, stream: Any, copied: Any) -> None:
 
 
 def distribute(
-    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], None]]
+    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], Any]]
 ) -> None:
     """Run each of *consumers* over all *pictures*, each on a thread behind a bounded queue.
 
@@ -4181,7 +4167,7 @@ def drained(queue: Queue[Array | None], stopped: threading.Event) -> Iterator[Ar
             yield picture
 
 
-def put(queue: Queue[Array | None], picture: Array | None, future: Future[None]) -> None:
+def put(queue: Queue[Array | None], picture: Array | None, future: Future[Any]) -> None:
     """Put *picture* into *queue*, but never wait for a consumer that has ended; raise its error."""
     while not future.done():
         try:
