@@ -3779,15 +3779,24 @@ def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def opened(file: io.RawIOBase | Path, mode: Literal["r", "w"], **settings: Any) -> Any:
-    """Open *file* with FFmpeg, which is given no path as it stands: `tcp:/x` is a server to it.
+def opened(file: io.RawIOBase | Path, form: str = "", **options: str) -> Any:
+    """Open *file* with FFmpeg, to write it in the format *form*, or as a video to read.
 
-    The name is whole, as `faststart` opens what is written once more, by that name.
+    FFmpeg is given no path as it stands: `tcp:/x` is a server to it. The name is whole, as
+    `faststart` opens what is written once more, by that name. What is read is of a format that
+    DICOM allows: others, playlists and session descriptions, name files and servers to be read.
     """
     import av
 
     name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file
-    return av.open(name, mode, **settings)
+    if form:
+        return av.open(name, "w", format=form, options=options)
+    if not isinstance(file, Path):
+        file.seek(0)
+    settings: dict[str, Any] = {"options": {"format_whitelist": VIDEO_FORMATS}}
+    if int(av.__version__.partition(".")[0]) < 19:  # which takes any bytes for a text
+        settings["metadata_errors"] = "replace"
+    return av.open(name, **settings)
 
 
 def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
@@ -3798,7 +3807,7 @@ def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
     time_base = Fraction(1, 100)
     shortest = int(MIN_GIF_DURATION / time_base)
     delays = [max(delay, shortest) for delay in ticks(timing.durations, time_base)]
-    with opened(path, "w", format="gif", options={"loop": "0"}) as container:
+    with opened(path, "gif", loop="0") as container:
         stream = container.add_stream("gif")
         return encode(container, stream, gif_frames(pictures), delays, time_base)
 
@@ -3838,7 +3847,7 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: in
     time_base = timing.durations[0] if steady else Fraction(1, 1_000_000)
     lengths = ticks(timing.durations, time_base)
     rate = (len(timing.durations) / sum(timing.durations, Fraction())).limit_denominator(100_000)
-    with opened(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with opened(path, "mp4", movflags="faststart") as container:
         stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
         codec = stream.codec_context
         codec.thread_count, codec.profile = threads, "High"
@@ -3938,7 +3947,7 @@ def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> t
             warn("its packets cannot be copied as they are: the video was encoded anew")
         encoded = path.with_name(f"{path.stem}-video.part")
         try:
-            with opened_video(video) as source:
+            with opened(video) as source:
                 frame_time = Timing((1 / timing.rate,), "")
                 frames = write_mp4(encoded, decoded_pictures(source), frame_time)
             if not frames:
@@ -3947,26 +3956,11 @@ def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> t
             copy_streams(path, encoded, video, timing)
         finally:
             encoded.unlink(missing_ok=True)
-    with opened_video(path) as result:
+    with opened(path) as result:
         written = sum(packet.size > 0 for packet in result.demux(video=0))
     if written != frames:
         raise ConversionError(f"{written} of {frames} frames came out of the {timing.codec} video")
     return written, f"{done}, {float(timing.rate):.4g} fps"
-
-
-def opened_video(video: io.RawIOBase | Path) -> Any:
-    """Open a video as one of the formats that DICOM allows.
-
-    FFmpeg's others, playlists and session descriptions, name files and servers that it would read.
-    """
-    import av
-
-    if not isinstance(video, Path):
-        video.seek(0)
-    settings: dict[str, Any] = {"options": {"format_whitelist": VIDEO_FORMATS}}
-    if int(av.__version__.partition(".")[0]) < 19:  # which takes any bytes for a text
-        settings["metadata_errors"] = "replace"
-    return opened(video, "r", **settings)
 
 
 def codec_of(stream: Any) -> str:
@@ -3978,7 +3972,7 @@ def codec_of(stream: Any) -> str:
 
 def video_timing(video: io.RawIOBase, recorded: Fraction | None) -> VideoTiming:
     """Read what *video* says of its pictures; a bare stream tells their order when decoded."""
-    with opened_video(video) as source:
+    with opened(video) as source:
         if not source.streams.video:
             raise ConversionError("the video holds no pictures")
         stream = source.streams.video[0]
@@ -3991,7 +3985,7 @@ def video_timing(video: io.RawIOBase, recorded: Fraction | None) -> VideoTiming:
     timed = timed and all(before[1] < after[1] for before, after in pairwise(times))
     order: list[int] = []
     if codec in COPIED_CODECS and not timed:
-        with opened_video(video) as source:
+        with opened(video) as source:
             order = display_order(source)
     told = (average, declared) if timed else (declared, recorded and 1 / recorded, average)
     rate = Fraction(next(filter(None, told), DEFAULT_FRAME_RATE)).limit_denominator(100_000)
@@ -4042,21 +4036,21 @@ def copy_streams(
     for sounds in (timing.sounds, 0):
         try:
             with (
-                opened(path, "w", format="mp4", options={"movflags": "faststart"}) as target,
-                opened_video(sound) as listened,
+                opened(path, "mp4", movflags="faststart") as target,
+                opened(sound) as listened,
                 ExitStack() as stack,
             ):
                 watched = listened
                 if pictures is not sound:
-                    watched = stack.enter_context(opened_video(pictures))
-                copied = video_stream(target, watched)
+                    watched = stack.enter_context(opened(pictures))
+                copied = added_stream(target, watched.streams.video[0])
                 audio = [
-                    (original, audio_stream(target, original))
+                    (original, added_stream(target, original))
                     for original in listened.streams.audio[:sounds]
                 ]
                 copy_video(target, watched, copied, timing, anew=watched is not listened)
                 for original, kept in audio:
-                    with opened_video(sound) as again:
+                    with opened(sound) as again:
                         copy_audio(target, again, again.streams[original.index], kept)
         except av.FFmpegError:
             if not sounds:
@@ -4066,10 +4060,13 @@ def copy_streams(
             return
 
 
-def video_stream(target: Any, source: Any) -> Any:
-    """Add to *target* a copy of the first video stream of *source*, still without packets."""
-    copied = target.add_stream_from_template(source.streams.video[0])
-    if codec_of(copied) == "hevc":
+def added_stream(target: Any, original: Any) -> Any:
+    """Add to *target* what *original* becomes: a copy, or AAC of sound that no MP4 can hold."""
+    codec = codec_of(original)
+    if original.type == "audio" and codec not in COPIED_CODECS:
+        return target.add_stream("aac", rate=original.codec_context.sample_rate)
+    copied = target.add_stream_from_template(original)
+    if codec == "hevc":
         copied.codec_context.codec_tag = "hvc1"
     return copied
 
@@ -4104,13 +4101,6 @@ def shift_times(packet: Any, by: Fraction) -> None:
     shift = round(by / packet.time_base)
     packet.dts = (packet.pts if packet.dts is None else packet.dts) + shift
     packet.pts += shift
-
-
-def audio_stream(target: Any, original: Any) -> Any:
-    """Add to *target* what *original* audio becomes: a copy, or AAC where no MP4 can hold it."""
-    if codec_of(original) in COPIED_CODECS:
-        return target.add_stream_from_template(original)
-    return target.add_stream("aac", rate=original.codec_context.sample_rate)
 
 
 def copy_audio(target: Any, source: Any, stream: Any, copied: Any) -> None:
@@ -5479,7 +5469,7 @@ def clip_trial() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
-        with path.open("rb", buffering=0) as file, opened_video(file) as source:
+        with path.open("rb", buffering=0) as file, opened(file) as source:
             frames = [frame[..., 0] for frame in decoded_pictures(source)]
     if not np.allclose(frames, [picture] * 2, atol=8):
         raise ConversionError("it decodes wrongly")
