@@ -84,6 +84,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache, lru_cache, partial
+from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
@@ -3779,7 +3780,10 @@ def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def opened(file: io.RawIOBase | Path, form: str = "", **options: str) -> Any:
+Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
+
+
+def opened(file: Video, form: str = "", **options: str) -> Any:
     """Open *file* with FFmpeg, to write it in the format *form*, or as a video to read.
 
     FFmpeg is given no path as it stands: `tcp:/x` is a server to it. The name is whole, as
@@ -3788,11 +3792,9 @@ def opened(file: io.RawIOBase | Path, form: str = "", **options: str) -> Any:
     """
     import av
 
-    name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file
+    name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file()
     if form:
         return av.open(name, "w", format=form, options=options)
-    if not isinstance(file, Path):
-        file.seek(0)
     settings: dict[str, Any] = {"options": {"format_whitelist": VIDEO_FORMATS}}
     if int(av.__version__.partition(".")[0]) < 19:  # which takes any bytes for a text
         settings["metadata_errors"] = "replace"
@@ -3924,7 +3926,7 @@ class VideoTiming:
     sounds: int
 
 
-def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> tuple[int, str]:
+def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[int, str]:
     """Write the MPEG-2, H.264 or HEVC stream *video*, bare or in a container, as an MP4.
 
     H.264 and HEVC are copied packet by packet, the rest is encoded anew, as are pictures whose
@@ -3970,7 +3972,7 @@ def codec_of(stream: Any) -> str:
     return str(stream.codec_context.codec.canonical_name)
 
 
-def video_timing(video: io.RawIOBase, recorded: Fraction | None) -> VideoTiming:
+def video_timing(video: Video, recorded: Fraction | None) -> VideoTiming:
     """Read what *video* says of its pictures; a bare stream tells their order when decoded."""
     with opened(video) as source:
         if not source.streams.video:
@@ -4027,31 +4029,22 @@ def decoded_pictures(source: Any) -> Iterator[Array]:
             yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
 
 
-def copy_streams(
-    path: Path, pictures: io.RawIOBase | Path, sound: io.RawIOBase, timing: VideoTiming
-) -> None:
-    """Copy the video of *pictures* and the audio of *sound* into an MP4."""
+def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming) -> None:
+    """Copy the video of *pictures* and the audio of *sound* into an MP4, side by side in time."""
     import av
 
     for sounds in (timing.sounds, 0):
         try:
-            with (
-                opened(path, "mp4", movflags="faststart") as target,
-                opened(sound) as listened,
-                ExitStack() as stack,
-            ):
-                watched = listened
-                if pictures is not sound:
-                    watched = stack.enter_context(opened(pictures))
-                copied = added_stream(target, watched.streams.video[0])
-                audio = [
-                    (original, added_stream(target, original))
-                    for original in listened.streams.audio[:sounds]
-                ]
-                copy_video(target, watched, copied, timing, anew=watched is not listened)
-                for original, kept in audio:
-                    with opened(sound) as again:
-                        copy_audio(target, again, again.streams[original.index], kept)
+            with opened(path, "mp4", movflags="faststart") as target, ExitStack() as stack:
+                source = stack.enter_context(opened(pictures))
+                copied = added_stream(target, source.streams.video[0])
+                tracks = [video_packets(source, copied, timing, anew=pictures is not sound)]
+                for number in range(sounds):
+                    source = stack.enter_context(opened(sound))
+                    stream = source.streams.audio[number]
+                    tracks.append(audio_packets(source, stream, added_stream(target, stream)))
+                for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
+                    target.mux(packet)
         except av.FFmpegError:
             if not sounds:
                 raise
@@ -4071,8 +4064,8 @@ def added_stream(target: Any, original: Any) -> Any:
     return copied
 
 
-def copy_video(target: Any, source: Any, copied: Any, timing: VideoTiming, *, anew: bool) -> None:
-    """Copy the first video stream of *source* into the stream *copied* of *target*.
+def video_packets(source: Any, copied: Any, timing: VideoTiming, *, anew: bool) -> Iterator[Any]:
+    """Yield the packets of the first video stream of *source* for the stream *copied*.
 
     Bare streams have no times: a picture's place gives when it is shown, and the packet's own
     number, less the largest delay, when it is decoded. What was encoded *anew* begins at 0.
@@ -4081,47 +4074,46 @@ def copy_video(target: Any, source: Any, copied: Any, timing: VideoTiming, *, an
     shift = timing.start if anew else Fraction(source.start_time or 0, -1_000_000)
     delay = max((number - place for number, place in enumerate(order)), default=0)
     first = round(timing.start * timing.rate)
-    count = 0
-    for packet in source.demux(video=0):
-        if not packet.size:
-            continue
+    packets = (packet for packet in source.demux(video=0) if packet.size)
+    for number, packet in enumerate(packets):
         if order:
             packet.time_base = 1 / timing.rate
-            packet.pts, packet.dts = order[count] + first, count - delay + first
+            packet.pts, packet.dts = order[number] + first, number - delay + first
             packet.duration = 1
+            packet.stream = copied
+            yield packet
         else:
-            shift_times(packet, shift)
-        count += 1
-        packet.stream = copied
-        target.mux(packet)
+            yield moved(packet, shift, copied)
 
 
-def shift_times(packet: Any, by: Fraction) -> None:
-    """Move the times of *packet* by some seconds: transport streams, for one, begin anywhere."""
+def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
+    """Yield the packets of one audio *stream* of *source* for the stream *copied*, in step."""
+    begin = Fraction(source.start_time or 0, 1_000_000)
+    if codec_of(stream) in COPIED_CODECS:
+        for packet in source.demux(stream):
+            if packet.size and packet.pts is not None:
+                yield moved(packet, -begin, copied)
+        return
+    samples: int | None = None
+    for frame in source.decode(stream):
+        if samples is None:
+            samples = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
+        frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
+        samples += frame.samples
+        yield from copied.encode(frame)
+    yield from copied.encode(None)
+
+
+def moved(packet: Any, by: Fraction, copied: Any) -> Any:
+    """Return *packet* for the stream *copied*, *by* some seconds later.
+
+    Transport streams, for one, begin anywhere.
+    """
     shift = round(by / packet.time_base)
     packet.dts = (packet.pts if packet.dts is None else packet.dts) + shift
     packet.pts += shift
-
-
-def copy_audio(target: Any, source: Any, stream: Any, copied: Any) -> None:
-    """Put one audio *stream* of *source* into the stream *copied* of *target*, in step."""
-    begin = Fraction(source.start_time or 0, 1_000_000)
-    samples: int | None = None
-    for packet in source.demux(stream):
-        if codec_of(stream) in COPIED_CODECS:
-            if packet.size and packet.pts is not None:
-                shift_times(packet, -begin)
-                packet.stream = copied
-                target.mux(packet)
-            continue
-        for frame in packet.decode():
-            if samples is None:
-                samples = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
-            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
-            samples += frame.samples
-            target.mux(copied.encode(frame))
-        if not packet.size:
-            target.mux(copied.encode(None))
+    packet.stream = copied
+    return packet
 
 
 def distribute(
@@ -4425,7 +4417,7 @@ def write_dicom_video(
         warn("frames of a video are not written one by one")
     declared = integer(header.data_set, "NumberOfFrames")
     duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = FragmentReader(header, pixels)
+    video = partial(FragmentReader, header, pixels)
     frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
@@ -5469,7 +5461,7 @@ def clip_trial() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
-        with path.open("rb", buffering=0) as file, opened(file) as source:
+        with path.open("rb", buffering=0) as file, opened(lambda: file) as source:
             frames = [frame[..., 0] for frame in decoded_pictures(source)]
     if not np.allclose(frames, [picture] * 2, atol=8):
         raise ConversionError("it decodes wrongly")

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,22 @@ def test_sound_and_pictures_stay_in_step(
         assert audio.codec_context.codec.canonical_name == kept
 
 
+@pytest.mark.parametrize(
+    ("codec", "sound"), [("libx264", "aac"), ("mpeg2video", "mp2")], ids=["copied", "encoded anew"]
+)
+def test_sound_lies_beside_its_pictures(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, sound: str
+) -> None:
+    monkeypatch.setitem(globals(), "FRAMES", 400)  # FFmpeg puts in order what is 10 s apart
+    stream = encoded(tmp_path, "mpegts", codec, sound)
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        packets = sorted((packet.pos, packet) for packet in container.demux() if packet.size)
+    times = [float((packet.pts or 0) * packet.time_base) for _, packet in packets]
+    assert max(before - after for before, after in pairwise(times)) < 1
+
+
 @pytest.mark.parametrize("frames", ["0", "3"], ids=["no B-frames", "B-frames"])
 def test_program_streams_have_even_times(dicom_file: Factory, tmp_path: Path, frames: str) -> None:
     stream = encoded(tmp_path, "mpeg", "libx264", bf=frames)
@@ -351,7 +368,7 @@ def test_sound_that_cannot_be_kept_loses_no_picture(
     def refused(*_: Any) -> None:
         raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(dc, "copy_audio", refused)
+    monkeypatch.setattr(dc, "audio_packets", refused)
     stream = encoded(tmp_path, "mpegts", "libx264", "aac")
     outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
     assert outcome.warnings == ("the sound of the video cannot be kept",)
