@@ -4045,7 +4045,7 @@ def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming)
                     tracks.append(audio_packets(source, stream, added_stream(target, stream)))
                 for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
                     target.mux(packet)
-        except av.FFmpegError:
+        except (av.FFmpegError, ConversionError):
             if not sounds:
                 raise
             warn("the sound of the video cannot be kept")

@@ -362,6 +362,16 @@ def test_a_codec_that_is_not_known(dicom_file: Factory, tmp_path: Path) -> None:
     assert outcome.reason == "its video is of a codec that FFmpeg does not know"
 
 
+def test_sound_of_a_codec_that_is_not_known_loses_no_picture(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    stream = encoded(tmp_path, "mp4", "libx264", "ac3").replace(b"ac-3", b"zzz3")
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    assert outcome.warnings == ("the sound of the video cannot be kept",)
+    assert len(shown(outcome.outputs[0])[0]) == FRAMES
+
+
 def test_sound_that_cannot_be_kept_loses_no_picture(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
