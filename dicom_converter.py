@@ -3913,16 +3913,15 @@ ClipWriter = Callable[..., int]  # of path, pictures and timing
 class VideoTiming:
     """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
 
-    *order* holds for each packet the place of its picture as shown, from 0, where the packets are
-    not *timed*; it is empty where that cannot be told. *sounds* are the audio streams.
+    *order* holds for each packet the place of its picture as shown, from 0. It is empty where the
+    packets are timed, and None where they cannot be copied. *sounds* are the audio streams.
     """
 
     codec: str
     rate: Fraction
     start: Fraction
     packets: int
-    timed: bool
-    order: tuple[int, ...]
+    order: Sequence[int] | None
     sounds: int
 
 
@@ -3937,15 +3936,13 @@ def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[in
     import av
 
     timing = video_timing(video, recorded)
-    frames, done = timing.packets, f"{timing.codec} copied"
-    copied = timing.codec in COPIED_CODECS and bool(timing.timed or timing.order)
-    if copied:
-        try:
+    codec, frames, done = timing.codec, timing.packets, ""
+    if timing.order is not None:
+        with suppress(av.FFmpegError):
             copy_streams(path, video, video, timing)
-        except av.FFmpegError:
-            copied = False
-    if not copied:
-        if timing.codec in COPIED_CODECS:
+            done = "copied"
+    if not done:
+        if codec in COPIED_CODECS:
             warn("its packets cannot be copied as they are: the video was encoded anew")
         encoded = path.with_name(f"{path.stem}-video.part")
         try:
@@ -3953,16 +3950,16 @@ def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[in
                 frame_time = Timing((1 / timing.rate,), "")
                 frames = write_mp4(encoded, decoded_pictures(source), frame_time)
             if not frames:
-                raise ConversionError(f"no picture of the {timing.codec} video can be decoded")
-            done = f"{timing.codec} encoded anew as h264"
+                raise ConversionError(f"no picture of the {codec} video can be decoded")
             copy_streams(path, encoded, video, timing)
         finally:
             encoded.unlink(missing_ok=True)
+        done = "encoded anew as h264"
     with opened(path) as result:
         written = sum(packet.size > 0 for packet in result.demux(video=0))
     if written != frames:
-        raise ConversionError(f"{written} of {frames} frames came out of the {timing.codec} video")
-    return written, f"{done}, {float(timing.rate):.4g} fps"
+        raise ConversionError(f"{written} of {frames} frames came out of the {codec} video")
+    return written, f"{codec} {done}, {float(timing.rate):.4g} fps"
 
 
 def codec_of(stream: Any) -> str:
@@ -3985,32 +3982,33 @@ def video_timing(video: Video, recorded: Fraction | None) -> VideoTiming:
         times = [(packet.pts, packet.dts) for packet in source.demux(stream) if packet.size]
     timed = bool(times) and all(None not in pair for pair in times)
     timed = timed and all(before[1] < after[1] for before, after in pairwise(times))
-    order: list[int] = []
-    if codec in COPIED_CODECS and not timed:
-        with opened(video) as source:
-            order = display_order(source)
+    order: Sequence[int] | None = None
+    if codec in COPIED_CODECS:
+        order = () if timed else display_order(video)
     told = (average, declared) if timed else (declared, recorded and 1 / recorded, average)
     rate = Fraction(next(filter(None, told), DEFAULT_FRAME_RATE)).limit_denominator(100_000)
-    return VideoTiming(codec, rate, max(start, Fraction()), len(times), timed, tuple(order), sounds)
+    return VideoTiming(codec, rate, max(start, Fraction()), len(times), order, sounds)
 
 
-def display_order(source: Any) -> list[int]:
+def display_order(video: Video) -> list[int] | None:
     """Return for each packet of a video, in order, the place of its picture as shown, from 0.
 
-    [] where packets and pictures do not pair up: fields apart, a beginning or an end that lacks.
+    None where packets and pictures do not pair up: fields apart, a beginning or an end that lacks.
     """
     import av
 
     shown: list[int] = []
-    count = 0
-    for packet in source.demux(video=0):
-        if packet.size:
-            packet.pts = packet.dts = count
-            count += 1
-        with suppress(av.FFmpegError):
-            shown += [frame.pts for frame in packet.decode()]
+    packets = 0
+    with opened(video) as source:
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = packets
+                packets += 1
+            with suppress(av.FFmpegError):
+                shown += [frame.pts for frame in packet.decode()]
     places = {number: place for place, number in enumerate(shown)}
-    return [places[number] for number in range(count)] if len(places) == count else []
+    paired = 0 < len(places) == packets
+    return [places[number] for number in range(packets)] if paired else None
 
 
 def decoded_pictures(source: Any) -> Iterator[Array]:
@@ -4070,7 +4068,7 @@ def video_packets(source: Any, copied: Any, timing: VideoTiming, *, anew: bool) 
     Bare streams have no times: a picture's place gives when it is shown, and the packet's own
     number, less the largest delay, when it is decoded. What was encoded *anew* begins at 0.
     """
-    order = () if anew else timing.order
+    order = () if anew else timing.order or ()
     shift = timing.start if anew else Fraction(source.start_time or 0, -1_000_000)
     delay = max((number - place for number, place in enumerate(order)), default=0)
     first = round(timing.start * timing.rate)
