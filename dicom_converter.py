@@ -3906,9 +3906,6 @@ def encode(
     return len(length_of)
 
 
-ClipWriter = Callable[..., int]  # of path, pictures and timing
-
-
 @dataclass(frozen=True, slots=True)
 class VideoTiming:
     """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
@@ -4502,20 +4499,23 @@ def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
     )
 
 
-def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
-    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
-    writers: dict[str, ClipWriter] = {}
-    if options.gif and scene.largest_side > MAX_GIF_SIDE:
-        warn(f"larger than the {MAX_GIF_SIDE} pixels that a GIF can be: no GIF")
-    elif options.gif:
+def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
+    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits.
+
+    They take a path, pictures and timing.
+    """
+    writers: dict[str, Callable[..., int]] = {}
+    if options.gif:
         writers[".gif"] = write_gif
-    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
-        instead = ": the MP4 has the right speed" if options.mp4 else ""
-        warn(f"browsers play no GIF faster than 50 fps{instead}")
-    if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
-        warn(f"larger than the {MAX_MP4_SIDE} pixels that H.264 can be: no MP4")
-    elif options.mp4:
+    if options.mp4:
         writers[".mp4"] = partial(write_mp4, threads=options.threads)
+    for suffix, limit, form in ((".gif", MAX_GIF_SIDE, "a GIF"), (".mp4", MAX_MP4_SIDE, "H.264")):
+        if suffix in writers and scene.largest_side > limit:
+            del writers[suffix]
+            warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
+    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
+        instead = ": the MP4 has the right speed" if ".mp4" in writers else ""
+        warn(f"browsers play no GIF faster than 50 fps{instead}")
     return writers
 
 
