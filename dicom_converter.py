@@ -4343,7 +4343,9 @@ def write_document(header: Header, outputs: Outputs) -> Shown:
     suffix = DOCUMENT_SUFFIXES.get(kind, ".bin")
     if suffix == ".bin":
         warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
-    length = integer(ds, "EncapsulatedDocumentLength") or unpadded_length(document, suffix)
+    # Without a length the byte that makes it even goes; a binary STL always is.
+    padded = document.endswith(b"\0") and (suffix != ".stl" or document.startswith(b"solid"))
+    length = integer(ds, "EncapsulatedDocumentLength") or len(document) - padded
     if not document:
         raise ConversionError("the document in it is empty")
     if not 0 < length <= len(document):
@@ -4353,12 +4355,6 @@ def write_document(header: Header, outputs: Outputs) -> Shown:
     outputs.part(suffix).write_bytes(document[:length])
     fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
     return Shown((("Document", fact),), f"{length} bytes")
-
-
-def unpadded_length(document: bytes, suffix: str) -> int:
-    """Return the length of *document* less the byte that makes it even; binary STL is always."""
-    text_of_kind = suffix != ".stl" or document[:5] == b"solid"
-    return len(document) - (text_of_kind and document.endswith(b"\0"))
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -4386,13 +4382,12 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     head = pixels.head
     if declared in VIDEO_SYNTAXES:
         return not stream_family(head)
-    begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
-    transport = (
-        any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"
-    )
-    if begins or transport:
+    transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
+    starts = head.startswith((b"\0\0\1", b"\0\0\0\1"))
+    found = starts or head[4:8] == b"ftyp" or b"GGG" in transport
+    if found:
         warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
-    return begins or transport
+    return found
 
 
 def write_dicom_video(
