@@ -3879,7 +3879,7 @@ def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
 def encode(
     container: Any, stream: Any, frames: Iterable[Any], lengths: Sequence[int], time_base: Fraction
 ) -> int:
-    """Encode *frames* into *stream*, each shown for its *lengths* of *time_base*, and count them.
+    """Encode *frames* into *stream*, each for as many *time_base* as *lengths* say; count them.
 
     The last length is that of all further frames too. Each packet gets the duration of its frame,
     which the last would lack.
@@ -3911,7 +3911,7 @@ class VideoTiming:
     """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
 
     *order* holds for each packet the place of its picture as shown, from 0. It is empty where the
-    packets are timed, and None where they cannot be copied. *sounds* are the audio streams.
+    packets are timed, and None where they are encoded anew. *sounds* are the audio streams.
     """
 
     codec: str
@@ -3948,7 +3948,7 @@ def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[in
                 frames = write_mp4(encoded, decoded_pictures(source), frame_time)
             if not frames:
                 raise ConversionError(f"no picture of the {codec} video can be decoded")
-            copy_streams(path, encoded, video, timing)
+            copy_streams(path, encoded, video, replace(timing, order=None))
         finally:
             encoded.unlink(missing_ok=True)
         done = "encoded anew as h264"
@@ -4028,24 +4028,22 @@ def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming)
     """Copy the video of *pictures* and the audio of *sound* into an MP4, side by side in time."""
     import av
 
-    for sounds in (timing.sounds, 0):
-        try:
-            with opened(path, "mp4", movflags="faststart") as target, ExitStack() as stack:
-                source = stack.enter_context(opened(pictures))
-                copied = added_stream(target, source.streams.video[0])
-                tracks = [video_packets(source, copied, timing, anew=pictures is not sound)]
-                for number in range(sounds):
-                    source = stack.enter_context(opened(sound))
-                    stream = source.streams.audio[number]
-                    tracks.append(audio_packets(source, stream, added_stream(target, stream)))
-                for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
-                    target.mux(packet)
-        except (av.FFmpegError, ConversionError):
-            if not sounds:
-                raise
-            warn("the sound of the video cannot be kept")
-        else:
-            return
+    try:
+        with opened(path, "mp4", movflags="faststart") as target, ExitStack() as stack:
+            source = stack.enter_context(opened(pictures))
+            copied = added_stream(target, source.streams.video[0])
+            tracks = [video_packets(source, copied, timing)]
+            for number in range(timing.sounds):
+                source = stack.enter_context(opened(sound))
+                stream = source.streams.audio[number]
+                tracks.append(audio_packets(source, stream, added_stream(target, stream)))
+            for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
+                target.mux(packet)
+    except (av.FFmpegError, ConversionError):
+        if not timing.sounds:
+            raise
+        warn("the sound of the video cannot be kept")
+        copy_streams(path, pictures, sound, replace(timing, sounds=0))
 
 
 def added_stream(target: Any, original: Any) -> Any:
@@ -4059,26 +4057,21 @@ def added_stream(target: Any, original: Any) -> Any:
     return copied
 
 
-def video_packets(source: Any, copied: Any, timing: VideoTiming, *, anew: bool) -> Iterator[Any]:
+def video_packets(source: Any, copied: Any, timing: VideoTiming) -> Iterator[Any]:
     """Yield the packets of the first video stream of *source* for the stream *copied*.
 
     Bare streams have no times: a picture's place gives when it is shown, and the packet's own
-    number, less the largest delay, when it is decoded. What was encoded *anew* begins at 0.
+    number, less the largest delay, when it is decoded. What was encoded anew begins at 0 too.
     """
-    order = () if anew else timing.order or ()
-    shift = timing.start if anew else Fraction(source.start_time or 0, -1_000_000)
+    order = timing.order or ()
     delay = max((number - place for number, place in enumerate(order)), default=0)
-    first = round(timing.start * timing.rate)
+    begin = Fraction(source.start_time or 0, 1_000_000)
     packets = (packet for packet in source.demux(video=0) if packet.size)
     for number, packet in enumerate(packets):
         if order:
-            packet.time_base = 1 / timing.rate
-            packet.pts, packet.dts = order[number] + first, number - delay + first
-            packet.duration = 1
-            packet.stream = copied
-            yield packet
-        else:
-            yield moved(packet, shift, copied)
+            packet.time_base, packet.duration = 1 / timing.rate, 1
+            packet.pts, packet.dts = order[number], number - delay
+        yield moved(packet, -begin if timing.order == () else timing.start, copied)
 
 
 def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
@@ -4418,7 +4411,7 @@ def write_dicom_video(
 # --- Scene ----------------------------------------------------------------------------------------
 
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
-MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
+MAX_SIDES = ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"))  # pixels, of format and libx264
 
 
 @dataclass(frozen=True, slots=True)
@@ -4504,7 +4497,7 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]
         writers[".gif"] = write_gif
     if options.mp4:
         writers[".mp4"] = partial(write_mp4, threads=options.threads)
-    for suffix, limit, form in ((".gif", MAX_GIF_SIDE, "a GIF"), (".mp4", MAX_MP4_SIDE, "H.264")):
+    for suffix, limit, form in MAX_SIDES:
         if suffix in writers and scene.largest_side > limit:
             del writers[suffix]
             warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
@@ -4551,13 +4544,8 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
                 picture = render(scene.look, index, *frame, bits=8)
                 yield srgb_picture(picture, scene.look.icc_profile)
 
-    distribute(
-        pictures(),
-        [
-            partial(write, outputs.part(suffix), timing=scene.timing)
-            for suffix, write in writers.items()
-        ],
-    )
+    clips = ((write, outputs.part(suffix)) for suffix, write in writers.items())
+    distribute(pictures(), [partial(write, part, timing=scene.timing) for write, part in clips])
 
 
 # --- Conversion of one source ---------------------------------------------------------------------
