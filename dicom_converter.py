@@ -3795,10 +3795,9 @@ def opened(file: Video, form: str = "", **options: str) -> Any:
     name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file()
     if form:
         return av.open(name, "w", format=form, options=options)
-    settings: dict[str, Any] = {"options": {"format_whitelist": VIDEO_FORMATS}}
-    if int(av.__version__.partition(".")[0]) < 19:  # which takes any bytes for a text
-        settings["metadata_errors"] = "replace"
-    return av.open(name, **settings)
+    any_bytes = int(av.__version__.partition(".")[0]) >= 19  # it takes them for a text
+    settings: dict[str, Any] = {} if any_bytes else {"metadata_errors": "replace"}
+    return av.open(name, options={"format_whitelist": VIDEO_FORMATS}, **settings)
 
 
 def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
@@ -4065,13 +4064,13 @@ def video_packets(source: Any, copied: Any, timing: VideoTiming) -> Iterator[Any
     """
     order = timing.order or ()
     delay = max((number - place for number, place in enumerate(order)), default=0)
-    begin = Fraction(source.start_time or 0, 1_000_000)
+    shift = Fraction(source.start_time or 0, -1_000_000) if timing.order == () else timing.start
     packets = (packet for packet in source.demux(video=0) if packet.size)
     for number, packet in enumerate(packets):
         if order:
             packet.time_base, packet.duration = 1 / timing.rate, 1
             packet.pts, packet.dts = order[number], number - delay
-        yield moved(packet, -begin if timing.order == () else timing.start, copied)
+        yield moved(packet, shift, copied)
 
 
 def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
