@@ -4083,8 +4083,9 @@ def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
         return
     samples: int | None = None
     for frame in source.decode(stream):
-        if samples is None:
-            samples = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
+        due = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
+        if samples is None or due > samples + frame.samples:  # the first, or behind a gap
+            samples = due
         frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
         samples += frame.samples
         yield from copied.encode(frame)

@@ -35,12 +35,14 @@ def encoded(
     codec: str,
     sound: str = "",
     late: tuple[int, int] = (0, 0),
+    gap: int = 0,
     aspect: Fraction | None = None,
     **options: str,
 ) -> bytes:
     """Return a stream of moving pictures at 25 fps in a container or bare, with *sound*.
 
-    Pictures and sound begin *late* by so many frames; *aspect* is that of the pixels.
+    Pictures and sound begin *late* by so many frames, and half-way the sound is silent for *gap* of
+    them; *aspect* is that of the pixels.
     """
     path = folder / "stream"
     with av.open(str(path), "w", format=form) as container:
@@ -59,7 +61,8 @@ def encoded(
             for at in range(0, len(tone), 1152):
                 block = tone[at : at + 1152].astype(np.int16)[None]
                 sample = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-                sample.sample_rate, sample.pts = 48000, at + late[1] * 1920
+                silent = gap if at > len(tone) / 2 else 0
+                sample.sample_rate, sample.pts = 48000, at + (late[1] + silent) * 1920
                 container.mux(audio.encode(sample))
             container.mux(audio.encode(None))
     return path.read_bytes()
@@ -255,6 +258,17 @@ def test_sound_lies_beside_its_pictures(
         packets = sorted((packet.pos, packet) for packet in container.demux() if packet.size)
     times = [float((packet.pts or 0) * packet.time_base) for _, packet in packets]
     assert max(before - after for before, after in pairwise(times)) < 1
+
+
+@pytest.mark.parametrize("sound", ["aac", "mp2"], ids=["copied", "encoded anew"])
+def test_sound_stays_in_step_behind_a_gap(dicom_file: Factory, tmp_path: Path, sound: str) -> None:
+    stream = encoded(tmp_path, "mpegts", "libx264", sound, gap=25)
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    times = [float((packet.pts or 0) * packet.time_base) for packet in packets]
+    assert times[-1] == pytest.approx(1.79, abs=0.1)
+    assert max(after - before for before, after in pairwise(times)) == pytest.approx(1.02, abs=0.1)
 
 
 @pytest.mark.parametrize("frames", ["0", "3"], ids=["no B-frames", "B-frames"])
