@@ -4009,18 +4009,22 @@ def display_order(video: Video) -> list[int] | None:
 
 def decoded_pictures(source: Any) -> Iterator[Array]:
     """Yield a video's pictures, RGB (rows, columns, 3), of square pixels; skip broken ones."""
+    stream = source.streams.video[0]
+    for frame in decoded(source, stream):
+        wide = stream.codec_context.sample_aspect_ratio or 1
+        yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+
+
+def decoded(source: Any, stream: Any) -> Iterator[Any]:
+    """Yield the frames of one *stream* of *source*; warn of what cannot be decoded."""
     import av
 
-    stream = source.streams.video[0]
     for packet in source.demux(stream):
         try:
-            frames = packet.decode()
+            yield from packet.decode()
         except av.FFmpegError:
-            warn("parts of the video cannot be decoded and were left out")
-            continue
-        for frame in frames:
-            wide = stream.codec_context.sample_aspect_ratio or 1
-            yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+            what = "video" if stream.type == "video" else "sound"
+            warn(f"parts of the {what} cannot be decoded and were left out")
 
 
 def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming) -> None:
@@ -4082,7 +4086,7 @@ def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
                 yield moved(packet, -begin, copied)
         return
     samples: int | None = None
-    for frame in source.decode(stream):
+    for frame in decoded(source, stream):
         due = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
         if samples is None or due > samples + frame.samples:  # the first, or behind a gap
             samples = due

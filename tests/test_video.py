@@ -271,6 +271,20 @@ def test_sound_stays_in_step_behind_a_gap(dicom_file: Factory, tmp_path: Path, s
     assert max(after - before for before, after in pairwise(times)) == pytest.approx(1.02, abs=0.1)
 
 
+def test_a_broken_part_of_the_sound_costs_no_more(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = bytearray(encoded(tmp_path, "mov", "libx264", "alac"))
+    with av.open(str(tmp_path / "stream"), "r") as container:
+        packet = [packet for packet in container.demux(audio=0) if packet.size][4]
+        stream[packet.pos or 0 : (packet.pos or 0) + packet.size] = b"\x55" * packet.size
+    path = video_file(dicom_file, bytes(stream), "1.2.840.10008.1.2.4.102")
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.warnings == ("parts of the sound cannot be decoded and were left out",)
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        heard = list(container.decode(audio=0))
+    assert sum(frame.samples for frame in heard) == pytest.approx(1152 * 33 - 4096, abs=2048)
+    assert heard[-1].time == pytest.approx(0.79, abs=0.05)
+
+
 @pytest.mark.parametrize("frames", ["0", "3"], ids=["no B-frames", "B-frames"])
 def test_program_streams_have_even_times(dicom_file: Factory, tmp_path: Path, frames: str) -> None:
     stream = encoded(tmp_path, "mpeg", "libx264", bf=frames)
