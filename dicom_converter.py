@@ -84,10 +84,11 @@ from difflib import get_close_matches
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache, lru_cache, partial
+from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, cycle, islice, pairwise
+from itertools import accumulate, chain, count, cycle, islice, pairwise, repeat
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -3499,150 +3500,148 @@ def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def opened(file: io.RawIOBase | Path, mode: Literal["r", "w"], **settings: Any) -> Any:
-    """Open *file* with FFmpeg, which is given no path as it stands: `tcp:/x` is a server to it.
+Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
 
-    The name is whole, as `faststart` opens what is written once more, by that name.
+
+def opened(file: Video, form: str = "", **options: str) -> Any:
+    """Open *file* with FFmpeg, to write it in the format *form*, or as a video to read.
+
+    FFmpeg is given no path as it stands: `tcp:/x` is a server to it. The name is whole, as
+    `faststart` opens what is written once more, by that name. What is read is of a format that
+    DICOM allows: others, playlists and session descriptions, name files and servers to be read.
     """
     import av
 
-    name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file
-    return av.open(name, mode, **settings)
+    name: Any = f"file:{file.absolute()}" if isinstance(file, Path) else file()
+    if form:
+        return av.open(name, "w", format=form, options=options)
+    any_bytes = int(av.__version__.partition(".")[0]) >= 19  # it takes them for a text
+    settings: dict[str, Any] = {} if any_bytes else {"metadata_errors": "replace"}
+    return av.open(name, options={"format_whitelist": VIDEO_FORMATS}, **settings)
 
 
-def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> None:
+def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
     """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as a GIF that loops forever.
 
-    Gray keeps all 256 levels. Color gets an adaptive palette, made anew when a frame needs it.
+    Gray keeps all 256 levels. Color gets an adaptive palette. Return the number of frames.
     """
-    import av
-
     time_base = Fraction(1, 100)
     shortest = int(MIN_GIF_DURATION / time_base)
     delays = [max(delay, shortest) for delay in ticks(timing.durations, time_base)]
-    starts = [0, *accumulate(delays)]
-    length_of = dict(zip(starts, delays, strict=False))
-    with opened(path, "w", format="gif", options={"loop": "0"}) as container:
-        stream: Any = None
-        quantize = PaletteMaker()
-        for start, picture in zip(starts, pictures, strict=False):
-            gray = picture.ndim == 2
-            if stream is None:
-                stream = container.add_stream("gif")
-                stream.height, stream.width = picture.shape[:2]
-                stream.pix_fmt = "gray" if gray else "pal8"
-                stream.time_base = stream.codec_context.time_base = time_base
-            if gray:
-                frame = av.VideoFrame.from_ndarray(picture, format="gray")
-            else:
-                frame = av.VideoFrame.from_ndarray(cast(Any, quantize(picture)), format="pal8")
-            frame.pts, frame.time_base = start, time_base
-            mux(container, stream.encode(frame), length_of)
-        if stream is not None:
-            mux(container, stream.encode(None), length_of)
+    with opened(path, "gif", loop="0") as container:
+        stream = container.add_stream("gif")
+        return encode(container, stream, gif_frames(pictures), delays, time_base)
 
 
-def mux(container: Any, packets: Iterable[Any], length_of: dict[int, int]) -> None:
-    """Write *packets*, each with the duration of its frame, which the last would lack."""
-    for packet in packets:
-        packet.duration = length_of[packet.pts]
-        container.mux(packet)
-
-
-@dataclass(slots=True)
-class PaletteMaker:
-    """Turns RGB pictures into (indices, palette) for a GIF; keeps its palette while it fits."""
+def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
+    """Yield *pictures* as frames of a GIF; a palette is made anew when a frame needs it."""
+    import av
+    from PIL import Image
 
     palette: Any = None
-    argb: Array = field(default_factory=lambda: np.empty((0, 4), np.uint8))
-
-    def __call__(self, picture: Array) -> tuple[Array, Array]:
-        """Return uint8 indices (rows, columns) and palette (256, 4): alpha, red, green, blue."""
-        from PIL import Image
-
+    argb = np.empty((0, 4), np.uint8)
+    for picture in pictures:
+        if picture.ndim == 2:
+            yield av.VideoFrame.from_ndarray(picture, format="gray")
+            continue
         image = Image.fromarray(picture)
-        if self.palette is not None:
-            indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
-            if cv2.PSNR(self.argb[indices, 1:], picture) >= GIF_PALETTE_MIN_PSNR:
-                return indices, self.argb
-        stride = math.ceil(math.sqrt(picture.shape[0] * picture.shape[1] / PALETTE_SAMPLE_PIXELS))
-        sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
-        self.palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
-        colors = np.array(self.palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-        self.argb = np.full((256, 4), 255, np.uint8)
-        self.argb[: len(colors), 1:] = colors
-        indices = np.asarray(image.quantize(palette=self.palette, dither=Image.Dither.NONE))
-        return indices, self.argb
+        if palette is not None:
+            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < GIF_PALETTE_MIN_PSNR:
+            stride = math.ceil(math.sqrt(image.width * image.height / PALETTE_SAMPLE_PIXELS))
+            sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
+            palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
+            colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
+            argb = np.full((256, 4), 255, np.uint8)
+            argb[: len(colors), 1:] = colors
+            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
+        yield av.VideoFrame.from_ndarray(cast(Any, (indices, argb)), format="pal8")
 
 
-def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> None:
+def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> int:
     """Write uint8 *pictures*, (rows, columns) or (rows, columns, 3), as H.264 in an MP4.
 
-    High profile, yuv420p in BT.709 studio range, and tagged so. An odd side is padded by repeating
-    its last line, never scaled. *threads* 0 are as many as there are cores.
+    High profile, yuv420p in BT.709 studio range, and tagged so. *threads* 0 are as many as there
+    are cores. Return the number of frames.
     """
-    import av
-
     steady = len(set(timing.durations)) == 1
     time_base = timing.durations[0] if steady else Fraction(1, 1_000_000)
     lengths = ticks(timing.durations, time_base)
-    starts = [0, *accumulate(lengths)]
-    length_of = dict(zip(starts, lengths, strict=False))
     rate = (len(timing.durations) / sum(timing.durations, Fraction())).limit_denominator(100_000)
-    with opened(path, "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream: Any = None
-        for start, picture in zip(starts, pictures, strict=False):
-            rows, columns = picture.shape[:2]
-            if stream is None:
-                stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
-                stream.width, stream.height = columns + columns % 2, rows + rows % 2
-                stream.pix_fmt, stream.profile = "yuv420p", "High"
-                codec = stream.codec_context
-                codec.thread_count = threads
-                codec.time_base = stream.time_base = time_base
-                codec.color_range = LIMITED_RANGE
-                codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-            if rows % 2 or columns % 2:
-                picture = cv2.copyMakeBorder(
-                    picture, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE
-                )
-            frame = av.VideoFrame.from_ndarray(
-                picture, format="gray" if picture.ndim == 2 else "rgb24"
-            )
-            frame = frame.reformat(
-                format="yuv420p",
-                src_colorspace=BT709,
-                dst_colorspace=BT709,
-                src_color_range=FULL_RANGE,
-                dst_color_range=LIMITED_RANGE,
-            )
-            frame.pts, frame.time_base = start, time_base
-            mux(container, stream.encode(frame), length_of)
-        if stream is not None:
-            mux(container, stream.encode(None), length_of)
+    with opened(path, "mp4", movflags="faststart") as container:
+        stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
+        codec = stream.codec_context
+        codec.thread_count, codec.profile = threads, "High"
+        codec.color_range = LIMITED_RANGE
+        codec.colorspace = codec.color_primaries = codec.color_trc = BT709
+        return encode(container, stream, mp4_frames(pictures), lengths, time_base)
 
 
-ClipWriter = Callable[..., None]  # of path, pictures and timing
+def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
+    """Yield *pictures* as frames for H.264; repeat the last line of an odd side, never scale."""
+    import av
+
+    for picture in pictures:
+        odd = picture.shape[0] % 2, picture.shape[1] % 2
+        if any(odd):
+            picture = cv2.copyMakeBorder(picture, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
+        form = "gray" if picture.ndim == 2 else "rgb24"
+        yield av.VideoFrame.from_ndarray(picture, format=form).reformat(
+            format="yuv420p",
+            src_colorspace=BT709,
+            dst_colorspace=BT709,
+            src_color_range=FULL_RANGE,
+            dst_color_range=LIMITED_RANGE,
+        )
+
+
+def encode(
+    container: Any, stream: Any, frames: Iterable[Any], lengths: Sequence[int], time_base: Fraction
+) -> int:
+    """Encode *frames* into *stream*, each for as many *time_base* as *lengths* say; count them.
+
+    The last length is that of all further frames too. Each packet gets the duration of its frame,
+    which the last would lack.
+    """
+    length_of: dict[int, int] = {}  # by the start of a frame
+
+    def write(frame: Any) -> None:
+        for packet in stream.encode(frame):
+            packet.duration = length_of[packet.pts]
+            container.mux(packet)
+
+    stream.time_base = stream.codec_context.time_base = time_base
+    start = 0
+    for frame, length in zip(frames, chain(lengths, repeat(lengths[-1])), strict=False):
+        if not length_of:
+            stream.width, stream.height = frame.width, frame.height
+            stream.pix_fmt = frame.format.name
+        frame.pts, frame.time_base = start, time_base
+        length_of[start] = length
+        start += length
+        write(frame)
+    if length_of:
+        write(None)
+    return len(length_of)
 
 
 @dataclass(frozen=True, slots=True)
 class VideoTiming:
     """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
 
-    *order* holds for each packet the place of its picture as shown, from 0, where the packets are
-    not *timed*; it is empty where that cannot be told. *sounds* are the audio streams.
+    *order* holds for each packet the place of its picture as shown, from 0. It is empty where the
+    packets are timed, and None where they are encoded anew. *sounds* are the audio streams.
     """
 
     codec: str
     rate: Fraction
     start: Fraction
     packets: int
-    timed: bool
-    order: tuple[int, ...]
+    order: Sequence[int] | None
     sounds: int
 
 
-def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> tuple[int, str]:
+def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[int, str]:
     """Write the MPEG-2, H.264 or HEVC stream *video*, bare or in a container, as an MP4.
 
     H.264 and HEVC are copied packet by packet, the rest is encoded anew, as are pictures whose
@@ -3653,43 +3652,30 @@ def write_video(path: Path, video: io.RawIOBase, recorded: Fraction | None) -> t
     import av
 
     timing = video_timing(video, recorded)
-    frames, done = timing.packets, f"{timing.codec} copied"
-    copied = timing.codec in COPIED_CODECS and bool(timing.timed or timing.order)
-    if copied:
-        try:
+    codec, frames, done = timing.codec, timing.packets, ""
+    if timing.order is not None:
+        with suppress(av.FFmpegError):
             copy_streams(path, video, video, timing)
-        except av.FFmpegError:
-            copied = False
-    if not copied:
-        if timing.codec in COPIED_CODECS:
+            done = "copied"
+    if not done:
+        if codec in COPIED_CODECS:
             warn("its packets cannot be copied as they are: the video was encoded anew")
         encoded = path.with_name(f"{path.stem}-video.part")
         try:
-            frames = encode_anew(encoded, video, timing)
-            done = f"{timing.codec} encoded anew as h264"
-            copy_streams(path, encoded, video, timing)
+            with opened(video) as source:
+                frame_time = Timing((1 / timing.rate,), "")
+                frames = write_mp4(encoded, decoded_pictures(source), frame_time)
+            if not frames:
+                raise ConversionError(f"no picture of the {codec} video can be decoded")
+            copy_streams(path, encoded, video, replace(timing, order=None))
         finally:
             encoded.unlink(missing_ok=True)
-    with opened_video(path) as result:
+        done = "encoded anew as h264"
+    with opened(path) as result:
         written = sum(packet.size > 0 for packet in result.demux(video=0))
     if written != frames:
-        raise ConversionError(f"{written} of {frames} frames came out of the {timing.codec} video")
-    return written, f"{done}, {float(timing.rate):.4g} fps"
-
-
-def opened_video(video: io.RawIOBase | Path) -> Any:
-    """Open a video as one of the formats that DICOM allows.
-
-    FFmpeg's others, playlists and session descriptions, name files and servers that it would read.
-    """
-    import av
-
-    if not isinstance(video, Path):
-        video.seek(0)
-    settings: dict[str, Any] = {"options": {"format_whitelist": VIDEO_FORMATS}}
-    if int(av.__version__.partition(".")[0]) < 19:  # which takes any bytes for a text
-        settings["metadata_errors"] = "replace"
-    return opened(video, "r", **settings)
+        raise ConversionError(f"{written} of {frames} frames came out of the {codec} video")
+    return written, f"{codec} {done}, {float(timing.rate):.4g} fps"
 
 
 def codec_of(stream: Any) -> str:
@@ -3699,9 +3685,9 @@ def codec_of(stream: Any) -> str:
     return str(stream.codec_context.codec.canonical_name)
 
 
-def video_timing(video: io.RawIOBase, recorded: Fraction | None) -> VideoTiming:
+def video_timing(video: Video, recorded: Fraction | None) -> VideoTiming:
     """Read what *video* says of its pictures; a bare stream tells their order when decoded."""
-    with opened_video(video) as source:
+    with opened(video) as source:
         if not source.streams.video:
             raise ConversionError("the video holds no pictures")
         stream = source.streams.video[0]
@@ -3712,164 +3698,138 @@ def video_timing(video: io.RawIOBase, recorded: Fraction | None) -> VideoTiming:
         times = [(packet.pts, packet.dts) for packet in source.demux(stream) if packet.size]
     timed = bool(times) and all(None not in pair for pair in times)
     timed = timed and all(before[1] < after[1] for before, after in pairwise(times))
-    order: list[int] = []
-    if codec in COPIED_CODECS and not timed:
-        with opened_video(video) as source:
-            order = display_order(source)
+    order: Sequence[int] | None = None
+    if codec in COPIED_CODECS:
+        order = () if timed else display_order(video)
     told = (average, declared) if timed else (declared, recorded and 1 / recorded, average)
     rate = Fraction(next(filter(None, told), DEFAULT_FRAME_RATE)).limit_denominator(100_000)
-    return VideoTiming(codec, rate, max(start, Fraction()), len(times), timed, tuple(order), sounds)
+    return VideoTiming(codec, rate, max(start, Fraction()), len(times), order, sounds)
 
 
-def display_order(source: Any) -> list[int]:
+def display_order(video: Video) -> list[int] | None:
     """Return for each packet of a video, in order, the place of its picture as shown, from 0.
 
-    [] where packets and pictures do not pair up: fields apart, a beginning or an end that lacks.
+    None where packets and pictures do not pair up: fields apart, a beginning or an end that lacks.
     """
     import av
 
     shown: list[int] = []
-    count = 0
-    for packet in source.demux(video=0):
-        if packet.size:
-            packet.pts = packet.dts = count
-            count += 1
-        with suppress(av.FFmpegError):
-            shown += [frame.pts for frame in packet.decode()]
+    packets = 0
+    with opened(video) as source:
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.pts = packet.dts = packets
+                packets += 1
+            with suppress(av.FFmpegError):
+                shown += [frame.pts for frame in packet.decode()]
     places = {number: place for place, number in enumerate(shown)}
-    return [places[number] for number in range(count)] if len(places) == count else []
+    paired = 0 < len(places) == packets
+    return [places[number] for number in range(packets)] if paired else None
 
 
 def decoded_pictures(source: Any) -> Iterator[Array]:
     """Yield a video's pictures, RGB (rows, columns, 3), of square pixels; skip broken ones."""
+    stream = source.streams.video[0]
+    for frame in decoded(source, stream):
+        wide = stream.codec_context.sample_aspect_ratio or 1
+        yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+
+
+def decoded(source: Any, stream: Any) -> Iterator[Any]:
+    """Yield the frames of one *stream* of *source*; warn of what cannot be decoded."""
     import av
 
-    stream = source.streams.video[0]
     for packet in source.demux(stream):
         try:
-            frames = packet.decode()
+            yield from packet.decode()
         except av.FFmpegError:
-            warn("parts of the video cannot be decoded and were left out")
-            continue
-        for frame in frames:
-            wide = stream.codec_context.sample_aspect_ratio or 1
-            yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+            what = "video" if stream.type == "video" else "sound"
+            warn(f"parts of the {what} cannot be decoded and were left out")
 
 
-def encode_anew(path: Path, video: io.RawIOBase, timing: VideoTiming) -> int:
-    """Encode the pictures of *video* as H.264 in an MP4; return how many there are."""
-    with opened_video(video) as source:
-        frames = sum(1 for _ in decoded_pictures(source))
-    if not frames:
-        raise ConversionError(f"no picture of the {timing.codec} video can be decoded")
-    with opened_video(video) as source:
-        write_mp4(path, decoded_pictures(source), Timing((1 / timing.rate,) * frames, ""))
-    return frames
-
-
-def copy_streams(
-    path: Path, pictures: io.RawIOBase | Path, sound: io.RawIOBase, timing: VideoTiming
-) -> None:
-    """Copy the video of *pictures* and the audio of *sound* into an MP4."""
+def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming) -> None:
+    """Copy the video of *pictures* and the audio of *sound* into an MP4, side by side in time."""
     import av
 
-    for sounds in (timing.sounds, 0):
-        try:
-            with (
-                opened(path, "w", format="mp4", options={"movflags": "faststart"}) as target,
-                opened_video(sound) as listened,
-                ExitStack() as stack,
-            ):
-                watched = listened
-                if pictures is not sound:
-                    watched = stack.enter_context(opened_video(pictures))
-                copied = video_stream(target, watched)
-                audio = [
-                    (original, audio_stream(target, original))
-                    for original in listened.streams.audio[:sounds]
-                ]
-                copy_video(target, watched, copied, timing, anew=watched is not listened)
-                for original, kept in audio:
-                    with opened_video(sound) as again:
-                        copy_audio(target, again, again.streams[original.index], kept)
-        except av.FFmpegError:
-            if not sounds:
-                raise
-            warn("the sound of the video cannot be kept")
-        else:
-            return
+    try:
+        with opened(path, "mp4", movflags="faststart") as target, ExitStack() as stack:
+            source = stack.enter_context(opened(pictures))
+            copied = added_stream(target, source.streams.video[0])
+            tracks = [video_packets(source, copied, timing)]
+            for number in range(timing.sounds):
+                source = stack.enter_context(opened(sound))
+                stream = source.streams.audio[number]
+                tracks.append(audio_packets(source, stream, added_stream(target, stream)))
+            for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
+                target.mux(packet)
+    except (av.FFmpegError, ConversionError):
+        if not timing.sounds:
+            raise
+        warn("the sound of the video cannot be kept")
+        copy_streams(path, pictures, sound, replace(timing, sounds=0))
 
 
-def video_stream(target: Any, source: Any) -> Any:
-    """Add to *target* a copy of the first video stream of *source*, still without packets."""
-    copied = target.add_stream_from_template(source.streams.video[0])
-    if codec_of(copied) == "hevc":
+def added_stream(target: Any, original: Any) -> Any:
+    """Add to *target* what *original* becomes: a copy, or AAC of sound that no MP4 can hold."""
+    codec = codec_of(original)
+    if original.type == "audio" and codec not in COPIED_CODECS:
+        return target.add_stream("aac", rate=original.codec_context.sample_rate)
+    copied = target.add_stream_from_template(original)
+    if codec == "hevc":
         copied.codec_context.codec_tag = "hvc1"
     return copied
 
 
-def copy_video(target: Any, source: Any, copied: Any, timing: VideoTiming, *, anew: bool) -> None:
-    """Copy the first video stream of *source* into the stream *copied* of *target*.
+def video_packets(source: Any, copied: Any, timing: VideoTiming) -> Iterator[Any]:
+    """Yield the packets of the first video stream of *source* for the stream *copied*.
 
     Bare streams have no times: a picture's place gives when it is shown, and the packet's own
-    number, less the largest delay, when it is decoded. What was encoded *anew* begins at 0.
+    number, less the largest delay, when it is decoded. What was encoded anew begins at 0 too.
     """
-    order = () if anew else timing.order
-    shift = timing.start if anew else Fraction(source.start_time or 0, -1_000_000)
+    order = timing.order or ()
     delay = max((number - place for number, place in enumerate(order)), default=0)
-    first = round(timing.start * timing.rate)
-    count = 0
-    for packet in source.demux(video=0):
-        if not packet.size:
-            continue
+    shift = Fraction(source.start_time or 0, -1_000_000) if timing.order == () else timing.start
+    packets = (packet for packet in source.demux(video=0) if packet.size)
+    for number, packet in enumerate(packets):
         if order:
-            packet.time_base = 1 / timing.rate
-            packet.pts, packet.dts = order[count] + first, count - delay + first
-            packet.duration = 1
-        else:
-            shift_times(packet, shift)
-        count += 1
-        packet.stream = copied
-        target.mux(packet)
+            packet.time_base, packet.duration = 1 / timing.rate, 1
+            packet.pts, packet.dts = order[number], number - delay
+        yield moved(packet, shift, copied)
 
 
-def shift_times(packet: Any, by: Fraction) -> None:
-    """Move the times of *packet* by some seconds: transport streams, for one, begin anywhere."""
+def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
+    """Yield the packets of one audio *stream* of *source* for the stream *copied*, in step."""
+    begin = Fraction(source.start_time or 0, 1_000_000)
+    if codec_of(stream) in COPIED_CODECS:
+        for packet in source.demux(stream):
+            if packet.size and packet.pts is not None:
+                yield moved(packet, -begin, copied)
+        return
+    samples: int | None = None
+    for frame in decoded(source, stream):
+        due = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
+        if samples is None or due > samples + frame.samples:  # the first, or behind a gap
+            samples = due
+        frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
+        samples += frame.samples
+        yield from copied.encode(frame)
+    yield from copied.encode(None)
+
+
+def moved(packet: Any, by: Fraction, copied: Any) -> Any:
+    """Return *packet* for the stream *copied*, *by* some seconds later.
+
+    Transport streams, for one, begin anywhere.
+    """
     shift = round(by / packet.time_base)
     packet.dts = (packet.pts if packet.dts is None else packet.dts) + shift
     packet.pts += shift
-
-
-def audio_stream(target: Any, original: Any) -> Any:
-    """Add to *target* what *original* audio becomes: a copy, or AAC where no MP4 can hold it."""
-    if codec_of(original) in COPIED_CODECS:
-        return target.add_stream_from_template(original)
-    return target.add_stream("aac", rate=original.codec_context.sample_rate)
-
-
-def copy_audio(target: Any, source: Any, stream: Any, copied: Any) -> None:
-    """Put one audio *stream* of *source* into the stream *copied* of *target*, in step."""
-    begin = Fraction(source.start_time or 0, 1_000_000)
-    samples: int | None = None
-    for packet in source.demux(stream):
-        if codec_of(stream) in COPIED_CODECS:
-            if packet.size and packet.pts is not None:
-                shift_times(packet, -begin)
-                packet.stream = copied
-                target.mux(packet)
-            continue
-        for frame in packet.decode():
-            if samples is None:
-                samples = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
-            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
-            samples += frame.samples
-            target.mux(copied.encode(frame))
-        if not packet.size:
-            target.mux(copied.encode(None))
+    packet.stream = copied
+    return packet
 
 
 def distribute(
-    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], None]]
+    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], Any]]
 ) -> None:
     """Run each of *consumers* over all *pictures*, each on a thread behind a bounded queue.
 
@@ -3901,7 +3861,7 @@ def drained(queue: Queue[Array | None], stopped: threading.Event) -> Iterator[Ar
             yield picture
 
 
-def put(queue: Queue[Array | None], picture: Array | None, future: Future[None]) -> None:
+def put(queue: Queue[Array | None], picture: Array | None, future: Future[Any]) -> None:
     """Put *picture* into *queue*, but never wait for a consumer that has ended; raise its error."""
     while not future.done():
         try:
@@ -4104,7 +4064,9 @@ def write_document(header: Header, outputs: Outputs) -> Shown:
     suffix = DOCUMENT_SUFFIXES.get(kind, ".bin")
     if suffix == ".bin":
         warn(f"a document of type {printable(declared) or 'unknown'} was written as .bin")
-    length = integer(ds, "EncapsulatedDocumentLength") or unpadded_length(document, suffix)
+    # Without a length the byte that makes it even goes; a binary STL always is.
+    padded = document.endswith(b"\0") and (suffix != ".stl" or document.startswith(b"solid"))
+    length = integer(ds, "EncapsulatedDocumentLength") or len(document) - padded
     if not document:
         raise ConversionError("the document in it is empty")
     if not 0 < length <= len(document):
@@ -4114,12 +4076,6 @@ def write_document(header: Header, outputs: Outputs) -> Shown:
     outputs.part(suffix).write_bytes(document[:length])
     fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
     return Shown((("Document", fact),), f"{length} bytes")
-
-
-def unpadded_length(document: bytes, suffix: str) -> int:
-    """Return the length of *document* less the byte that makes it even; binary STL is always."""
-    text_of_kind = suffix != ".stl" or document[:5] == b"solid"
-    return len(document) - (text_of_kind and document.endswith(b"\0"))
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -4147,13 +4103,12 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     head = pixels.head
     if declared in VIDEO_SYNTAXES:
         return not code_stream(head).family
-    begins = head[:3] == b"\0\0\1" or head[:4] == b"\0\0\0\1" or head[4:8] == b"ftyp"
-    transport = (
-        any(head[at : at + 377 : 188] == b"GGG" for at in (0, 4)) or head[4:393:192] == b"GGG"
-    )
-    if begins or transport:
+    transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
+    starts = head.startswith((b"\0\0\1", b"\0\0\0\1"))
+    found = starts or head[4:8] == b"ftyp" or b"GGG" in transport
+    if found:
         warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
-    return begins or transport
+    return found
 
 
 def write_dicom_video(
@@ -4173,7 +4128,7 @@ def write_dicom_video(
         warn("frames of a video are not written one by one")
     declared = integer(header.data_set, "NumberOfFrames")
     duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = FragmentReader(header.file, pixels)
+    video = partial(FragmentReader, header.file, pixels)
     frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
@@ -4184,7 +4139,7 @@ def write_dicom_video(
 # --- Scene ----------------------------------------------------------------------------------------
 
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
-MAX_MP4_SIDE, MAX_GIF_SIDE = 16384, 65535  # pixels, of libx264 and of the format
+MAX_SIDES = ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"))  # pixels, of format and libx264
 
 
 @dataclass(frozen=True, slots=True)
@@ -4260,20 +4215,23 @@ def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
     )
 
 
-def clip_writers(scene: Scene, options: Options) -> dict[str, ClipWriter]:
-    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits."""
-    writers: dict[str, ClipWriter] = {}
-    if options.gif and scene.largest_side > MAX_GIF_SIDE:
-        warn(f"larger than the {MAX_GIF_SIDE} pixels that a GIF can be: no GIF")
-    elif options.gif:
+def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
+    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits.
+
+    They take a path, pictures and timing.
+    """
+    writers: dict[str, Callable[..., int]] = {}
+    if options.gif:
         writers[".gif"] = write_gif
-    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
-        instead = ": the MP4 has the right speed" if options.mp4 else ""
-        warn(f"browsers play no GIF faster than 50 fps{instead}")
-    if options.mp4 and scene.largest_side > MAX_MP4_SIDE:
-        warn(f"larger than the {MAX_MP4_SIDE} pixels that H.264 can be: no MP4")
-    elif options.mp4:
+    if options.mp4:
         writers[".mp4"] = partial(write_mp4, threads=options.threads)
+    for suffix, limit, form in MAX_SIDES:
+        if suffix in writers and scene.largest_side > limit:
+            del writers[suffix]
+            warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
+    if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
+        instead = ": the MP4 has the right speed" if ".mp4" in writers else ""
+        warn(f"browsers play no GIF faster than 50 fps{instead}")
     return writers
 
 
@@ -4314,13 +4272,8 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
                 picture = render(scene.look, index, *frame, bits=8)
                 yield srgb_picture(picture, scene.look.icc_profile)
 
-    distribute(
-        pictures(),
-        [
-            partial(write, outputs.part(suffix), timing=scene.timing)
-            for suffix, write in writers.items()
-        ],
-    )
+    clips = ((write, outputs.part(suffix)) for suffix, write in writers.items())
+    distribute(pictures(), [partial(write, part, timing=scene.timing) for write, part in clips])
 
 
 # --- Conversion of one source ---------------------------------------------------------------------
@@ -5242,7 +5195,7 @@ def clip_trial() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
-        with path.open("rb", buffering=0) as file, opened_video(file) as source:
+        with path.open("rb", buffering=0) as file, opened(lambda: file) as source:
             frames = [frame[..., 0] for frame in decoded_pictures(source)]
     if not np.allclose(frames, [picture] * 2, atol=8):
         raise ConversionError("it decodes wrongly")

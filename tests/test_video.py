@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,14 @@ def encoded(
     codec: str,
     sound: str = "",
     late: tuple[int, int] = (0, 0),
+    gap: int = 0,
     aspect: Fraction | None = None,
     **options: str,
 ) -> bytes:
     """Return a stream of moving pictures at 25 fps in a container or bare, with *sound*.
 
-    Pictures and sound begin *late* by so many frames; *aspect* is that of the pixels.
+    Pictures and sound begin *late* by so many frames, and half-way the sound is silent for *gap* of
+    them; *aspect* is that of the pixels.
     """
     path = folder / "stream"
     with av.open(str(path), "w", format=form) as container:
@@ -58,7 +61,8 @@ def encoded(
             for at in range(0, len(tone), 1152):
                 block = tone[at : at + 1152].astype(np.int16)[None]
                 sample = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-                sample.sample_rate, sample.pts = 48000, at + late[1] * 1920
+                silent = gap if at > len(tone) / 2 else 0
+                sample.sample_rate, sample.pts = 48000, at + (late[1] + silent) * 1920
                 container.mux(audio.encode(sample))
             container.mux(audio.encode(None))
     return path.read_bytes()
@@ -240,6 +244,47 @@ def test_sound_and_pictures_stay_in_step(
         assert audio.codec_context.codec.canonical_name == kept
 
 
+@pytest.mark.parametrize(
+    ("codec", "sound"), [("libx264", "aac"), ("mpeg2video", "mp2")], ids=["copied", "encoded anew"]
+)
+def test_sound_lies_beside_its_pictures(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, sound: str
+) -> None:
+    monkeypatch.setitem(globals(), "FRAMES", 400)  # FFmpeg puts in order what is 10 s apart
+    stream = encoded(tmp_path, "mpegts", codec, sound)
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        packets = sorted((packet.pos, packet) for packet in container.demux() if packet.size)
+    times = [float((packet.pts or 0) * packet.time_base) for _, packet in packets]
+    assert max(before - after for before, after in pairwise(times)) < 1
+
+
+@pytest.mark.parametrize("sound", ["aac", "mp2"], ids=["copied", "encoded anew"])
+def test_sound_stays_in_step_behind_a_gap(dicom_file: Factory, tmp_path: Path, sound: str) -> None:
+    stream = encoded(tmp_path, "mpegts", "libx264", sound, gap=25)
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    times = [float((packet.pts or 0) * packet.time_base) for packet in packets]
+    assert times[-1] == pytest.approx(1.79, abs=0.1)
+    assert max(after - before for before, after in pairwise(times)) == pytest.approx(1.02, abs=0.1)
+
+
+def test_a_broken_part_of_the_sound_costs_no_more(dicom_file: Factory, tmp_path: Path) -> None:
+    stream = bytearray(encoded(tmp_path, "mov", "libx264", "alac"))
+    with av.open(str(tmp_path / "stream"), "r") as container:
+        packet = [packet for packet in container.demux(audio=0) if packet.size][4]
+        stream[packet.pos or 0 : (packet.pos or 0) + packet.size] = b"\x55" * packet.size
+    path = video_file(dicom_file, bytes(stream), "1.2.840.10008.1.2.4.102")
+    outcome = convert(path, tmp_path / "out")
+    assert outcome.warnings == ("parts of the sound cannot be decoded and were left out",)
+    with av.open(str(outcome.outputs[0]), "r") as container:
+        heard = list(container.decode(audio=0))
+    assert sum(frame.samples for frame in heard) == pytest.approx(1152 * 33 - 4096, abs=2048)
+    assert heard[-1].time == pytest.approx(0.79, abs=0.05)
+
+
 @pytest.mark.parametrize("frames", ["0", "3"], ids=["no B-frames", "B-frames"])
 def test_program_streams_have_even_times(dicom_file: Factory, tmp_path: Path, frames: str) -> None:
     stream = encoded(tmp_path, "mpeg", "libx264", bf=frames)
@@ -345,13 +390,23 @@ def test_a_codec_that_is_not_known(dicom_file: Factory, tmp_path: Path) -> None:
     assert outcome.reason == "its video is of a codec that FFmpeg does not know"
 
 
+def test_sound_of_a_codec_that_is_not_known_loses_no_picture(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    stream = encoded(tmp_path, "mp4", "libx264", "ac3").replace(b"ac-3", b"zzz3")
+    outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.102"), tmp_path / "out")
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    assert outcome.warnings == ("the sound of the video cannot be kept",)
+    assert len(shown(outcome.outputs[0])[0]) == FRAMES
+
+
 def test_sound_that_cannot_be_kept_loses_no_picture(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: Any) -> None:
         raise av.error.ArgumentError(22, "Invalid argument")
 
-    monkeypatch.setattr(dc, "copy_audio", refused)
+    monkeypatch.setattr(dc, "audio_packets", refused)
     stream = encoded(tmp_path, "mpegts", "libx264", "aac")
     outcome = convert(video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104"), tmp_path / "out")
     assert outcome.warnings == ("the sound of the video cannot be kept",)

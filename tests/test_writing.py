@@ -487,6 +487,17 @@ def test_a_picture_too_large_for_h264_still_becomes_a_gif(
     assert outcome.warnings == ("larger than the 16384 pixels that H.264 can be: no MP4",)
 
 
+def test_a_fast_gif_is_not_said_to_have_an_mp4_that_there_is_not(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    path = dicom_file(np.zeros((2, 1, 17000), np.uint8))
+    outcome = convert(path, tmp_path / "out", frame_rate=Fraction(100))
+    assert outcome.warnings == (
+        "larger than the 16384 pixels that H.264 can be: no MP4",
+        "browsers play no GIF faster than 50 fps",
+    )
+
+
 def test_a_text_that_cannot_be_written_takes_its_picture_back(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
