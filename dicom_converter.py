@@ -4824,14 +4824,14 @@ def reason_of_end(exit_code: int) -> str:
 class Workers:
     """Worker processes of this machine, and a thread for each that waits for what it does."""
 
-    def __init__(self, count: int, memory: int, method: str = "") -> None:
+    def __init__(self, count: int, memory: int) -> None:
         """Have so many, each bounded in *memory* (bytes); those that can be forked begin now."""
-        self._all = [Worker(memory, method) for _ in range(count)]
+        self._all = [Worker(memory) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
         for worker in self._all:
             self._idle.put(worker)
-            if not method and forks_safely():
+            if forks_safely():
                 gc.freeze()  # else a collection there copies the memory that it shares
                 with suppress(OSError):  # it is tried again when it is needed
                     worker.begin()
@@ -4871,8 +4871,8 @@ class Worker:
 
     _changing = threading.Lock()  # multiprocessing begins and buries from one thread at a time
 
-    def __init__(self, memory: int, method: str) -> None:
-        self._memory, self._method = memory, method
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
         self._process: Any = None
         self._pipe: Any = None
         self._wanted = True
@@ -4906,15 +4906,14 @@ class Worker:
 
     def begin(self) -> None:
         """Begin the process; raises `OSError` where the system refuses."""
-        with self._changing, environment_of_workers():
+        with self._changing:
             if not self._wanted:
                 raise OSError(errno.ECANCELED, "the run has ended")
-            method = self._method or start_method()
+            method = "fork" if forks_safely() else "spawn"
             context: Any = multiprocessing.get_context(method)
             self._pipe, theirs = context.Pipe()
-            arguments = (theirs, self._memory, method)
-            with theirs, endings_blocked():
-                process = context.Process(target=serve, args=arguments, daemon=True)
+            with theirs, sheltered(method):
+                process = context.Process(target=serve, args=(theirs, self._memory), daemon=True)
                 process.start()
                 self._process = process
 
@@ -4932,72 +4931,36 @@ class Worker:
 
 
 @contextmanager
-def endings_blocked() -> Iterator[None]:
-    """Keep what is begun meanwhile from being interrupted: it ends with this process."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+def sheltered(method: str) -> Iterator[None]:
+    """Keep a process that is begun meanwhile from interrupts, and from the current folder.
 
-
-def start_method() -> str:
-    """Return how a worker process begins: forked from this one or from a server, or anew.
-
-    The server has imported this module, and ends with this process.
+    It ends with this process. Python starts it with `-c`, which imports from that folder first, and
+    this may be a CD.
     """
-    if forks_safely():
-        return "fork"
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return "spawn"
-    from multiprocessing import forkserver, resource_tracker
-
-    resource_tracker.ensure_running()  # which lets signals through where it begins
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    try:
-        with endings_blocked():
-            forkserver.ensure_running()
-    except OSError:  # of a temporary folder whose name is too long for a socket
-        return "spawn"
-    return "forkserver"
+    with ExitStack() as restored:
+        safe_path = os.environ.get("PYTHONSAFEPATH", "")  # empty is like none
+        restored.callback(os.environ.update, PYTHONSAFEPATH=safe_path)
+        os.environ["PYTHONSAFEPATH"] = "1"
+        if hasattr(signal, "pthread_sigmask"):
+            if method == "spawn":  # whose helper lets signals through where it begins
+                import_module("multiprocessing.resource_tracker").ensure_running()
+            kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+            restored.callback(signal.pthread_sigmask, signal.SIG_SETMASK, kept)
+        yield
 
 
 def forks_safely() -> bool:
     """Tell whether this process can be forked: it has one thread, those of libraries too."""
-    threads = Path("/proc/self/task")
-    return sys.platform == "linux" and threads.is_dir() and len(list(threads.iterdir())) == 1
+    return len(list(Path("/proc/self/task").glob("*"))) == 1  # Linux alone tells
 
 
-@contextmanager
-def environment_of_workers() -> Iterator[None]:
-    """Have Python processes that are started meanwhile fork safely, and import as this one does.
-
-    BLAS would begin threads at import. Python before 3.12.8 leaves the server without the paths of
-    its parent (CPython #117378), and lets it import from the current folder, which may be a CD.
-    """
-    paths = os.pathsep.join(filter(None, sys.path))
-    wanted = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
-    kept = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def serve(pipe: Any, memory: int, method: str) -> None:
+def serve(pipe: Any, memory: int) -> None:
     """Ask for works through *pipe* and convert them, to its end: what a worker process does."""
     for ending in ENDINGS:  # at those of a terminal, this process ends with the one that began it
         signal.signal(ending, signal.SIG_DFL if ending == signal.SIGTERM else signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-    follow_parent(forked=method != "spawn")
+    follow_parent()
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if memory and sys.platform == "linux":
         resource = import_module("resource")
@@ -5013,12 +4976,13 @@ def serve(pipe: Any, memory: int, method: str) -> None:
             pipe.send(outcome or Outcome(source, Status.FAILED, reason=reason_of(error)))
 
 
-def follow_parent(*, forked: bool) -> None:
+def follow_parent() -> None:
     """Have this worker process end at once with the one that began it, however that ends.
 
-    The kernel sees to it where it knows which that is: the server of workers ends with the run.
+    Linux does that with the thread that began it: the first one, or one that lasts as long as the
+    workers.
     """
-    if forked and sys.platform == "linux":
+    if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -5133,16 +5097,13 @@ class Cluster:
 
 @cache
 def shipped_to() -> Workers:
-    """Return the one worker process of this worker of a cluster, in which nothing may hang.
-
-    It is begun anew and not by a server, which would hold this file as it was sent first.
-    """
+    """Return the one worker process of this worker of a cluster, in which nothing may hang."""
     import distributed
 
     # The nanny of a worker makes it a daemon, which may have no child processes.
     cast(Any, multiprocessing.current_process())._config["daemon"] = False
     worker: Any = distributed.get_worker()
-    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1), "spawn")
+    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1))
 
 
 def convert_shipped(source: Source, options: Options) -> Outcome:

@@ -769,7 +769,7 @@ def test_workers_that_cannot_live_end_the_run(tmp_path: Path) -> None:
         "import os, sys\n"
         f"sys.path.insert(0, {str(Path(dc.__file__).parent)!r})\n"
         "import dicom_converter as dc\n"
-        "dc.follow_parent = lambda *, forked: os._exit(1)\n"
+        "dc.follow_parent = lambda: os._exit(1)\n"
         "if __name__ == '__main__':\n"
         "    sys.exit(dc.main(['in', '-o', 'out', '-j', '2']))\n",
         encoding="utf-8",
@@ -925,7 +925,7 @@ def test_modules_of_the_current_folder_are_never_run(tmp_path: Path) -> None:
     many(tmp_path, 3)
     data_set(SMALL, PatientID="BAD").save_as(tmp_path / "IM001", enforce_file_format=True)
     (tmp_path / "elsewhere").mkdir()
-    script = faulty(tmp_path / "elsewhere", "killed")  # a server begins the worker after it
+    script = faulty(tmp_path / "elsewhere", "killed")  # the worker after it is begun anew
     for name in ("dicom_converter", "cv2", "socket", "multiprocessing", "av"):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w')", encoding="utf-8")
     for jobs in "21":
@@ -959,7 +959,7 @@ def test_workers_are_forked_from_what_has_imported_the_program(tmp_path: Path) -
     ended = program("in", "-o", "out", "-j", "2", cwd=tmp_path, script=script)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     names = (tmp_path / "log").read_text(encoding="utf-8").split()
-    # The second of the server, from which the worker after the killed one is forked.
+    # The second of the worker after the killed one, if one was begun: it imports anew.
     assert names in (["__main__", "elsewhere"], ["__main__", "elsewhere", "elsewhere"])
 
 
