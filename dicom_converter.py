@@ -149,9 +149,7 @@ is_folder, exists = os.path.isdir, os.path.exists  # which never raise, unlike t
 
 STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
-DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
-DEFAULT_TIMEOUT = 600.0  # s
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 PACKED_SUFFIXES = (".7z", ".bz2", ".gz", ".iso", ".rar", ".tar", ".tgz", ".xz", ".zst")
 DOCUMENT_SUFFIXES = {
@@ -298,7 +296,7 @@ WindowChoice = int | str | Window
 class Options:
     """What the command line asks for; *frame_rate* in 1/s, None keeps the timing of the file."""
 
-    output: Path = DEFAULT_OUTPUT
+    output: Path = Path("output")
     png_bits: int = 16
     gif: bool = True
     mp4: bool = True
@@ -312,7 +310,7 @@ class Options:
     debug: bool = False
     check: bool = False
     jobs: int = 1
-    timeout: float = DEFAULT_TIMEOUT  # s for one source; 0: any
+    timeout: float = 600.0  # s for one source; 0: any
     resume: bool = False
     report: Path | None = None
     dask: str = ""
@@ -5575,8 +5573,39 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+HELP = {
+    "input_path": "files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
+    f"(default: {DEFAULT_INPUT})",
+    "--output": "output folder (default: %(default)s)",
+    "--8bit": "8-bit PNG instead of 16-bit",
+    "--no-mp4": "GIF only for clips",
+    "--no-gif": "MP4 only for clips",
+    "--fps": "frames a second of GIF and MP4 (default: %(default)s); `auto`: as the file was "
+    "recorded",
+    "--window": "gray levels: auto (default: the first table or window stored, else full), full "
+    "(min-max), 2 (the second stored), 40,400 (center, width), a stored name, or one of CT: "
+    f"{', '.join(CT_WINDOWS)}",
+    "--frames": "write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by "
+    "commas",
+    "--no-overlays": "leave out overlay planes",
+    "--no-shutter": "show what the display shutter hides",
+    "--native-pixels": "do not resample pixels that are not square",
+    "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
+    "cores)",
+    "--timeout": "give up a file that takes longer (default: %(default)g; 0: never)",
+    "--resume": "leave out what is done, with the same options",
+    "--report": "add a row for each file to FILE as it ends (.csv or .jsonl)",
+    "--dask": "convert on a Dask cluster: tcp://HOST:PORT of its scheduler, or a scheduler file",
+    "--quiet": "print errors only",
+    "--debug": "print a traceback with unexpected errors",
+    "--check": "print what this installation can decode and encode",
+    "--version": "print the version",
+    "--help": "print this help",
+}
+
+
 def argument_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line, by which `Options` come about."""
     parser = Parser(
         prog="dicom_converter.py",
         usage="%(prog)s [options] [input_path ...]",
@@ -5588,101 +5617,37 @@ def argument_parser() -> Parser:
         add_help=False,
     )
     parser._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # -600,1500 is no option
-    add = parser.add_argument_group("input and output").add_argument
-    add(
-        "input_path",
-        nargs="*",
-        type=input_path,
-        help="files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
-        "(default: dicom_data)",
-    )
-    add(
-        "-o",
-        "--output",
-        type=input_path,
-        default=DEFAULT_OUTPUT,
-        help="output folder (default: output)",
-    )
-    add_picture_arguments(parser.add_argument_group("pictures").add_argument)
-    add_archive_arguments(parser.add_argument_group("archives").add_argument)
-    add = parser.add_argument_group("other").add_argument
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("--debug", action="store_true", help="print a traceback with unexpected errors")
-    add("--check", action="store_true", help="print what this installation can decode and encode")
-    add("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
-    add("-h", "--help", action="help", help="print this help")
+    parser.set_defaults(**asdict(Options(jobs=available_cores())))
+
+    def add(*names: str, **settings: Any) -> None:
+        group.add_argument(*names, help=HELP[names[-1]], **settings)
+
+    group = parser.add_argument_group("input and output")
+    add("input_path", nargs="*", type=input_path)
+    add("-o", "--output", type=input_path)
+    group = parser.add_argument_group("pictures")
+    add("--8bit", dest="png_bits", action="store_const", const=8)
+    add("--no-mp4", dest="mp4", action="store_false")
+    add("--no-gif", dest="gif", action="store_false")
+    add("--fps", dest="frame_rate", metavar="FPS", type=frame_rate)
+    add("--window", type=window_choice)
+    add("--frames", metavar="LIST", type=frame_selection)
+    add("--no-overlays", dest="overlays", action="store_false")
+    add("--no-shutter", dest="shutter", action="store_false")
+    add("--native-pixels", action="store_true")
+    group = parser.add_argument_group("archives")
+    add("-j", "--jobs", metavar="N", type=positive)
+    add("--timeout", metavar="SECONDS", type=seconds_or_none)
+    add("--resume", action="store_true")
+    add("--report", metavar="FILE", type=report_path)
+    add("--dask", metavar="ADDRESS")
+    group = parser.add_argument_group("other")
+    add("-q", "--quiet", action="store_true")
+    add("--debug", action="store_true")
+    add("--check", action="store_true")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("-h", "--help", action="help")
     return parser
-
-
-def add_picture_arguments(add: Callable[..., Any]) -> None:
-    """Add the arguments for how pictures come out."""
-    bits = {"dest": "png_bits", "action": "store_const", "const": 8, "default": 16}
-    add("--8bit", **bits, help="8-bit PNG instead of 16-bit")
-    add("--no-mp4", dest="mp4", action="store_false", help="GIF only for clips")
-    add("--no-gif", dest="gif", action="store_false", help="MP4 only for clips")
-    add(
-        "--fps",
-        dest="frame_rate",
-        metavar="FPS",
-        type=frame_rate,
-        default=DEFAULT_FRAME_RATE,
-        help="frames a second of GIF and MP4 (default: 10); `auto`: as the file was recorded",
-    )
-    add(
-        "--window",
-        type=window_choice,
-        default="auto",
-        help="gray levels: auto (default: the first table or window stored, else full), full "
-        "(min-max), 2 (the second stored), 40,400 (center, width), a stored name, or one of CT: "
-        f"{', '.join(CT_WINDOWS)}",
-    )
-    add(
-        "--frames",
-        type=frame_selection,
-        metavar="LIST",
-        help="write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by commas",
-    )
-    add("--no-overlays", dest="overlays", action="store_false", help="leave out overlay planes")
-    add(
-        "--no-shutter",
-        dest="shutter",
-        action="store_false",
-        help="show what the display shutter hides",
-    )
-    add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
-
-
-def add_archive_arguments(add: Callable[..., Any]) -> None:
-    """Add the arguments for runs over many files."""
-    cores = available_cores()
-    add(
-        "-j",
-        "--jobs",
-        type=positive,
-        default=cores,
-        metavar="N",
-        help=f"convert N files at once, each in a process of its own (default: {cores}, the cores)",
-    )
-    add(
-        "--timeout",
-        type=seconds_or_none,
-        default=DEFAULT_TIMEOUT,
-        metavar="SECONDS",
-        help="give up a file that takes longer (default: 600; 0: never)",
-    )
-    add("--resume", action="store_true", help="leave out what is done, with the same options")
-    add(
-        "--report",
-        type=report_path,
-        metavar="FILE",
-        help="add a row for each file to FILE as it ends (.csv or .jsonl)",
-    )
-    add(
-        "--dask",
-        default="",
-        metavar="ADDRESS",
-        help="convert on a Dask cluster: tcp://HOST:PORT of its scheduler, or a scheduler file",
-    )
 
 
 def positive(value: str) -> int:
