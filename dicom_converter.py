@@ -3635,8 +3635,10 @@ class Outputs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise_if_refused(error, path.parent)
-            raise ConversionError(f"its output folder cannot be made ({error.strerror})") from error
+            reason = f"output folder cannot be made ({error.strerror})"
+            if error.errno == errno.ENAMETOOLONG:  # of this file alone
+                raise ConversionError(f"its {reason}") from error
+            raise OutputError(f"{printable(str(path.parent))}: the {reason}") from error
         name = f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(path, path.with_name(name))
 
@@ -5693,7 +5695,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     tally = Tally()
     try:
-        check_output(options.output)
         run(inputs, options, tally)
     except KeyboardInterrupt:
         done = next(tally.lines()) or "nothing done"
@@ -5745,20 +5746,6 @@ def hold_endings() -> None:
         signal.signal(ending, signal.SIG_IGN)
 
 
-def check_output(folder: Path) -> None:
-    """Raise `ConversionError` where nothing can be written to *folder*: no file is to blame."""
-    there = next((path for path in (folder, *folder.absolute().parents) if exists(path)), folder)
-    if folder.is_symlink() and there != folder:
-        there, problem = folder, "is a link to nothing"
-    elif not is_folder(there):
-        problem = "is no folder"
-    elif there != folder and not os.access(there, os.W_OK | os.X_OK):
-        problem = f"{folder.name} cannot be made there"
-    else:
-        return
-    raise ConversionError(f"{printable(str(there))}: {problem}: name another folder with -o")
-
-
 def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     """Return what converts *inputs*, with no more processes than these can want."""
     if options.dask:
@@ -5773,6 +5760,9 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
 
     Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
     """
+    if os.path.islink(options.output) and not exists(options.output):  # noqa: PTH114 - never raises
+        name = printable(str(options.output))
+        raise ConversionError(f"{name}: is a link to nothing: name another folder with -o")
     with (
         closing(workers_for(inputs, options)) as where,  # forked while there are no threads
         opened_report(options.report) as record,

@@ -414,17 +414,23 @@ def test_an_output_that_takes_no_more_ends_the_run_once(
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_folder_that_cannot_be_written_ends_the_run_once(tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [("out", "cannot be written"), ("out/new", "the output folder cannot be made")],
+)
+def test_a_folder_that_cannot_be_written_ends_the_run_once(
+    tmp_path: Path, jobs: str, folder: str, problem: str
+) -> None:
     many(tmp_path / "in", 5)
     (tmp_path / "out").mkdir(mode=0o555)
-    line = command("in", "-j", jobs, "-o", "out")
+    line = command("in", "-j", jobs, "-o", folder)
     if os.geteuid() == 0:  # who may write everywhere
         if not (setpriv := shutil.which("setpriv")):
             pytest.skip("root may write everywhere, and setpriv is not installed")
         line = [setpriv, "--bounding-set=-dac_override", *line]
     ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert ended.returncode == 1
-    assert f"{tmp_path}/out: cannot be written (Permission denied): " in ended.stderr
+    assert f"{tmp_path}/{folder}: {problem} (Permission denied): " in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
@@ -976,11 +982,32 @@ def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> N
     assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
 
 
-def test_an_output_folder_that_cannot_be_is_said_once(run: Runner, tmp_path: Path) -> None:
-    (tmp_path / "out").touch()
-    result = run(many(tmp_path / "in", 3))
-    reason = f"{tmp_path / 'out'}: is no folder: name another folder with -o"
+@pytest.mark.parametrize("kind", ["file", "below a file", "link to nothing", "beyond it"])
+def test_an_output_folder_that_cannot_be_is_said_once(
+    run: Runner, tmp_path: Path, kind: str
+) -> None:
+    output = tmp_path / "out"
+    (tmp_path / "file").touch()
+    output.symlink_to(tmp_path / ("file" if "file" in kind else "gone"))
+    folder = output / "x" if kind == "below a file" else output
+    if kind == "beyond it":
+        (tmp_path / "gone").symlink_to("gone")
+    result = run(many(tmp_path / "in", 3), output=folder)
+    cure = "mend that, or name another folder with -o, and add --resume"
+    reason = {
+        "file": f"{tmp_path / 'file'}: the output folder cannot be made (File exists): {cure}",
+        "below a file": f"{tmp_path / 'file' / 'x'}: the output folder cannot be made "
+        f"(Not a directory): {cure}",
+    }.get(kind, f"{output}: is a link to nothing: name another folder with -o")
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_no_output_folder_is_made_for_nothing(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes").write_text("not DICOM", encoding="utf-8")
+    assert run(tmp_path / "in").code == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_resume_tells_files_of_one_name_size_and_time_apart(run: Runner, tmp_path: Path) -> None:
