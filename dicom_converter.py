@@ -5385,59 +5385,14 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 }
 
 
-def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
-    """Return what the program can do, the distribution that does it, and a trial of that.
-
-    A trial raises where it fails, and returns the name and version of the library inside; `str` is
-    none: such a library is imported with this module.
-    """
-    return (
-        ("reads DICOM, RLE, deflated, uncompressed", "pydicom", str),
-        ("decodes JPEG, 8 to 16 bits, lossless", "imagecodecs", partial(codec_trial, "jpeg8")),
-        ("decodes JPEG-LS", "imagecodecs", partial(codec_trial, "jpegls")),
-        ("decodes JPEG 2000, HTJ2K", "imagecodecs", partial(codec_trial, "jpeg2k")),
-        ("decodes JPEG XL", "imagecodecs", partial(codec_trial, "jpegxl")),
-        ("decodes odd JPEG", "pylibjpeg-libjpeg", partial(fallback_trial, "libjpeg", "jpeg8")),
-        (
-            "decodes odd JPEG 2000",
-            "pylibjpeg-openjpeg",
-            partial(fallback_trial, "openjpeg", "jpeg2k"),
-        ),
-        ("calls these two", "pylibjpeg", partial(fallback_trial, "pylibjpeg")),
-        ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
-        ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
-        ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
-        ("encodes H.264 video (MP4), opens it", "av", clip_trial),
-        ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
-        ("encodes GIF", "av", partial(video_trial, "gif", "w")),
-        ("encodes PNG", "isal", str),
-        ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
-        ("maps gray levels and colors", "opencv-python-headless", opencv_trial),
-        ("computes", "numpy", str),
-        ("shows progress", "rich", partial(import_trial, "rich.progress")),
-    )
-
-
-def codec_trial(codec: str) -> str:
-    """Decode a picture with one of imagecodecs' codecs."""
-    check_decoder(getattr(imagecodecs, f"{codec}_decode"), codec)
-    return str(getattr(imagecodecs, f"{codec}_version")())
-
-
-def fallback_trial(module: str, codec: str = "") -> str:
-    """Decode a picture with what pylibjpeg calls."""
-    decode = import_module(module).decode
-    if codec:
-        check_decoder(decode, codec)
-    return ""
-
-
-def check_decoder(decode: Callable[[bytes], Array], codec: str) -> None:
-    """Raise `ConversionError` unless *decode* takes back what imagecodecs encodes without loss."""
+def decoder_trial(codec: str, module: str = "") -> str:
+    """Decode what imagecodecs encodes without loss, by itself or with a *module* of pylibjpeg."""
     picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
     code = getattr(imagecodecs, f"{codec}_encode")(picture, **LOSSLESS[codec])
+    decode = import_module(module).decode if module else getattr(imagecodecs, f"{codec}_decode")
     if not np.array_equal(decode(code), picture):
         raise ConversionError("it decodes wrongly")
+    return "" if module else str(getattr(imagecodecs, f"{codec}_version")())
 
 
 def video_trial(codec: str, mode: Literal["r", "w"]) -> str:
@@ -5461,12 +5416,6 @@ def clip_trial() -> str:
     return video_trial("libx264", "w")
 
 
-def import_trial(module: str) -> str:
-    """Import a library that is imported where it is needed."""
-    import_module(module)
-    return ""
-
-
 def pillow_trial() -> str:
     """Look for the library that applies ICC profiles."""
     from PIL import features
@@ -5476,26 +5425,48 @@ def pillow_trial() -> str:
     return f"littlecms {release}"
 
 
-def opencv_trial() -> str:
-    """Look up 16-bit levels, which OpenCV does since 5.0."""
-    cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16))
-    return ""
+# What the program can do, the distribution that does it, and a trial of that, which raises where it
+# fails; a text that it returns names the library inside. Those tried by `str` are imported above.
+CAPABILITIES: tuple[tuple[str, str, Callable[[], object]], ...] = (
+    ("reads DICOM, RLE, deflated, uncompressed", "pydicom", str),
+    ("decodes JPEG, 8 to 16 bits, lossless", "imagecodecs", partial(decoder_trial, "jpeg8")),
+    ("decodes JPEG-LS", "imagecodecs", partial(decoder_trial, "jpegls")),
+    ("decodes JPEG 2000, HTJ2K", "imagecodecs", partial(decoder_trial, "jpeg2k")),
+    ("decodes JPEG XL", "imagecodecs", partial(decoder_trial, "jpegxl")),
+    ("decodes odd JPEG", "pylibjpeg-libjpeg", partial(decoder_trial, "jpeg8", "libjpeg")),
+    ("decodes odd JPEG 2000", "pylibjpeg-openjpeg", partial(decoder_trial, "jpeg2k", "openjpeg")),
+    ("calls these two", "pylibjpeg", partial(import_module, "pylibjpeg")),
+    ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
+    ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
+    ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
+    ("encodes H.264 video (MP4), opens it", "av", clip_trial),
+    ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
+    ("encodes GIF", "av", partial(video_trial, "gif", "w")),
+    ("encodes PNG", "isal", str),
+    ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
+    (
+        "maps gray levels and colors",  # of 16 bits since OpenCV 5
+        "opencv-python-headless",
+        lambda: cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16)),
+    ),
+    ("computes", "numpy", str),
+    ("shows progress", "rich", partial(import_module, "rich.progress")),
+)
 
 
 def check_installation() -> int:
     """Print what this installation can do, each with its library; return the exit code."""
-    missing = []
-    for what, library, trial in capabilities():
+    exit_code = 0
+    for what, library, trial in CAPABILITIES:
         inside, error = attempt(trial, Options())
-        if inside is None:
-            missing.append(library)
-            reason = one_line(str(error))
+        if error:
+            exit_code, reason = 1, one_line(str(error))
             say(f"dicom_converter: {library} is missing or broken ({reason}): {CURE}", sys.stderr)
             continue
         release, _ = attempt(partial(version, library), Options())
-        detail = f" ({inside})" if inside else ""
+        detail = f" ({inside})" if inside and isinstance(inside, str) else ""
         say(f"{what:<46} {library} {release or 'of unknown version'}{detail}", sys.stdout)
-    return 1 if missing else 0
+    return exit_code
 
 
 # --- Command line ---------------------------------------------------------------------------------
