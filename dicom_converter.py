@@ -4805,11 +4805,9 @@ def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
 
 def with_clean_folders(sources: Iterable[Source]) -> Iterator[Source]:
     """Yield *sources*; what a killed run left in the folder of one is removed first."""
-    swept: set[Path] = set()
+    clean_once = cache(remove_stale_parts)
     for source in sources:
-        if source.folder not in swept:
-            swept.add(source.folder)
-            remove_stale_parts(source.folder)
+        clean_once(source.folder)
         yield source
 
 
@@ -5035,18 +5033,13 @@ class Cluster:
         elif not re.match(r"\w+://", place):
             place = f"tcp://{place}"
         connect: Any = distributed.Client
+        problem = "no Dask scheduler answers there: start one with `dask scheduler`"
         try:
             self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise self._error(
-                "no Dask scheduler answers there: start one with `dask scheduler`"
-            ) from error
-        try:
+            problem = "this Dask scheduler has no workers: start some with `dask worker`"
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
-        except TimeoutError as error:
-            raise self._error(
-                "this Dask scheduler has no workers: start some with `dask worker`"
-            ) from error
+        except (OSError, ValueError) as error:
+            raise self._error(problem) from error
         self._client.upload_file(__file__)
         self._executor = self._client.get_executor(pure=False)
         self._cores, self._looked, self._served = 0, 0.0, time.monotonic()
@@ -5251,7 +5244,7 @@ class Tally:
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*; reasons that differ in numbers only are one."""
         self.counts[outcome.status] += 1
-        self.warned += bool(outcome.warnings) and not trouble_line(outcome)
+        self.warned += bool(outcome.warnings) and not is_trouble(outcome)
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
             if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
@@ -5271,28 +5264,20 @@ class Tally:
                 yield f"         and {rest} other reasons"
 
 
-def trouble_line(outcome: Outcome) -> str:
-    """Return why a source failed, or was skipped though its name is DICOM's or an archive's."""
-    skipped = outcome.status == Status.SKIPPED
-    if outcome.status != Status.FAILED and not (
-        skipped
-        and (
-            outcome.source.repeated
-            or outcome.source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
-        )
-    ):
-        return ""
-    how = "skipped: " if skipped else ""
-    return f"dicom_converter: {printable(outcome.source.label)}: {how}{outcome.reason}"
+def is_trouble(outcome: Outcome) -> bool:
+    """Tell whether a source failed, or was skipped though its name is DICOM's or an archive's."""
+    source = outcome.source
+    odd = source.repeated or source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
+    return outcome.status == Status.FAILED or (outcome.status == Status.SKIPPED and odd)
 
 
-def problem_lines(outcome: Outcome) -> Iterator[str]:
-    """Yield just why a source failed, or else its warnings."""
-    if line := trouble_line(outcome):
-        yield line
-        return
-    path = printable(outcome.source.label)
-    yield from (f"dicom_converter: {path}: warning: {warning}" for warning in outcome.warnings)
+def problem_lines(outcome: Outcome) -> list[str]:
+    """Return just why a source is trouble, or else its warnings."""
+    path = f"dicom_converter: {printable(outcome.source.label)}"
+    if is_trouble(outcome):
+        how = "skipped: " if outcome.status == Status.SKIPPED else ""
+        return [f"{path}: {how}{outcome.reason}"]
+    return [f"{path}: warning: {warning}" for warning in outcome.warnings]
 
 
 def say_written(outcome: Outcome) -> None:
@@ -5345,7 +5330,7 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
                 found = (len(files) for _, files in walk(inputs, options.output))
                 bar.update(task, total=sum(found))
 
-        if not any(path == STDIN or path.name.upper() == "DICOMDIR" for path in inputs):
+        if STDIN not in inputs and not any(map(is_list, inputs)):
             threading.Thread(target=count_sources, daemon=True).start()
 
         def show(outcome: Outcome) -> None:
@@ -5371,8 +5356,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def is_single(path: Path) -> bool:
     """Tell whether an input is one file, and neither a folder, an archive nor a list."""
-    many = path == STDIN or path.name.upper() == "DICOMDIR" or path.suffix.lower() == ".zip"
-    return not many and not is_folder(path)
+    return path != STDIN and not is_medium(path)
 
 
 # --- Installation ---------------------------------------------------------------------------------
