@@ -5152,16 +5152,24 @@ def csv_line(cells: Sequence[Any]) -> bytes:
 
 def check_report(path: Path, suffix: str) -> None:
     """Raise `ConversionError` where something else than a report of ours is at *path*."""
-    if not os.path.lexists(path):
-        return
-    problem = "is no regular file" if exists(path) else "is a link to nothing"
+    problem = ""
     if path.is_file():
-        begins = csv_line(REPORT_FIELDS) if suffix == ".csv" else b'{"path": '
         with path.open("rb") as file:
-            head = file.read(len(begins))
-        problem = "" if begins.startswith(head) else "is no report of this program"
+            head = file.readline(MAX_ROW)
+        if not begins_report(head, suffix):
+            problem = "is no report of this program"
+    elif os.path.lexists(path):
+        problem = "is no regular file" if exists(path) else "is a link to nothing"
     if problem:
         raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
+
+
+def begins_report(line: bytes, suffix: str) -> bool:
+    """Tell whether *line* is the first of a report, or what a killed run left of that."""
+    if suffix == ".csv":
+        return csv_line(REPORT_FIELDS).startswith(line)
+    cut = not line.endswith((b"\n", b"}"))
+    return line.startswith(b'{"path": '[: len(line)]) and (cut or b'"status": ' in line)
 
 
 def locked(file: Any, *, others: bool) -> bool:
@@ -5191,8 +5199,7 @@ def mend_report(file: Any, suffix: str) -> None:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
-    tail = file.read()
-    last = tail[tail.rfind(b"\n") + 1 :]
+    _, _, last = file.read().rpartition(b"\n")
     if is_whole_row(last, suffix):
         append(file, b"\n")
     else:

@@ -268,6 +268,22 @@ def test_the_report_has_a_row_for_each_file(run: Runner, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_first_row_that_is_cut_anywhere_is_ours(tmp_path: Path, suffix: str) -> None:
+    outcome = dc.Outcome(dc.Source(tmp_path / "a"), dc.Status.CONVERTED)
+    path = tmp_path / f"r{suffix}"
+    with dc.opened_report(path) as record:
+        record(outcome)
+    whole = path.read_bytes()
+    first = whole.splitlines(keepends=True)[0]
+    for end in range(len(first)):
+        path.write_bytes(first[:end])
+        with dc.opened_report(path) as record:
+            record(outcome)
+        again = (1 + (end == len(first) - 1)) * whole if suffix == ".jsonl" else whole
+        assert path.read_bytes() == again
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7, 20])
 def test_half_a_row_is_cut_off_and_rows_stay(
     run: Runner, tmp_path: Path, suffix: str, cut: int
@@ -1110,14 +1126,25 @@ def test_a_row_is_whole_or_not(suffix: str) -> None:
     assert not any(dc.is_whole_row(row[:end], suffix) for end in range(len(row)))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_somebody_elses_table_is_left_alone(run: Runner, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".csv", "a,b\n1,2\n3,4"),
+        (".jsonl", "a,b\n1,2\n3,4"),
+        (".jsonl", '{"path": "a", "size": 1}\n{"path": "b"'),
+        (".jsonl", '{"path": "a"}'),
+        (".jsonl", '{"path": \n"a"}'),
+    ],
+)
+def test_somebody_elses_table_is_left_alone(
+    run: Runner, tmp_path: Path, suffix: str, content: str
+) -> None:
     path = tmp_path / f"theirs{suffix}"
-    path.write_text("a,b\n1,2\n3,4", encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
     result = run(many(tmp_path / "in", 1), "--report", path)
     reason = f"{path}: is no report of this program: name another file"
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
-    assert path.read_text("utf-8") == "a,b\n1,2\n3,4"
+    assert path.read_text("utf-8") == content
 
 
 def test_a_folder_that_is_gone_stops_nothing(tmp_path: Path) -> None:
@@ -1190,10 +1217,10 @@ def test_two_runs_share_a_report(tmp_path: Path) -> None:
 
 def test_a_report_that_is_full_is_named(tmp_path: Path) -> None:
     folder, report = many(tmp_path / "in", 3), tmp_path / "r.jsonl"
-    report.write_bytes(b'{"path": "a"}\n' * 5000)
+    report.write_bytes(b'{"path": "a", "status": "failed"}\n' * 5000)
     script = (
         "import resource, sys, dicom_converter\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (70100, 70100))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (170100, 170100))\n"
         "sys.exit(dicom_converter.main(sys.argv[1:]))\n"
     )
     arguments = [folder, "-j", "1", "-o", tmp_path / "out", "--report", report]
