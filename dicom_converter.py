@@ -4760,17 +4760,17 @@ ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is close
 
 
 def convert_all(
-    sources: Iterable[Source], options: Options, where: Workers | Cluster
+    sources: Iterator[Source], options: Options, where: Workers | Cluster
 ) -> Generator[Outcome, None, None]:
     """Convert *sources* with *where* and yield how each ended, never more at once than it has room.
 
     The next source is looked for on a thread: what ends is told while that one is awaited.
     """
-    sources = with_clean_folders(sources)
     head = list(islice(sources, 2))
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
     options, sources = replace(options, threads=threads), chain(head, sources)
+    clean_once = cache(remove_stale_parts)
     pending: dict[Future[Outcome], Source] = {}
     coming: Future[Any] | None = awaited_next(sources, options)
     try:
@@ -4784,6 +4784,7 @@ def convert_all(
                 found = future.result()
                 coming = awaited_next(sources, options) if found else None
                 if found:
+                    clean_once(found.folder)
                     pending[where.submit(found, options)] = found
     finally:
         where.close()
@@ -4801,14 +4802,6 @@ def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
 
     threading.Thread(target=look, daemon=True).start()
     return future
-
-
-def with_clean_folders(sources: Iterable[Source]) -> Iterator[Source]:
-    """Yield *sources*; what a killed run left in the folder of one is removed first."""
-    clean_once = cache(remove_stale_parts)
-    for source in sources:
-        clean_once(source.folder)
-        yield source
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -5021,6 +5014,8 @@ class Cluster:
     """
 
     def __init__(self, options: Options) -> None:
+        if __name__ == "__main__":
+            raise ConversionError("for --dask the script needs its name, NAME.py")
         try:
             import distributed
         except ImportError as error:
@@ -5056,7 +5051,7 @@ class Cluster:
         if self._client.status == "closed":
             raise self._error(SCHEDULER_GONE)
         if self._client.status == "running" and now > self._looked + LIFE_WAIT:
-            with suppress(OSError, TimeoutError):  # of a scheduler that is just going
+            with suppress(OSError):  # of a scheduler that is just going
                 self._cores = sum(map(int, self._client.ncores().values()))
             self._looked = now
             if self._cores:
@@ -5478,10 +5473,9 @@ def frame_rate(value: str) -> Fraction | None:
     """Read the argument of --fps: frames a second, or None for `auto`."""
     if value == "auto":
         return None
-    try:
+    rate = Fraction()
+    with suppress(ValueError, ZeroDivisionError):
         rate = Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction()
     if not 1 / MAX_DURATION <= rate <= 1 / MIN_DURATION:
         raise argparse.ArgumentTypeError(
             f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}"
@@ -5645,9 +5639,6 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
-    if options.dask and __name__ == "__main__":
-        say("dicom_converter: for --dask the script needs its name, NAME.py", sys.stderr)
-        return 1
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
