@@ -5063,7 +5063,7 @@ class Cluster:
 
     def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        there = replace(source, path=source.path.absolute(), folder=source.folder.absolute())
+        there = replace(source, path=source.path.absolute())
         future: Future[Outcome] = self._executor.submit(convert_shipped, there, options)
         return future
 
@@ -5074,9 +5074,7 @@ class Cluster:
         if error := future.exception():
             reason = f"the workers that converted it ended ({reason_of(cast(Exception, error))})"
             return Outcome(source, Status.FAILED, reason=reason)
-        outcome = future.result()
-        outputs = tuple(source.folder / path.name for path in outcome.outputs)
-        return replace(outcome, source=source, outputs=outputs)
+        return replace(future.result(), source=source)
 
     def close(self) -> None:
         """Leave the cluster; what it has not begun is taken back."""
@@ -5114,12 +5112,11 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
     row: dict[str, Any] = {"path": outcome.source.label}
     row |= {name: getattr(outcome, name) for name in REPORT_FIELDS[1:]}
-    row["status"] = str(outcome.status)
-    row["outputs"], row["warnings"] = list(map(str, outcome.outputs)), list(outcome.warnings)
+    row["outputs"] = tuple(map(str, outcome.outputs))
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
     row["seconds"] = f"{outcome.seconds:.3f}"  # by which a row shows that it is whole
-    cells = [" | ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
+    cells = [" | ".join(cell) if isinstance(cell, tuple) else cell for cell in row.values()]
     return csv_line([csv_text(cell) if isinstance(cell, str) else cell for cell in cells])
 
 
@@ -5312,11 +5309,10 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
     if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
         return
-    from rich import console, progress
+    from rich import progress
+    from rich.console import Console
 
-    screen = console.Console(
-        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
-    )
+    screen = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     columns = (
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
@@ -5324,28 +5320,27 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
         progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task("", total=None, failed=0, rate=0.0)
-        began, done, failed = time.monotonic(), 0, 0
+        bar.add_task("", total=None, failed=0, rate=0.0)
+        (task,) = bar.tasks
 
         def count_sources() -> None:
             with suppress(*UNREADABLE):  # the run itself will say what is wrong
                 found = (len(files) for _, files in walk(inputs, options.output))
-                bar.update(task, total=sum(found))
+                bar.update(task.id, total=sum(found))
 
         if STDIN not in inputs and not any(map(is_list, inputs)):
             threading.Thread(target=count_sources, daemon=True).start()
 
         def show(outcome: Outcome) -> None:
-            nonlocal done, failed
-            done, failed = done + 1, failed + (outcome.status == Status.FAILED)
             for line in problem_lines(outcome):
                 screen.print(line)
             if not is_terminal(sys.stdout):
                 say_written(outcome)
             elif outcome.remark.endswith(RATE_HINT):
                 screen.print(f"{printable(outcome.source.label)}: {outcome.remark}")
-            rate = done / max(time.monotonic() - began, 1e-3)
-            bar.update(task, completed=done, failed=failed, rate=rate)
+            failed = task.fields["failed"] + (outcome.status == Status.FAILED)
+            rate = (task.completed + 1) / max(task.elapsed or 0, 1e-3)
+            bar.update(task.id, advance=1, failed=failed, rate=rate)
 
         yield show
     screen.print(f"the outputs are in {printable(str(options.output))}")
@@ -5488,11 +5483,10 @@ def window_choice(value: str) -> WindowChoice:
     value = value.strip()
     if re.fullmatch(r"[1-9]\d{0,3}", value):
         return int(value)
-    if "," in value:
-        with suppress(ValueError):
-            center, width = map(float, value.split(","))
-            if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
-                return Window(center, width)
+    with suppress(ValueError):
+        center, width = map(float, value.split(","))
+        if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
+            return Window(center, width)
     if not re.search(r"[^\W\d]", value) or "," in value:
         raise argparse.ArgumentTypeError(
             f"{value!r} is none of auto, full, a number, CENTER,WIDTH (at least 1) and a name"
