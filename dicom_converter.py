@@ -67,15 +67,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import (
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableSequence,
-    Sequence,
-)
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -4266,7 +4258,7 @@ CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a s
 
 
 def mark_line(
-    status: Status, chosen: str, origin: Origin, name: str, outputs: Mapping[Path, Path]
+    status: Status, chosen: str, origin: Origin, name: str, outputs: dict[Path, Path]
 ) -> str:
     """Return the second line of a TXT: how the file ended, with which options, from what, to what.
 
@@ -5518,7 +5510,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message*, with the option that is nearest to an unknown one, and exit."""
         unknown = re.match(r"unrecognized arguments: (-[^ =]+)", message)
-        near = get_close_matches(unknown[1], self._option_string_actions) if unknown else []
+        near = get_close_matches(unknown[1], HELP) if unknown else []
         meant = f" (did you mean {near[0]}?)" if near else ""
         said = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
         say(said, sys.stderr)
