@@ -67,18 +67,10 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import (
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableSequence,
-    Sequence,
-)
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
 from enum import StrEnum
@@ -149,9 +141,7 @@ is_folder, exists = os.path.isdir, os.path.exists  # which never raise, unlike t
 
 STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
-DEFAULT_OUTPUT = Path("output")
 DEFAULT_FRAME_RATE = Fraction(10)
-DEFAULT_TIMEOUT = 600.0  # s
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 PACKED_SUFFIXES = (".7z", ".bz2", ".gz", ".iso", ".rar", ".tar", ".tgz", ".xz", ".zst")
 DOCUMENT_SUFFIXES = {
@@ -315,12 +305,12 @@ class PictureOptions:
 class Options(PictureOptions):
     """What the command line asks for."""
 
-    output: Path = DEFAULT_OUTPUT
+    output: Path = Path("output")
     quiet: bool = False
     debug: bool = False
     check: bool = False
     jobs: int = 1
-    timeout: float = DEFAULT_TIMEOUT  # s for one source; 0: any
+    timeout: float = 600.0  # s for one source; 0: any
     resume: bool = False
     report: Path | None = None
     dask: str = ""
@@ -3881,7 +3871,7 @@ ERROR_REASONS = {
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a system says where nothing can be written to a folder, whatever the file.
-REFUSALS = (*NO_ROOM, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
+REFUSALS = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 Result = TypeVar("Result")
 
 
@@ -3926,8 +3916,10 @@ def reason_of_system(error: Any, cause: str) -> str:
 
 def refusal(error: Any, folder: Path) -> str:
     """Return why nothing can be written to *folder*, "" where *error* says no such thing."""
-    refused = getattr(error, "errno", None) in REFUSALS
-    return one_line(f"{folder}: cannot be written ({error.strerror})") if refused else ""
+    if getattr(error, "errno", None) not in REFUSALS:
+        return ""
+    cause = "it is no folder" if error.errno == errno.EEXIST else error.strerror
+    return one_line(f"{folder}: cannot be written ({cause})")
 
 
 def one_line(message: str) -> str:
@@ -3957,7 +3949,7 @@ class Task:
     describe: Callable[[Sequence[Fact], Sequence[str]], Iterable[str]]
 
 
-def mark_line(status: Status, task: Task, outputs: Mapping[str, Path]) -> str:
+def mark_line(status: Status, task: Task, outputs: dict[str, Path]) -> str:
     """Return the second line of a TXT: how the file ended, with which options, from what, to what.
 
     *outputs* are, by suffix, where the others are now. Where one of all these is another, the file
@@ -3998,7 +3990,7 @@ def shown_option(value: Any) -> str:
     return printable("auto" if value is None else str(value))
 
 
-def is_done(task: Task, place: Path, made: Mapping[str, Path]) -> bool:
+def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
     """Tell whether what was *made* at *place* is whole, of the same origin, and as *task* would."""
     *head, whole = text_marks(output_path(place, ".txt"))
     ends = (Status.CONVERTED, Status.TEXT_ONLY)
@@ -4462,17 +4454,17 @@ ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is close
 
 
 def convert_all(
-    sources: Iterable[Source], options: Options, where: Workers | Cluster
+    sources: Iterator[Source], options: Options, where: Workers | Cluster
 ) -> Generator[Outcome, None, None]:
     """Convert *sources* with *where* and yield how each ended, never more at once than it has room.
 
     The next source is looked for on a thread: what ends is told while that one is awaited.
     """
-    sources = with_clean_folders(sources)
     head = list(islice(sources, 2))
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
     options, sources = replace(options, threads=threads), chain(head, sources)
+    clean_once = cache(remove_stale_parts)
     pending: dict[Future[Outcome], Source] = {}
     coming: Future[Any] | None = awaited_next(sources, options)
     try:
@@ -4486,6 +4478,7 @@ def convert_all(
                 found = future.result()
                 coming = awaited_next(sources, options) if found else None
                 if found:
+                    clean_once(found.folder)
                     pending[where.submit(found, options)] = found
     finally:
         where.close()
@@ -4505,16 +4498,6 @@ def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
     return future
 
 
-def with_clean_folders(sources: Iterable[Source]) -> Iterator[Source]:
-    """Yield *sources*; what a killed run left in the folder of one is removed first."""
-    swept: set[Path] = set()
-    for source in sources:
-        if source.folder not in swept:
-            swept.add(source.folder)
-            remove_stale_parts(source.folder)
-        yield source
-
-
 def reason_of_end(exit_code: int) -> str:
     """Return why a worker process ended in the middle of a source."""
     if exit_code == -9:  # SIGKILL, which Windows has no name for
@@ -4526,14 +4509,14 @@ def reason_of_end(exit_code: int) -> str:
 class Workers:
     """Worker processes of this machine, and a thread for each that waits for what it does."""
 
-    def __init__(self, count: int, memory: int, method: str = "") -> None:
+    def __init__(self, count: int, memory: int) -> None:
         """Have so many, each bounded in *memory* (bytes); those that can be forked begin now."""
-        self._all = [Worker(memory, method) for _ in range(count)]
+        self._all = [Worker(memory) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
         for worker in self._all:
             self._idle.put(worker)
-            if not method and forks_safely():
+            if forks_safely():
                 gc.freeze()  # else a collection there copies the memory that it shares
                 with suppress(OSError):  # it is tried again when it is needed
                     worker.begin()
@@ -4573,8 +4556,8 @@ class Worker:
 
     _changing = threading.Lock()  # multiprocessing begins and buries from one thread at a time
 
-    def __init__(self, memory: int, method: str) -> None:
-        self._memory, self._method = memory, method
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
         self._process: Any = None
         self._pipe: Any = None
         self._wanted = True
@@ -4608,15 +4591,14 @@ class Worker:
 
     def begin(self) -> None:
         """Begin the process; raises `OSError` where the system refuses."""
-        with self._changing, environment_of_workers():
+        with self._changing:
             if not self._wanted:
                 raise OSError(errno.ECANCELED, "the run has ended")
-            method = self._method or start_method()
+            method = "fork" if forks_safely() else "spawn"
             context: Any = multiprocessing.get_context(method)
             self._pipe, theirs = context.Pipe()
-            arguments = (theirs, self._memory, method)
-            with theirs, endings_blocked():
-                process = context.Process(target=serve, args=arguments, daemon=True)
+            with theirs, sheltered(method):
+                process = context.Process(target=serve, args=(theirs, self._memory), daemon=True)
                 process.start()
                 self._process = process
 
@@ -4634,72 +4616,36 @@ class Worker:
 
 
 @contextmanager
-def endings_blocked() -> Iterator[None]:
-    """Keep what is begun meanwhile from being interrupted: it ends with this process."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+def sheltered(method: str) -> Iterator[None]:
+    """Keep a process that is begun meanwhile from interrupts, and from the current folder.
 
-
-def start_method() -> str:
-    """Return how a worker process begins: forked from this one or from a server, or anew.
-
-    The server has imported this module, and ends with this process.
+    It ends with this process. Python starts it with `-c`, which imports from that folder first, and
+    this may be a CD.
     """
-    if forks_safely():
-        return "fork"
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return "spawn"
-    from multiprocessing import forkserver, resource_tracker
-
-    resource_tracker.ensure_running()  # which lets signals through where it begins
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    try:
-        with endings_blocked():
-            forkserver.ensure_running()
-    except OSError:  # of a temporary folder whose name is too long for a socket
-        return "spawn"
-    return "forkserver"
+    with ExitStack() as restored:
+        safe_path = os.environ.get("PYTHONSAFEPATH", "")  # empty is like none
+        restored.callback(os.environ.update, PYTHONSAFEPATH=safe_path)
+        os.environ["PYTHONSAFEPATH"] = "1"
+        if hasattr(signal, "pthread_sigmask"):
+            if method == "spawn":  # whose helper lets signals through where it begins
+                import_module("multiprocessing.resource_tracker").ensure_running()
+            kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+            restored.callback(signal.pthread_sigmask, signal.SIG_SETMASK, kept)
+        yield
 
 
 def forks_safely() -> bool:
     """Tell whether this process can be forked: it has one thread, those of libraries too."""
-    threads = Path("/proc/self/task")
-    return sys.platform == "linux" and threads.is_dir() and len(list(threads.iterdir())) == 1
+    return len(list(Path("/proc/self/task").glob("*"))) == 1  # Linux alone tells
 
 
-@contextmanager
-def environment_of_workers() -> Iterator[None]:
-    """Have Python processes that are started meanwhile fork safely, and import as this one does.
-
-    BLAS would begin threads at import. Python before 3.12.8 leaves the server without the paths of
-    its parent (CPython #117378), and lets it import from the current folder, which may be a CD.
-    """
-    paths = os.pathsep.join(filter(None, sys.path))
-    wanted = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
-    kept = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-def serve(pipe: Any, memory: int, method: str) -> None:
+def serve(pipe: Any, memory: int) -> None:
     """Ask for works through *pipe* and convert them, to its end: what a worker process does."""
     for ending in ENDINGS:  # at those of a terminal, this process ends with the one that began it
         signal.signal(ending, signal.SIG_DFL if ending == signal.SIGTERM else signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
-    follow_parent(forked=method != "spawn")
+    follow_parent()
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if memory and sys.platform == "linux":
         resource = import_module("resource")
@@ -4715,12 +4661,13 @@ def serve(pipe: Any, memory: int, method: str) -> None:
             pipe.send(outcome or Outcome(source, Status.FAILED, reason=reason_of(error)))
 
 
-def follow_parent(*, forked: bool) -> None:
+def follow_parent() -> None:
     """Have this worker process end at once with the one that began it, however that ends.
 
-    The kernel sees to it where it knows which that is: the server of workers ends with the run.
+    Linux does that with the thread that began it: the first one, or one that lasts as long as the
+    workers.
     """
-    if forked and sys.platform == "linux":
+    if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -4761,6 +4708,8 @@ class Cluster:
     """
 
     def __init__(self, options: Options) -> None:
+        if __name__ == "__main__":
+            raise ConversionError("for --dask the script needs its name, NAME.py")
         try:
             import distributed
         except ImportError as error:
@@ -4773,18 +4722,13 @@ class Cluster:
         elif not re.match(r"\w+://", place):
             place = f"tcp://{place}"
         connect: Any = distributed.Client
+        problem = "no Dask scheduler answers there: start one with `dask scheduler`"
         try:
             self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise self._error(
-                "no Dask scheduler answers there: start one with `dask scheduler`"
-            ) from error
-        try:
+            problem = "this Dask scheduler has no workers: start some with `dask worker`"
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
-        except TimeoutError as error:
-            raise self._error(
-                "this Dask scheduler has no workers: start some with `dask worker`"
-            ) from error
+        except (OSError, ValueError) as error:
+            raise self._error(problem) from error
         self._client.upload_file(__file__)
         self._executor = self._client.get_executor(pure=False)
         self._cores, self._looked, self._served = 0, 0.0, time.monotonic()
@@ -4801,7 +4745,7 @@ class Cluster:
         if self._client.status == "closed":
             raise self._error(SCHEDULER_GONE)
         if self._client.status == "running" and now > self._looked + LIFE_WAIT:
-            with suppress(OSError, TimeoutError):  # of a scheduler that is just going
+            with suppress(OSError):  # of a scheduler that is just going
                 self._cores = sum(map(int, self._client.ncores().values()))
             self._looked = now
             if self._cores:
@@ -4813,7 +4757,7 @@ class Cluster:
 
     def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        there = replace(source, path=source.path.absolute(), folder=source.folder.absolute())
+        there = replace(source, path=source.path.absolute())
         future: Future[Outcome] = self._executor.submit(convert_shipped, there, options)
         return future
 
@@ -4824,9 +4768,7 @@ class Cluster:
         if error := future.exception():
             reason = f"the workers that converted it ended ({reason_of(cast(Exception, error))})"
             return Outcome(source, Status.FAILED, reason=reason)
-        outcome = future.result()
-        outputs = tuple(source.folder / path.name for path in outcome.outputs)
-        return replace(outcome, source=source, outputs=outputs)
+        return replace(future.result(), source=source)
 
     def close(self) -> None:
         """Leave the cluster; what it has not begun is taken back."""
@@ -4835,16 +4777,13 @@ class Cluster:
 
 @cache
 def shipped_to() -> Workers:
-    """Return the one worker process of this worker of a cluster, in which nothing may hang.
-
-    It is begun anew and not by a server, which would hold this file as it was sent first.
-    """
+    """Return the one worker process of this worker of a cluster, in which nothing may hang."""
     import distributed
 
     # The nanny of a worker makes it a daemon, which may have no child processes.
     cast(Any, multiprocessing.current_process())._config["daemon"] = False
     worker: Any = distributed.get_worker()
-    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1), "spawn")
+    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1))
 
 
 def convert_shipped(source: Source, options: Options) -> Outcome:
@@ -4867,12 +4806,11 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
     row: dict[str, Any] = {"path": outcome.source.label}
     row |= {name: getattr(outcome, name) for name in REPORT_FIELDS[1:]}
-    row["status"] = str(outcome.status)
-    row["outputs"], row["warnings"] = list(map(str, outcome.outputs)), list(outcome.warnings)
+    row["outputs"] = tuple(map(str, outcome.outputs))
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
     row["seconds"] = f"{outcome.seconds:.3f}"  # by which a row shows that it is whole
-    cells = [" | ".join(cell) if isinstance(cell, list) else cell for cell in row.values()]
+    cells = [" | ".join(cell) if isinstance(cell, tuple) else cell for cell in row.values()]
     return csv_line([csv_text(cell) if isinstance(cell, str) else cell for cell in cells])
 
 
@@ -4900,16 +4838,24 @@ def csv_line(cells: Sequence[Any]) -> bytes:
 
 def check_report(path: Path, suffix: str) -> None:
     """Raise `ConversionError` where something else than a report of ours is at *path*."""
-    if not os.path.lexists(path):
-        return
-    problem = "is no regular file" if exists(path) else "is a link to nothing"
+    problem = ""
     if path.is_file():
-        begins = csv_line(REPORT_FIELDS) if suffix == ".csv" else b'{"path": '
         with path.open("rb") as file:
-            head = file.read(len(begins))
-        problem = "" if begins.startswith(head) else "is no report of this program"
+            head = file.readline(MAX_ROW)
+        if not begins_report(head, suffix):
+            problem = "is no report of this program"
+    elif os.path.lexists(path):
+        problem = "is no regular file" if exists(path) else "is a link to nothing"
     if problem:
         raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
+
+
+def begins_report(line: bytes, suffix: str) -> bool:
+    """Tell whether *line* is the first of a report, or what a killed run left of that."""
+    if suffix == ".csv":
+        return csv_line(REPORT_FIELDS).startswith(line)
+    cut = not line.endswith((b"\n", b"}"))
+    return line.startswith(b'{"path": '[: len(line)]) and (cut or b'"status": ' in line)
 
 
 def locked(file: Any, *, others: bool) -> bool:
@@ -4939,8 +4885,7 @@ def mend_report(file: Any, suffix: str) -> None:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
-    tail = file.read()
-    last = tail[tail.rfind(b"\n") + 1 :]
+    _, _, last = file.read().rpartition(b"\n")
     if is_whole_row(last, suffix):
         append(file, b"\n")
     else:
@@ -4992,7 +4937,7 @@ class Tally:
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*; reasons that differ in numbers only are one."""
         self.counts[outcome.status] += 1
-        self.warned += bool(outcome.warnings) and not trouble_line(outcome)
+        self.warned += bool(outcome.warnings) and not is_trouble(outcome)
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
             if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
@@ -5012,28 +4957,20 @@ class Tally:
                 yield f"         and {rest} other reasons"
 
 
-def trouble_line(outcome: Outcome) -> str:
-    """Return why a source failed, or was skipped though its name is DICOM's or an archive's."""
-    skipped = outcome.status == Status.SKIPPED
-    if outcome.status != Status.FAILED and not (
-        skipped
-        and (
-            outcome.source.repeated
-            or outcome.source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
-        )
-    ):
-        return ""
-    how = "skipped: " if skipped else ""
-    return f"dicom_converter: {printable(outcome.source.label)}: {how}{outcome.reason}"
+def is_trouble(outcome: Outcome) -> bool:
+    """Tell whether a source failed, or was skipped though its name is DICOM's or an archive's."""
+    source = outcome.source
+    odd = source.repeated or source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
+    return outcome.status == Status.FAILED or (outcome.status == Status.SKIPPED and odd)
 
 
-def problem_lines(outcome: Outcome) -> Iterator[str]:
-    """Yield just why a source failed, or else its warnings."""
-    if line := trouble_line(outcome):
-        yield line
-        return
-    path = printable(outcome.source.label)
-    yield from (f"dicom_converter: {path}: warning: {warning}" for warning in outcome.warnings)
+def problem_lines(outcome: Outcome) -> list[str]:
+    """Return just why a source is trouble, or else its warnings."""
+    path = f"dicom_converter: {printable(outcome.source.label)}"
+    if is_trouble(outcome):
+        how = "skipped: " if outcome.status == Status.SKIPPED else ""
+        return [f"{path}: {how}{outcome.reason}"]
+    return [f"{path}: warning: {warning}" for warning in outcome.warnings]
 
 
 def say_written(outcome: Outcome) -> None:
@@ -5041,7 +4978,8 @@ def say_written(outcome: Outcome) -> None:
     if not outcome.outputs or outcome.status == Status.FAILED:
         return
     first, *rest = outcome.outputs
-    shorter = [other.name.removeprefix(outcome.source.name) for other in rest]
+    name = outcome.outputs[-1].stem  # of the TXT, which each source has
+    shorter = [other.name.removeprefix(name) for other in rest]
     with suppress(OSError, ValueError):  # outside of the current folder, or that is gone
         first = first.relative_to(Path.cwd())
     written = printable(", ".join([str(first), *shorter]))
@@ -5066,11 +5004,10 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
     if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
         return
-    from rich import console, progress
+    from rich import progress
+    from rich.console import Console
 
-    screen = console.Console(
-        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True
-    )
+    screen = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     columns = (
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
@@ -5078,28 +5015,27 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
         progress.TimeRemainingColumn(),
     )
     with progress.Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task("", total=None, failed=0, rate=0.0)
-        began, done, failed = time.monotonic(), 0, 0
+        bar.add_task("", total=None, failed=0, rate=0.0)
+        (task,) = bar.tasks
 
         def count_sources() -> None:
             with suppress(*UNREADABLE):  # the run itself will say what is wrong
                 found = (len(files) for _, files in walk(inputs, options.output))
-                bar.update(task, total=sum(found))
+                bar.update(task.id, total=sum(found))
 
-        if not any(path == STDIN or path.name.upper() == "DICOMDIR" for path in inputs):
+        if STDIN not in inputs and not any(map(is_list, inputs)):
             threading.Thread(target=count_sources, daemon=True).start()
 
         def show(outcome: Outcome) -> None:
-            nonlocal done, failed
-            done, failed = done + 1, failed + (outcome.status == Status.FAILED)
             for line in problem_lines(outcome):
                 screen.print(line)
             if not is_terminal(sys.stdout):
                 say_written(outcome)
             elif outcome.remark.endswith(RATE_HINT):
                 screen.print(f"{printable(outcome.source.label)}: {outcome.remark}")
-            rate = done / max(time.monotonic() - began, 1e-3)
-            bar.update(task, completed=done, failed=failed, rate=rate)
+            failed = task.fields["failed"] + (outcome.status == Status.FAILED)
+            rate = (task.completed + 1) / max(task.elapsed or 0, 1e-3)
+            bar.update(task.id, advance=1, failed=failed, rate=rate)
 
         yield show
     screen.print(f"the outputs are in {printable(str(options.output))}")
@@ -5112,8 +5048,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def is_single(path: Path) -> bool:
     """Tell whether an input is one file, and neither a folder, an archive nor a list."""
-    many = path == STDIN or path.name.upper() == "DICOMDIR" or path.suffix.lower() == ".zip"
-    return not many and not is_folder(path)
+    return path != STDIN and not is_medium(path)
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -5126,59 +5061,14 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 }
 
 
-def capabilities() -> tuple[tuple[str, str, Callable[[], str]], ...]:
-    """Return what the program can do, the distribution that does it, and a trial of that.
-
-    A trial raises where it fails, and returns the name and version of the library inside; `str` is
-    none: such a library is imported with this module.
-    """
-    return (
-        ("reads DICOM, RLE, deflated, uncompressed", "pydicom", str),
-        ("decodes JPEG, 8 to 16 bits, lossless", "imagecodecs", partial(codec_trial, "jpeg8")),
-        ("decodes JPEG-LS", "imagecodecs", partial(codec_trial, "jpegls")),
-        ("decodes JPEG 2000, HTJ2K", "imagecodecs", partial(codec_trial, "jpeg2k")),
-        ("decodes JPEG XL", "imagecodecs", partial(codec_trial, "jpegxl")),
-        ("decodes odd JPEG", "pylibjpeg-libjpeg", partial(fallback_trial, "libjpeg", "jpeg8")),
-        (
-            "decodes odd JPEG 2000",
-            "pylibjpeg-openjpeg",
-            partial(fallback_trial, "openjpeg", "jpeg2k"),
-        ),
-        ("calls these two", "pylibjpeg", partial(fallback_trial, "pylibjpeg")),
-        ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
-        ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
-        ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
-        ("encodes H.264 video (MP4), opens it", "av", clip_trial),
-        ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
-        ("encodes GIF", "av", partial(video_trial, "gif", "w")),
-        ("encodes PNG", "isal", str),
-        ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
-        ("maps gray levels and colors", "opencv-python-headless", opencv_trial),
-        ("computes", "numpy", str),
-        ("shows progress", "rich", partial(import_trial, "rich.progress")),
-    )
-
-
-def codec_trial(codec: str) -> str:
-    """Decode a picture with one of imagecodecs' codecs."""
-    check_decoder(getattr(imagecodecs, f"{codec}_decode"), codec)
-    return str(getattr(imagecodecs, f"{codec}_version")())
-
-
-def fallback_trial(module: str, codec: str = "") -> str:
-    """Decode a picture with what pylibjpeg calls."""
-    decode = import_module(module).decode
-    if codec:
-        check_decoder(decode, codec)
-    return ""
-
-
-def check_decoder(decode: Callable[[bytes], Array], codec: str) -> None:
-    """Raise `ConversionError` unless *decode* takes back what imagecodecs encodes without loss."""
+def decoder_trial(codec: str, module: str = "") -> str:
+    """Decode what imagecodecs encodes without loss, by itself or with a *module* of pylibjpeg."""
     picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
     code = getattr(imagecodecs, f"{codec}_encode")(picture, **LOSSLESS[codec])
+    decode = import_module(module).decode if module else getattr(imagecodecs, f"{codec}_decode")
     if not np.array_equal(decode(code), picture):
         raise ConversionError("it decodes wrongly")
+    return "" if module else str(getattr(imagecodecs, f"{codec}_version")())
 
 
 def video_trial(codec: str, mode: Literal["r", "w"]) -> str:
@@ -5202,12 +5092,6 @@ def clip_trial() -> str:
     return video_trial("libx264", "w")
 
 
-def import_trial(module: str) -> str:
-    """Import a library that is imported where it is needed."""
-    import_module(module)
-    return ""
-
-
 def pillow_trial() -> str:
     """Look for the library that applies ICC profiles."""
     from PIL import features
@@ -5217,26 +5101,48 @@ def pillow_trial() -> str:
     return f"littlecms {release}"
 
 
-def opencv_trial() -> str:
-    """Look up 16-bit levels, which OpenCV does since 5.0."""
-    cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16))
-    return ""
+# What the program can do, the distribution that does it, and a trial of that, which raises where it
+# fails; a text that it returns names the library inside. Those tried by `str` are imported above.
+CAPABILITIES: tuple[tuple[str, str, Callable[[], object]], ...] = (
+    ("reads DICOM, RLE, deflated, uncompressed", "pydicom", str),
+    ("decodes JPEG, 8 to 16 bits, lossless", "imagecodecs", partial(decoder_trial, "jpeg8")),
+    ("decodes JPEG-LS", "imagecodecs", partial(decoder_trial, "jpegls")),
+    ("decodes JPEG 2000, HTJ2K", "imagecodecs", partial(decoder_trial, "jpeg2k")),
+    ("decodes JPEG XL", "imagecodecs", partial(decoder_trial, "jpegxl")),
+    ("decodes odd JPEG", "pylibjpeg-libjpeg", partial(decoder_trial, "jpeg8", "libjpeg")),
+    ("decodes odd JPEG 2000", "pylibjpeg-openjpeg", partial(decoder_trial, "jpeg2k", "openjpeg")),
+    ("calls these two", "pylibjpeg", partial(import_module, "pylibjpeg")),
+    ("decodes MPEG-2 video", "av", partial(video_trial, "mpeg2video", "r")),
+    ("decodes H.264 video", "av", partial(video_trial, "h264", "r")),
+    ("decodes HEVC video", "av", partial(video_trial, "hevc", "r")),
+    ("encodes H.264 video (MP4), opens it", "av", clip_trial),
+    ("encodes AAC sound (MP4)", "av", partial(video_trial, "aac", "w")),
+    ("encodes GIF", "av", partial(video_trial, "gif", "w")),
+    ("encodes PNG", "isal", str),
+    ("makes palettes of GIFs, applies ICC profiles", "pillow", pillow_trial),
+    (
+        "maps gray levels and colors",  # of 16 bits since OpenCV 5
+        "opencv-python-headless",
+        lambda: cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16)),
+    ),
+    ("computes", "numpy", str),
+    ("shows progress", "rich", partial(import_module, "rich.progress")),
+)
 
 
 def check_installation() -> int:
     """Print what this installation can do, each with its library; return the exit code."""
-    missing = []
-    for what, library, trial in capabilities():
+    exit_code = 0
+    for what, library, trial in CAPABILITIES:
         inside, error = attempt(trial, Options())
-        if inside is None:
-            missing.append(library)
-            reason = one_line(str(error))
+        if error:
+            exit_code, reason = 1, one_line(str(error))
             say(f"dicom_converter: {library} is missing or broken ({reason}): {CURE}", sys.stderr)
             continue
         release, _ = attempt(partial(version, library), Options())
-        detail = f" ({inside})" if inside else ""
+        detail = f" ({inside})" if inside and isinstance(inside, str) else ""
         say(f"{what:<46} {library} {release or 'of unknown version'}{detail}", sys.stdout)
-    return 1 if missing else 0
+    return exit_code
 
 
 # --- Command line ---------------------------------------------------------------------------------
@@ -5257,10 +5163,9 @@ def frame_rate(value: str) -> Fraction | None:
     """Read the argument of --fps: frames a second, or None for `auto`."""
     if value == "auto":
         return None
-    try:
+    rate = Fraction()
+    with suppress(ValueError, ZeroDivisionError):
         rate = Fraction(value)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction()
     if not 1 / MAX_DURATION <= rate <= 1 / MIN_DURATION:
         raise argparse.ArgumentTypeError(
             f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}"
@@ -5273,11 +5178,10 @@ def window_choice(value: str) -> WindowChoice:
     value = value.strip()
     if re.fullmatch(r"[1-9]\d{0,3}", value):
         return int(value)
-    if "," in value:
-        with suppress(ValueError):
-            center, width = map(float, value.split(","))
-            if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
-                return Window(center, width)
+    with suppress(ValueError):
+        center, width = map(float, value.split(","))
+        if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
+            return Window(center, width)
     if not re.search(r"[^\W\d]", value) or "," in value:
         raise argparse.ArgumentTypeError(
             f"{value!r} is none of auto, full, a number, CENTER,WIDTH (at least 1) and a name"
@@ -5309,15 +5213,46 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message*, with the option that is nearest to an unknown one, and exit."""
         unknown = re.match(r"unrecognized arguments: (-[^ =]+)", message)
-        near = get_close_matches(unknown[1], self._option_string_actions) if unknown else []
+        near = get_close_matches(unknown[1], HELP) if unknown else []
         meant = f" (did you mean {near[0]}?)" if near else ""
         said = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
         say(said, sys.stderr)
         sys.exit(2)
 
 
+HELP = {
+    "input_path": "files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
+    f"(default: {DEFAULT_INPUT})",
+    "--output": "output folder (default: %(default)s)",
+    "--8bit": "8-bit PNG instead of 16-bit",
+    "--no-mp4": "GIF only for clips",
+    "--no-gif": "MP4 only for clips",
+    "--fps": "frames a second of GIF and MP4 (default: %(default)s); `auto`: as the file was "
+    "recorded",
+    "--window": "gray levels: auto (default: the first table or window stored, else full), full "
+    "(min-max), 2 (the second stored), 40,400 (center, width), a stored name, or one of CT: "
+    f"{', '.join(CT_WINDOWS)}",
+    "--frames": "write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by "
+    "commas",
+    "--no-overlays": "leave out overlay planes",
+    "--no-shutter": "show what the display shutter hides",
+    "--native-pixels": "do not resample pixels that are not square",
+    "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
+    "cores)",
+    "--timeout": "give up a file that takes longer (default: %(default)g; 0: never)",
+    "--resume": "leave out what is done, with the same options",
+    "--report": "add a row for each file to FILE as it ends (.csv or .jsonl)",
+    "--dask": "convert on a Dask cluster: tcp://HOST:PORT of its scheduler, or a scheduler file",
+    "--quiet": "print errors only",
+    "--debug": "print a traceback with unexpected errors",
+    "--check": "print what this installation can decode and encode",
+    "--version": "print the version",
+    "--help": "print this help",
+}
+
+
 def argument_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line, by which `Options` come about."""
     parser = Parser(
         prog="dicom_converter.py",
         usage="%(prog)s [options] [input_path ...]",
@@ -5329,101 +5264,37 @@ def argument_parser() -> Parser:
         add_help=False,
     )
     parser._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # -600,1500 is no option
-    add = parser.add_argument_group("input and output").add_argument
-    add(
-        "input_path",
-        nargs="*",
-        type=input_path,
-        help="files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
-        "(default: dicom_data)",
-    )
-    add(
-        "-o",
-        "--output",
-        type=input_path,
-        default=DEFAULT_OUTPUT,
-        help="output folder (default: output)",
-    )
-    add_picture_arguments(parser.add_argument_group("pictures").add_argument)
-    add_archive_arguments(parser.add_argument_group("archives").add_argument)
-    add = parser.add_argument_group("other").add_argument
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("--debug", action="store_true", help="print a traceback with unexpected errors")
-    add("--check", action="store_true", help="print what this installation can decode and encode")
-    add("--version", action="version", version=f"%(prog)s {__version__}", help="print the version")
-    add("-h", "--help", action="help", help="print this help")
+    parser.set_defaults(**asdict(Options(jobs=available_cores())))
+
+    def add(*names: str, **settings: Any) -> None:
+        group.add_argument(*names, help=HELP[names[-1]], **settings)
+
+    group = parser.add_argument_group("input and output")
+    add("input_path", nargs="*", type=input_path)
+    add("-o", "--output", type=input_path)
+    group = parser.add_argument_group("pictures")
+    add("--8bit", dest="png_bits", action="store_const", const=8)
+    add("--no-mp4", dest="mp4", action="store_false")
+    add("--no-gif", dest="gif", action="store_false")
+    add("--fps", dest="frame_rate", metavar="FPS", type=frame_rate)
+    add("--window", type=window_choice)
+    add("--frames", metavar="LIST", type=frame_selection)
+    add("--no-overlays", dest="overlays", action="store_false")
+    add("--no-shutter", dest="shutter", action="store_false")
+    add("--native-pixels", action="store_true")
+    group = parser.add_argument_group("archives")
+    add("-j", "--jobs", metavar="N", type=positive)
+    add("--timeout", metavar="SECONDS", type=seconds_or_none)
+    add("--resume", action="store_true")
+    add("--report", metavar="FILE", type=report_path)
+    add("--dask", metavar="ADDRESS")
+    group = parser.add_argument_group("other")
+    add("-q", "--quiet", action="store_true")
+    add("--debug", action="store_true")
+    add("--check", action="store_true")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("-h", "--help", action="help")
     return parser
-
-
-def add_picture_arguments(add: Callable[..., Any]) -> None:
-    """Add the arguments for how pictures come out."""
-    bits = {"dest": "png_bits", "action": "store_const", "const": 8, "default": 16}
-    add("--8bit", **bits, help="8-bit PNG instead of 16-bit")
-    add("--no-mp4", dest="mp4", action="store_false", help="GIF only for clips")
-    add("--no-gif", dest="gif", action="store_false", help="MP4 only for clips")
-    add(
-        "--fps",
-        dest="frame_rate",
-        metavar="FPS",
-        type=frame_rate,
-        default=DEFAULT_FRAME_RATE,
-        help="frames a second of GIF and MP4 (default: 10); `auto`: as the file was recorded",
-    )
-    add(
-        "--window",
-        type=window_choice,
-        default="auto",
-        help="gray levels: auto (default: the first table or window stored, else full), full "
-        "(min-max), 2 (the second stored), 40,400 (center, width), a stored name, or one of CT: "
-        f"{', '.join(CT_WINDOWS)}",
-    )
-    add(
-        "--frames",
-        type=frame_selection,
-        metavar="LIST",
-        help="write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by commas",
-    )
-    add("--no-overlays", dest="overlays", action="store_false", help="leave out overlay planes")
-    add(
-        "--no-shutter",
-        dest="shutter",
-        action="store_false",
-        help="show what the display shutter hides",
-    )
-    add("--native-pixels", action="store_true", help="do not resample pixels that are not square")
-
-
-def add_archive_arguments(add: Callable[..., Any]) -> None:
-    """Add the arguments for runs over many files."""
-    cores = available_cores()
-    add(
-        "-j",
-        "--jobs",
-        type=positive,
-        default=cores,
-        metavar="N",
-        help=f"convert N files at once, each in a process of its own (default: {cores}, the cores)",
-    )
-    add(
-        "--timeout",
-        type=seconds_or_none,
-        default=DEFAULT_TIMEOUT,
-        metavar="SECONDS",
-        help="give up a file that takes longer (default: 600; 0: never)",
-    )
-    add("--resume", action="store_true", help="leave out what is done, with the same options")
-    add(
-        "--report",
-        type=report_path,
-        metavar="FILE",
-        help="add a row for each file to FILE as it ends (.csv or .jsonl)",
-    )
-    add(
-        "--dask",
-        default="",
-        metavar="ADDRESS",
-        help="convert on a Dask cluster: tcp://HOST:PORT of its scheduler, or a scheduler file",
-    )
 
 
 def positive(value: str) -> int:
@@ -5457,9 +5328,6 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
-    if options.dask and __name__ == "__main__":
-        say("dicom_converter: for --dask the script needs its name, NAME.py", sys.stderr)
-        return 1
     sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
@@ -5469,7 +5337,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     tally = Tally()
     try:
-        check_output(options.output)
         run(inputs, options, tally)
     except KeyboardInterrupt:
         done = next(tally.lines()) or "nothing done"
@@ -5521,20 +5388,6 @@ def hold_endings() -> None:
         signal.signal(ending, signal.SIG_IGN)
 
 
-def check_output(folder: Path) -> None:
-    """Raise `ConversionError` where nothing can be written to *folder*: no file is to blame."""
-    there = next((path for path in (folder, *folder.absolute().parents) if exists(path)), folder)
-    if folder.is_symlink() and there != folder:
-        there, problem = folder, "is a link to nothing"
-    elif not is_folder(there):
-        problem = "is no folder"
-    elif there != folder and not os.access(there, os.W_OK | os.X_OK):
-        problem = f"{folder.name} cannot be made there"
-    else:
-        return
-    raise ConversionError(f"{printable(str(there))}: {problem}: name another folder with -o")
-
-
 def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     """Return what converts *inputs*, with no more processes than these can want."""
     if options.dask:
@@ -5549,6 +5402,9 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
 
     Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
     """
+    if os.path.islink(options.output) and not exists(options.output):  # noqa: PTH114 - never raises
+        name = printable(str(options.output))
+        raise ConversionError(f"{name}: is a link to nothing: name another folder with -o")
     with (
         closing(workers_for(inputs, options)) as where,  # forked while there are no threads
         opened_report(options.report) as record,

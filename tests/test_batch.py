@@ -270,6 +270,22 @@ def test_the_report_has_a_row_for_each_file(run: Runner, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_first_row_that_is_cut_anywhere_is_ours(tmp_path: Path, suffix: str) -> None:
+    outcome = dc.Outcome(dc.Source(tmp_path / "a"), dc.Status.CONVERTED)
+    path = tmp_path / f"r{suffix}"
+    with dc.opened_report(path) as record:
+        record(outcome)
+    whole = path.read_bytes()
+    first = whole.splitlines(keepends=True)[0]
+    for end in range(len(first)):
+        path.write_bytes(first[:end])
+        with dc.opened_report(path) as record:
+            record(outcome)
+        again = (1 + (end == len(first) - 1)) * whole if suffix == ".jsonl" else whole
+        assert path.read_bytes() == again
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5, 6, 7, 20])
 def test_half_a_row_is_cut_off_and_rows_stay(
     run: Runner, tmp_path: Path, suffix: str, cut: int
@@ -416,17 +432,20 @@ def test_an_output_that_takes_no_more_ends_the_run_once(
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_folder_that_cannot_be_written_ends_the_run_once(tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize("folder", ["out", "out/new"])
+def test_a_folder_that_cannot_be_written_ends_the_run_once(
+    tmp_path: Path, jobs: str, folder: str
+) -> None:
     many(tmp_path / "in", 5)
     (tmp_path / "out").mkdir(mode=0o555)
-    line = command("in", "-j", jobs, "-o", "out")
+    line = command("in", "-j", jobs, "-o", folder)
     if os.geteuid() == 0:  # who may write everywhere
         if not (setpriv := shutil.which("setpriv")):
             pytest.skip("root may write everywhere, and setpriv is not installed")
         line = [setpriv, "--bounding-set=-dac_override", *line]
     ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - ours
     assert ended.returncode == 1
-    assert f"{tmp_path}/out: cannot be written (Permission denied): " in ended.stderr
+    assert f"{tmp_path}/{folder}: cannot be written (Permission denied): " in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
@@ -771,7 +790,7 @@ def test_workers_that_cannot_live_end_the_run(tmp_path: Path) -> None:
         "import os, sys\n"
         f"sys.path.insert(0, {str(Path(dc.__file__).parent)!r})\n"
         "import dicom_converter as dc\n"
-        "dc.follow_parent = lambda *, forked: os._exit(1)\n"
+        "dc.follow_parent = lambda: os._exit(1)\n"
         "if __name__ == '__main__':\n"
         "    sys.exit(dc.main(['in', '-o', 'out', '-j', '2']))\n",
         encoding="utf-8",
@@ -927,7 +946,7 @@ def test_modules_of_the_current_folder_are_never_run(tmp_path: Path) -> None:
     many(tmp_path, 3)
     data_set(SMALL, PatientID="BAD").save_as(tmp_path / "IM001", enforce_file_format=True)
     (tmp_path / "elsewhere").mkdir()
-    script = faulty(tmp_path / "elsewhere", "killed")  # a server begins the worker after it
+    script = faulty(tmp_path / "elsewhere", "killed")  # the worker after it is begun anew
     for name in ("dicom_converter", "cv2", "socket", "multiprocessing", "av"):
         (tmp_path / f"{name}.py").write_text("open('ran', 'w')", encoding="utf-8")
     for jobs in "21":
@@ -961,7 +980,7 @@ def test_workers_are_forked_from_what_has_imported_the_program(tmp_path: Path) -
     ended = program("in", "-o", "out", "-j", "2", cwd=tmp_path, script=script)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     names = (tmp_path / "log").read_text(encoding="utf-8").split()
-    # The second of the server, from which the worker after the killed one is forked.
+    # The second of the worker after the killed one, if one was begun: it imports anew.
     assert names in (["__main__", "elsewhere"], ["__main__", "elsewhere", "elsewhere"])
 
 
@@ -978,11 +997,31 @@ def test_a_script_that_cannot_be_imported_by_its_name_works(tmp_path: Path) -> N
     assert ended.stderr == "dicom_converter: for --dask the script needs its name, NAME.py\n"
 
 
-def test_an_output_folder_that_cannot_be_is_said_once(run: Runner, tmp_path: Path) -> None:
-    (tmp_path / "out").touch()
-    result = run(many(tmp_path / "in", 3))
-    reason = f"{tmp_path / 'out'}: is no folder: name another folder with -o"
+@pytest.mark.parametrize("kind", ["file", "below a file", "link to nothing", "beyond it"])
+def test_an_output_folder_that_cannot_be_is_said_once(
+    run: Runner, tmp_path: Path, kind: str
+) -> None:
+    output = tmp_path / "out"
+    (tmp_path / "file").touch()
+    output.symlink_to(tmp_path / ("file" if "file" in kind else "gone"))
+    folder = output / "x" if kind == "below a file" else output
+    if kind == "beyond it":
+        (tmp_path / "gone").symlink_to("gone")
+    result = run(many(tmp_path / "in", 3), output=folder)
+    cure = "mend that, or name another folder with -o, and add --resume"
+    reason = {
+        "file": f"{tmp_path / 'file'}: cannot be written (it is no folder): {cure}",
+        "below a file": f"{tmp_path / 'file' / 'x'}: cannot be written (Not a directory): {cure}",
+    }.get(kind, f"{output}: is a link to nothing: name another folder with -o")
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_no_output_folder_is_made_for_nothing(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes").write_text("not DICOM", encoding="utf-8")
+    assert run(tmp_path / "in").code == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_resume_tells_files_of_one_name_size_and_time_apart(run: Runner, tmp_path: Path) -> None:
@@ -1085,14 +1124,25 @@ def test_a_row_is_whole_or_not(suffix: str) -> None:
     assert not any(dc.is_whole_row(row[:end], suffix) for end in range(len(row)))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_somebody_elses_table_is_left_alone(run: Runner, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".csv", "a,b\n1,2\n3,4"),
+        (".jsonl", "a,b\n1,2\n3,4"),
+        (".jsonl", '{"path": "a", "size": 1}\n{"path": "b"'),
+        (".jsonl", '{"path": "a"}'),
+        (".jsonl", '{"path": \n"a"}'),
+    ],
+)
+def test_somebody_elses_table_is_left_alone(
+    run: Runner, tmp_path: Path, suffix: str, content: str
+) -> None:
     path = tmp_path / f"theirs{suffix}"
-    path.write_text("a,b\n1,2\n3,4", encoding="utf-8")
+    path.write_text(content, encoding="utf-8")
     result = run(many(tmp_path / "in", 1), "--report", path)
     reason = f"{path}: is no report of this program: name another file"
     assert (result.code, result.err) == (1, f"dicom_converter: {reason}\n")
-    assert path.read_text("utf-8") == "a,b\n1,2\n3,4"
+    assert path.read_text("utf-8") == content
 
 
 def test_a_folder_that_is_gone_stops_nothing(tmp_path: Path) -> None:
@@ -1165,10 +1215,10 @@ def test_two_runs_share_a_report(tmp_path: Path) -> None:
 
 def test_a_report_that_is_full_is_named(tmp_path: Path) -> None:
     folder, report = many(tmp_path / "in", 3), tmp_path / "r.jsonl"
-    report.write_bytes(b'{"path": "a"}\n' * 5000)
+    report.write_bytes(b'{"path": "a", "status": "failed"}\n' * 5000)
     script = (
         "import resource, sys, dicom_converter\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (70100, 70100))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (170100, 170100))\n"
         "sys.exit(dicom_converter.main(sys.argv[1:]))\n"
     )
     arguments = [folder, "-j", "1", "-o", tmp_path / "out", "--report", report]
