@@ -224,7 +224,11 @@ def starts(path: Path) -> list[float]:
         ("mpegts", "libx264", "mp3"),
     ],
 )
-@pytest.mark.parametrize("late", [(0, 0), (25, 0), (0, 25)], ids=["together", "sound", "pictures"])
+@pytest.mark.parametrize(
+    "late",
+    [(0, 0), (25, 0), (0, 25), (50, 50)],
+    ids=["together", "sound", "pictures", "both"],
+)
 def test_sound_and_pictures_stay_in_step(
     dicom_file: Factory,
     tmp_path: Path,
