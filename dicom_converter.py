@@ -352,6 +352,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     reason: str = ""
     remark: str = ""
+    facts: tuple[Fact, ...] = ()  # on the picture, for the TXT
     frames: int = 0
     transfer_syntax: str = ""
     bytes_in: int = 0
@@ -3147,11 +3148,6 @@ def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -
     yield from element_lines(ds, "", header.pixels)
 
 
-def title_of(name: str) -> str:
-    """Return the first line of the TXT of a file called *name*."""
-    return f"{TEXT_BEGINS}{printable(name)}, described by dicom_converter {__version__}"
-
-
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
     """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
     if "ValueType" in item:
@@ -3935,32 +3931,30 @@ CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a s
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be written of *source*, and by which marks its outputs are known again.
-
-    *chosen* are the options that matter to it. *show* writes all but the TXT, and *describe* turns
-    facts and warnings into the lines of that.
-    """
+    """What is known of *source* before anything is written: what all further steps share."""
 
     source: Source
+    options: Options
+    header: Header
     origin: Origin
-    title: str
-    chosen: str
-    show: Callable[[Outputs], Shown]
-    describe: Callable[[Sequence[Fact], Sequence[str]], Iterable[str]]
+    state: FileState | None  # of the file before it was opened
+    content: ImagePixel | str | Exception | None  # as of `content_of`, or why that cannot be told
 
 
-def mark_line(status: Status, task: Task, outputs: dict[str, Path]) -> str:
-    """Return the second line of a TXT: how the file ended, with which options, from what, to what.
+def marks(status: Status, task: Task, outputs: dict[str, Path]) -> list[str]:
+    """Return the first lines of a TXT: title, and how the file ended, with which options, of what.
 
     *outputs* are, by suffix, where the others are now. Where one of all these is another, the file
     has to be converted again.
     """
+    name, origin = printable(task.source.own_name), task.origin
     made = ",".join(f" {suffix} {sizes_of([path])} bytes" for suffix, path in outputs.items())
-    origin = task.origin
-    return (
-        f"{status.capitalize()}; options: {task.chosen}; source {origin.path} {origin.instance}, "
-        f"{origin.size} bytes, changed {origin.changed}; outputs:{made or ' none'}"
-    )
+    return [
+        f"{TEXT_BEGINS}{name}, described by dicom_converter {__version__}",
+        f"{status.capitalize()}; options: {chosen_options(task.options, task.content)}; "
+        f"source {origin.path} {origin.instance}, {origin.size} bytes, changed {origin.changed}; "
+        f"outputs:{made or ' none'}",
+    ]
 
 
 def sizes_of(paths: Iterable[Path]) -> int:
@@ -3968,7 +3962,7 @@ def sizes_of(paths: Iterable[Path]) -> int:
     return sum(size for _, size, _ in filter(None, map(state_of, paths)))
 
 
-def chosen_options(options: Options, content: ImagePixel | str | None) -> str:
+def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
     matter: tuple[str, ...] = ("mp4",) if content == "video" else ()
     if isinstance(content, ImagePixel):
@@ -3994,7 +3988,7 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
     """Tell whether what was *made* at *place* is whole, of the same origin, and as *task* would."""
     *head, whole = text_marks(output_path(place, ".txt"))
     ends = (Status.CONVERTED, Status.TEXT_ONLY)
-    return whole and head in [[task.title, mark_line(end, task, made)] for end in ends]
+    return whole and head in [marks(end, task, made) for end in ends]
 
 
 # --- Documents and video --------------------------------------------------------------------------
@@ -4028,26 +4022,15 @@ ELSEWHERE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What was written of a file's pixels, or why not, for the TXT and the terminal."""
-
-    facts: tuple[Fact, ...] = ()
-    remark: str = ""
-    frames: int = 0
-    status: Status = Status.CONVERTED
-    reason: str = ""
-
-
-def write_document(header: Header, outputs: Outputs) -> Shown:
+def write_document(task: Task, outputs: Outputs) -> Outcome:
     """Write the document that is encapsulated in a file (PS3.3 C.24), of its true length.
 
     Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
     """
-    ds = header.data_set
+    ds = task.header.data_set
     if "EncapsulatedDocument" not in ds:
-        raise reason_for_no_picture(header)
-    if header.truncated:
+        raise reason_for_no_picture(task.header)
+    if task.header.truncated:
         raise ConversionError("the file ends inside its document: it is truncated")
     document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
     declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower().partition(";")[0].strip()
@@ -4066,8 +4049,8 @@ def write_document(header: Header, outputs: Outputs) -> Shown:
     if length < len(document) - 1:
         warn(f"of {len(document)} bytes the document has {length}, as the file declares")
     outputs.part(suffix).write_bytes(document[:length])
-    fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
-    return Shown((("Document", fact),), f"{length} bytes")
+    fact = "Document", f"{printable(kind) or 'of unknown type'}, {length} bytes"
+    return Outcome(task.source, Status.CONVERTED, remark=f"{length} bytes", facts=(fact,))
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -4103,9 +4086,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     return found
 
 
-def write_dicom_video(
-    header: Header, pixels: PixelLocation, outputs: Outputs, options: Options
-) -> Shown:
+def write_dicom_video(task: Task, pixels: PixelLocation, outputs: Outputs) -> Outcome:
     """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
     if pixels.cut:
         raise ConversionError("the file ends inside its video: it is truncated")
@@ -4113,19 +4094,19 @@ def write_dicom_video(
         raise ConversionError("holds no video, though it is declared as one")
     if not pixels.whole:
         warn("the video does not end as declared, but all of its fragments are there")
-    if not options.mp4:
+    if not task.options.mp4:
         warn("a video becomes an MP4 or nothing, and no MP4 was asked for")
-        return Shown()
-    if options.frames:
+        return Outcome(task.source, Status.CONVERTED)
+    if task.options.frames:
         warn("frames of a video are not written one by one")
-    declared = integer(header.data_set, "NumberOfFrames")
-    duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = partial(FragmentReader, header.file, pixels)
+    declared = integer(task.header.data_set, "NumberOfFrames")
+    duration, _ = recorded_duration(task.header.data_set, max(declared, 1))
+    video = partial(FragmentReader, task.header.file, pixels)
     frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
-    facts = ("Frames", str(frames)), ("Video", done)
-    return Shown(facts, f"{frames} frames, {done}", frames)
+    facts, remark = (("Frames", str(frames)), ("Video", done)), f"{frames} frames, {done}"
+    return Outcome(task.source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
 # --- Scene ----------------------------------------------------------------------------------------
@@ -4146,30 +4127,24 @@ class Scene:
     largest_side: int
 
 
-def scene_of(
-    header: Header, pixels: PixelLocation, image: ImagePixel, source: Source, options: Options
-) -> Scene:
+def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     """Decide what is shown of an image, how and when, before any of it is written."""
+    header, options = task.header, task.options
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
-    look = wanted_look(partial(look_of, header, image, frames), source, options)
+    try:
+        look = look_of(header, image, frames, options)
+    except NoWindowError as error:
+        if task.source.named and not task.source.listed:
+            raise
+        warn(f"{error}; shown as by default")
+        look = look_of(header, image, frames, replace(options, window="auto"))
     timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
-
-
-def wanted_look(show: Callable[[Options], Look], source: Source, options: Options) -> Look:
-    """Return the look that *options* want; without that window the default, unless it was named."""
-    try:
-        return show(options)
-    except NoWindowError as error:
-        if source.named and not source.listed:
-            raise
-        warn(f"{error}; shown as by default")
-        return show(replace(options, window="auto"))
 
 
 def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
@@ -4190,11 +4165,11 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
+def image_facts(image: ImagePixel, scene: Scene) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     sign = ", signed" if image.pixel_representation else ""
-    window = described_window(look)
-    aspect = look.pixel_aspect
+    window, rate = described_window(scene.look), scene.timing.used
+    aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
     shown = f", shown {factor:.4g} times as {side}" if stretched else ""
@@ -4204,6 +4179,7 @@ def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
         *((("Window", window),) if window else ()),
+        *((("Frame rate", rate),) if scene.number_of_frames > 1 else ()),
     )
 
 
@@ -4288,8 +4264,10 @@ def convert(source: Source, options: Options) -> Outcome:
             status, reason = unread(source, error)
             outcome = Outcome(source, status, (), notes_of(caught), reason)
         else:
-            outcome = delivered(task_of(source, header, state, options), options, caught)
-            syntax = str(header.transfer_syntax)
+            content, problem = attempt(partial(content_of, header), options)
+            origin = origin_of(source, header, state)
+            task = Task(source, options, header, origin, state, problem or content)
+            outcome, syntax = delivered(task, caught), str(header.transfer_syntax)
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=header.size)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
@@ -4306,24 +4284,7 @@ def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
     return Status.SKIPPED if skipped else Status.FAILED, reason_of(error) + cure
 
 
-def task_of(source: Source, header: Header, state: FileState | None, options: Options) -> Task:
-    """Return what is to be done for *source*; its *state* is from before it was opened."""
-    content, problem = attempt(partial(content_of, header), options)
-
-    def show(outputs: Outputs) -> Shown:
-        if problem:
-            raise problem
-        shown = write_pictures(header, content, source, outputs, options)
-        if state_of(source.path) not in (state, None):
-            raise ConversionError("it changed while it was read: convert it again")
-        return shown
-
-    origin, chosen = origin_of(source, header, state), chosen_options(options, content)
-    describe = partial(metadata_text, header)
-    return Task(source, origin, title_of(source.own_name), chosen, show, describe)
-
-
-def delivered(task: Task, options: Options, caught: Sequence[warnings.WarningMessage]) -> Outcome:
+def delivered(task: Task, caught: Sequence[warnings.WarningMessage]) -> Outcome:
     """Do *task* and say how it ended. Its outputs go to its place, or the next that is free.
 
     *caught* are the warnings so far and on.
@@ -4335,48 +4296,41 @@ def delivered(task: Task, options: Options, caught: Sequence[warnings.WarningMes
         made = made_before(place, task.origin)
         if made is None:
             continue
-        if options.resume and is_done(task, place, made):
+        if task.options.resume and is_done(task, place, made):
             return Outcome(source, Status.DONE)
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
         with closing(Outputs(place)) as outputs, suppress(TakenError):
-            return written(task, outputs, options, caught)
+            return written(task, outputs, caught)
 
 
-def written(
-    task: Task, outputs: Outputs, options: Options, caught: Sequence[warnings.WarningMessage]
-) -> Outcome:
+def written(task: Task, outputs: Outputs, caught: Sequence[warnings.WarningMessage]) -> Outcome:
     """Write all *outputs* of *task*, or a TXT that says why not. Raises `TakenError`."""
-    shown, error = attempt(partial(task.show, outputs), options)
-    if shown is None:
+    outcome, error = attempt(partial(write_pictures, task, outputs), task.options)
+    if outcome is None:
         outputs.close()
-        shown = reason_shown(error)
-    notes, folder = notes_of(caught), task.source.folder
+        status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+        reason = reason_of(error)
+        outcome = Outcome(task.source, status, reason=reason, facts=(("Picture", reason),))
+    outcome = replace(outcome, warnings=notes_of(caught))
 
     def text_and_move() -> tuple[Path, ...]:
-        if error and refusal(error, folder):
+        if error and refusal(error, task.source.folder):
             raise error
-        write_text(task, outputs, shown, notes)
+        write_text(task, outputs, outcome)
         return outputs.move(task.origin)
 
-    paths, text_error = attempt(text_and_move, options)
+    paths, text_error = attempt(text_and_move, task.options)
     if isinstance(text_error, TakenError):
         raise text_error
     if paths is None:
-        refused = refusal(text_error, folder)
-        failed = shown.reason if shown.status == Status.FAILED else reason_of(text_error)
+        refused = refusal(text_error, task.source.folder)
+        failed = outcome.reason if outcome.status == Status.FAILED else reason_of(text_error)
         reason = refused or failed
+        notes = outcome.warnings
         return Outcome(task.source, Status.FAILED, (), notes, reason, stops=bool(refused))
-    how = shown.reason, shown.remark, shown.frames
-    return Outcome(task.source, shown.status, paths, notes, *how, bytes_out=sizes_of(paths))
-
-
-def reason_shown(error: Exception | None) -> Shown:
-    """Return what to tell of a file in which *error* left no picture."""
-    status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
-    reason = reason_of(error)
-    return Shown((("Picture", reason),), status=status, reason=reason)
+    return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
 
 
 def content_of(header: Header) -> ImagePixel | str:
@@ -4392,36 +4346,35 @@ def content_of(header: Header) -> ImagePixel | str:
     return as_its_stream(image_pixel(header.data_set, pixels), pixels)
 
 
-def write_pictures(
-    header: Header,
-    content: ImagePixel | str | None,
-    source: Source,
-    outputs: Outputs,
-    options: Options,
-) -> Shown:
+def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
-    pixels = header.pixels
-    if pixels is None or not content:
-        return write_document(header, outputs)
-    if not isinstance(content, ImagePixel):
-        return write_dicom_video(header, pixels, outputs, options)
-    scene = scene_of(header, pixels, content, source, options)
-    write_files(scene, outputs, options)
-    facts, count = image_facts(content, scene.look), scene.number_of_frames
-    if count == 1:
-        return Shown(facts, frames=1)
-    used = scene.timing.used
-    return Shown((*facts, ("Frame rate", used)), f"{count} frames, {used}", count)
+    pixels, image, source = task.header.pixels, task.content, task.source
+    if isinstance(image, Exception):
+        raise image
+    if pixels is None or not image:
+        outcome = write_document(task, outputs)
+    elif not isinstance(image, ImagePixel):
+        outcome = write_dicom_video(task, pixels, outputs)
+    else:
+        scene = scene_of(task, pixels, image)
+        write_files(scene, outputs, task.options)
+        facts, frames = image_facts(image, scene), scene.number_of_frames
+        remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
+        outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
+    if state_of(source.path) not in (task.state, None):
+        raise ConversionError("it changed while it was read: convert it again")
+    return outcome
 
 
-def write_text(task: Task, outputs: Outputs, shown: Shown, notes: Sequence[str]) -> None:
-    """Write the TXT, the last of *outputs*, with what was *shown* and the warnings *notes*."""
+def write_text(task: Task, outputs: Outputs, outcome: Outcome) -> None:
+    """Write the TXT, the last of *outputs*, with the facts and the warnings of *outcome*."""
     written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
-    facts = (*shown.facts, *([("Written", printable(written))] if written else []))
-    head = task.title, mark_line(shown.status, task, outputs.parts)
+    facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
+    head = marks(outcome.status, task, outputs.parts)
+    lines = metadata_text(task.header, facts, outcome.warnings)
     text_part = outputs.part(".txt")
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in chain(head, task.describe(facts, notes)))
+        file.writelines(f"{line}\n" for line in chain(head, lines))
         file.write(TEXT_ENDS)
 
 
@@ -4793,7 +4746,7 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 # --- Report and progress --------------------------------------------------------------------------
 
-NOT_REPORTED = ("source", "remark", "stops")
+NOT_REPORTED = ("source", "remark", "facts", "stops")
 REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in NOT_REPORTED))
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
