@@ -3229,30 +3229,25 @@ def element_lines(
     data_set: Dataset, indent: str, pixels: PixelLocation | None = None
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
-    pixel_tag = Tag(pixels.keyword) if pixels else None
-    elements = dict(data_set.items())
+    elements: dict[BaseTag, Any] = dict(data_set.items())
+    if pixels:
+        elements[Tag(pixels.keyword)] = pixels
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
-    for tag in sorted([*elements, *([pixel_tag] if pixel_tag else [])], key=int):
-        if tag == pixel_tag and pixels:
-            parts = "" if pixels.fragments is None else f" in {pixels.fragments} fragments"
-            name = dictionary_description(tag)
-            yield f"{indent}{tag_text(tag)} {pixels.vr} {name} = <{pixels.length} bytes{parts}>"
-            continue
+    for tag in sorted(elements, key=int):
+        raw, begins = elements[tag], f"{indent}{tag_text(tag)}"
         try:
-            creator = creator_of_block(tag >> 8)
-            if plain := plain_line(elements[tag], creator):
-                yield indent + plain
+            name, vr = described(int(tag), creator_of_block(tag >> 8))
+            if isinstance(raw, PixelLocation):
+                parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
+                yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
                 continue
-            element = data_set[tag]
-            value = element.value
+            vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
         except UNREADABLE:
             content = shown_bytes(raw_bytes(data_set, tag) or b"")
-            yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
+            yield f"{begins} ?? = {content} (not of its type)"
             continue
-        name, _ = described(int(tag), creator)
-        shown = shown_value(value, element.VR)
-        yield f"{indent}{tag_text(tag)} {element.VR} {name} = {shown}".rstrip()
-        for position, item in enumerate(value if element.VR == "SQ" else (), 1):
+        yield f"{begins} {vr} {name} = {shown_value(value, vr)}".rstrip()
+        for position, item in enumerate(value if vr == "SQ" else (), 1):
             yield f"{indent}  item {position}"
             if len(indent) < 4 * MAX_NESTING_SHOWN:
                 yield from element_lines(item, indent + "    ")
@@ -3260,26 +3255,22 @@ def element_lines(
                 yield f"{indent}    ... nested too deeply to be shown"
 
 
-def plain_line(raw: Any, creator: str) -> str:
-    """Return the line of an element of text, numbers or bytes as it was read, "" for any other.
+def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
+    """Return VR and value of an element of text, numbers or bytes as it was read, None of others.
 
     Making pydicom's objects of all values would cost four times as much as the rest of the TXT.
     """
     if not isinstance(raw, RawDataElement) or raw.value is None:
-        return ""
-    name, vr = described(int(raw.tag), creator)
-    vr = vr if raw.VR in (None, "UN") else str(raw.VR)
-    value: Any = raw.value
+        return None
+    vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
     if vr in NUMBER_FORMATS:
         order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
-        count = len(value) // struct.calcsize(f"={code}")
-        value = list(struct.unpack(f"{order}{count}{code}", value))
-    elif vr in STR_VR and value.isascii() and ESC not in value:
-        parts = value.decode("ascii").rstrip(" \0").split("\\")
-        value = [part.strip(" \0") for part in parts]
-    elif vr not in BYTES_VR:
-        return ""
-    return f"{tag_text(raw.tag)} {vr} {name} = {shown_value(value, vr)}".rstrip()
+        count = len(raw.value) // struct.calcsize(f"={code}")
+        return vr, list(struct.unpack(f"{order}{count}{code}", raw.value))
+    if vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
+        parts = raw.value.decode("ascii").rstrip(" \0").split("\\")
+        return vr, [part.strip(" \0") for part in parts]
+    return (vr, raw.value) if vr in BYTES_VR else None
 
 
 def shown_value(value: Any, vr: str) -> str:
@@ -3382,35 +3373,24 @@ class Outputs:
                 path = output_path(self.place, suffix)
                 if suffix != ".txt":
                     part.replace(path)
-                elif not is_linked(part, path):
-                    earlier = self.replaced(origin)  # of another run too, which was faster
-                    part.replace(path)
-                moved.append(path)
-                if suffix == ".txt":
+                else:
+                    try:
+                        os.link(part, path)  # where nothing is, which one of two runs can
+                    except OSError:  # and where there are no links, none
+                        earlier = self.replaced(origin)  # of another run too, which was faster
+                        part.replace(path)
                     remove(earlier)
+                moved.append(path)
         except OSError:
             remove(moved)
             raise
-        self.parts.clear()
+        self.close()
         return tuple(reversed(moved))
 
     def close(self) -> None:
         """Remove what was not moved."""
         remove(self.parts.values())
         self.parts.clear()
-
-
-def is_linked(part: Path, path: Path) -> bool:
-    """Move *part* to *path* if nothing is there, which one of two runs can; tell whether it is so.
-
-    A file system without links says no.
-    """
-    try:
-        os.link(part, path)
-    except OSError:
-        return False
-    part.unlink()
-    return True
 
 
 def remove(paths: Iterable[Path]) -> None:
