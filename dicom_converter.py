@@ -4523,17 +4523,26 @@ class Worker:
         raise ConversionError("worker processes cannot be kept alive: is there too little memory?")
 
     def begin(self) -> None:
-        """Begin the process; raises `OSError` where the system refuses."""
-        with self._changing:
+        """Begin the process, which interrupts do not reach; raises `OSError` where that fails."""
+        with self._changing, ExitStack() as restored:
             if not self._wanted:
                 raise OSError(errno.ECANCELED, "the run has ended")
+            # Python starts it with `-c`, which imports first from the current folder, perhaps a CD.
+            safe_path = os.environ.get("PYTHONSAFEPATH", "")  # empty is like none
+            restored.callback(os.environ.update, PYTHONSAFEPATH=safe_path)
+            os.environ["PYTHONSAFEPATH"] = "1"
             method = "fork" if forks_safely() else "spawn"
+            if hasattr(signal, "pthread_sigmask"):
+                if method == "spawn":  # whose helper lets signals through where it begins
+                    import_module("multiprocessing.resource_tracker").ensure_running()
+                kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+                restored.callback(signal.pthread_sigmask, signal.SIG_SETMASK, kept)
             context: Any = multiprocessing.get_context(method)
             self._pipe, theirs = context.Pipe()
-            with theirs, sheltered(method):
-                process = context.Process(target=serve, args=(theirs, self._memory), daemon=True)
-                process.start()
-                self._process = process
+            restored.enter_context(theirs)
+            process = context.Process(target=serve, args=(theirs, self._memory), daemon=True)
+            process.start()
+            self._process = process
 
     def end(self, patience: float = 0, *, for_good: bool = False) -> int:
         """Kill the process, unless it ends within *patience* (s); return its exit code."""
@@ -4546,25 +4555,6 @@ class Worker:
             process.kill()
             process.join(END_WAIT)
             return -9 if process.exitcode is None else int(process.exitcode)
-
-
-@contextmanager
-def sheltered(method: str) -> Iterator[None]:
-    """Keep a process that is begun meanwhile from interrupts, and from the current folder.
-
-    It ends with this process. Python starts it with `-c`, which imports from that folder first, and
-    this may be a CD.
-    """
-    with ExitStack() as restored:
-        safe_path = os.environ.get("PYTHONSAFEPATH", "")  # empty is like none
-        restored.callback(os.environ.update, PYTHONSAFEPATH=safe_path)
-        os.environ["PYTHONSAFEPATH"] = "1"
-        if hasattr(signal, "pthread_sigmask"):
-            if method == "spawn":  # whose helper lets signals through where it begins
-                import_module("multiprocessing.resource_tracker").ensure_running()
-            kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-            restored.callback(signal.pthread_sigmask, signal.SIG_SETMASK, kept)
-        yield
 
 
 def forks_safely() -> bool:
@@ -4649,15 +4639,11 @@ class Cluster:
             cure = f"{PYTHON} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self._place = options.dask
-        named, place = "address", options.dask
-        if Path(place).is_file():
-            named = "scheduler_file"
-        elif not re.match(r"\w+://", place):
-            place = f"tcp://{place}"
+        named = "scheduler_file" if Path(options.dask).is_file() else "address"
         connect: Any = distributed.Client
         problem = "no Dask scheduler answers there: start one with `dask scheduler`"
         try:
-            self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
+            self._client: Any = connect(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
             problem = "this Dask scheduler has no workers: start some with `dask worker`"
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError) as error:
@@ -4726,8 +4712,8 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 # --- Report and progress --------------------------------------------------------------------------
 
-NOT_REPORTED = ("source", "remark", "facts", "stops")
-REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in NOT_REPORTED))
+REPORT_FIELDS = ("path", "status", "outputs", "warnings", "reason", "frames", "transfer_syntax",
+                 "bytes_in", "bytes_out", "seconds")  # fmt: skip
 REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
@@ -4986,18 +4972,12 @@ def is_single(path: Path) -> bool:
 
 # --- Installation ---------------------------------------------------------------------------------
 
-LOSSLESS: dict[str, dict[str, Any]] = {
-    "jpeg8": {"lossless": True},
-    "jpegls": {},
-    "jpeg2k": {"level": 0},
-    "jpegxl": {"lossless": True},
-}
-
 
 def decoder_trial(codec: str, module: str = "") -> str:
     """Decode what imagecodecs encodes without loss, by itself or with a *module* of pylibjpeg."""
     picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    code = getattr(imagecodecs, f"{codec}_encode")(picture, **LOSSLESS[codec])
+    settings = {"lossless": True} if codec == "jpeg8" else {}  # by default the others are so
+    code = getattr(imagecodecs, f"{codec}_encode")(picture, **settings)
     decode = import_module(module).decode if module else getattr(imagecodecs, f"{codec}_decode")
     if not np.array_equal(decode(code), picture):
         raise ConversionError("it decodes wrongly")
