@@ -3332,13 +3332,10 @@ def part_prefix() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The outputs of one source: temporary files, until all of them are moved to their *place*.
-
-    *parts* are these, by suffix.
-    """
+    """The outputs of one source: temporary files, until all of them are moved to their *place*."""
 
     place: Path
-    parts: dict[str, Path] = field(default_factory=dict)
+    parts: dict[str, Path] = field(default_factory=dict)  # by suffix
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
@@ -4294,21 +4291,15 @@ def written(task: Task, outputs: Outputs, caught: Sequence[warnings.WarningMessa
         reason = reason_of(error)
         outcome = Outcome(task.source, status, reason=reason, facts=(("Picture", reason),))
     outcome = replace(outcome, warnings=notes_of(caught))
-
-    def text_and_move() -> tuple[Path, ...]:
-        if error and refusal(error, task.source.folder):
-            raise error
-        write_text(task, outputs, outcome)
-        return outputs.move(task.origin)
-
-    paths, text_error = attempt(text_and_move, task.options)
-    if isinstance(text_error, TakenError):
-        raise text_error
+    paths = None
+    if not refusal(error, task.source.folder):
+        paths, error = attempt(partial(finish, task, outputs, outcome), task.options)
+    if isinstance(error, TakenError):
+        raise error
     if paths is None:
-        refused = refusal(text_error, task.source.folder)
-        failed = outcome.reason if outcome.status == Status.FAILED else reason_of(text_error)
-        reason = refused or failed
-        notes = outcome.warnings
+        refused = refusal(error, task.source.folder)
+        failed = outcome.reason if outcome.status == Status.FAILED else reason_of(error)
+        notes, reason = outcome.warnings, refused or failed
         return Outcome(task.source, Status.FAILED, (), notes, reason, stops=bool(refused))
     return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
 
@@ -4346,8 +4337,8 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     return outcome
 
 
-def write_text(task: Task, outputs: Outputs, outcome: Outcome) -> None:
-    """Write the TXT, the last of *outputs*, with the facts and the warnings of *outcome*."""
+def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
+    """Write the TXT, the last of *outputs*, with what *outcome* says; move all, return where to."""
     written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
     facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
     head = marks(outcome.status, task, outputs.parts)
@@ -4356,6 +4347,7 @@ def write_text(task: Task, outputs: Outputs, outcome: Outcome) -> None:
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(f"{line}\n" for line in chain(head, lines))
         file.write(TEXT_ENDS)
+    return outputs.move(task.origin)
 
 
 # --- Batch ----------------------------------------------------------------------------------------
@@ -4761,20 +4753,16 @@ def check_report(path: Path, suffix: str) -> None:
     if path.is_file():
         with path.open("rb") as file:
             head = file.readline(MAX_ROW)
-        if not begins_report(head, suffix):
-            problem = "is no report of this program"
+        if suffix == ".csv":
+            ours = csv_line(REPORT_FIELDS).startswith(head)
+        else:  # a killed run may have left the beginning of the first row
+            cut = not head.endswith((b"\n", b"}"))
+            ours = head.startswith(b'{"path": '[: len(head)]) and (cut or b'"status": ' in head)
+        problem = "" if ours else "is no report of this program"
     elif os.path.lexists(path):
         problem = "is no regular file" if exists(path) else "is a link to nothing"
     if problem:
         raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
-
-
-def begins_report(line: bytes, suffix: str) -> bool:
-    """Tell whether *line* is the first of a report, or what a killed run left of that."""
-    if suffix == ".csv":
-        return csv_line(REPORT_FIELDS).startswith(line)
-    cut = not line.endswith((b"\n", b"}"))
-    return line.startswith(b'{"path": '[: len(line)]) and (cut or b'"status": ' in line)
 
 
 def locked(file: Any, *, others: bool) -> bool:

@@ -501,7 +501,7 @@ def test_a_fast_gif_is_not_said_to_have_an_mp4_that_there_is_not(
 def test_a_text_that_cannot_be_written_takes_its_picture_back(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dc, "write_text", lambda *_: 1 / 0)
+    monkeypatch.setattr(dc, "finish", lambda *_: 1 / 0)
     outcome = convert(dicom_file(np.eye(4, dtype=np.uint8)), tmp_path / "out")
     assert (outcome.status, outcome.outputs) == (dc.Status.FAILED, ())
     assert list((tmp_path / "out").iterdir()) == []
