@@ -3863,12 +3863,17 @@ def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
 
 
-def reason_of(error: Exception | None) -> str:
-    """Return why *error* stopped a file, in one line without names of Python's."""
+def reason_of(error: Any) -> str:
+    """Return why the exception *error* stopped a file, in one line without names of Python's."""
     if isinstance(error, ImportError):
         return one_line(f"a library is missing or broken ({error}): {CURE}")
     if cause := getattr(error, "strerror", ""):
-        return one_line(reason_of_system(error, cause[0].lower() + cause[1:]))
+        cause = cause[0].lower() + cause[1:]
+        if error.errno in (*NO_ROOM, errno.EFBIG) or TEMPORARY_PREFIX in str(error.filename):
+            cause = f"its output cannot be written: {cause}"
+        elif type(error).__module__.startswith("av."):
+            cause = f"FFmpeg cannot read the video: {cause}"
+        return one_line(cause)
     for kind, reason in ERROR_REASONS.items():
         if isinstance(error, kind):
             return reason
@@ -3876,15 +3881,6 @@ def reason_of(error: Exception | None) -> str:
     if isinstance(error, ConversionError):
         return one_line(message)
     return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
-
-
-def reason_of_system(error: Any, cause: str) -> str:
-    """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
-    if error.errno in (*NO_ROOM, errno.EFBIG) or TEMPORARY_PREFIX in str(error.filename):
-        return f"its output cannot be written: {cause}"
-    if type(error).__module__.startswith("av."):
-        return f"FFmpeg cannot read the video: {cause}"
-    return cause
 
 
 def refusal(error: Any, folder: Path) -> str:
@@ -3987,11 +3983,6 @@ DOCUMENT_CLASSES = {  # for documents that do not say what they are
     uid.EncapsulatedOBJStorage: "model/obj",
     uid.EncapsulatedMTLStorage: "model/mtl",
 }
-VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
-    UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
-    for number in range(100, 109)
-    for fragmentable in ("", ".1")
-)
 # Where pixels are that no file holds (PS3.5 A.6, A.11), by how their syntax is called.
 ELSEWHERE = {
     "JPIP": "JPIP: the pixels are on a server",
@@ -4053,7 +4044,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
         return False
     head = pixels.head
-    if declared in VIDEO_SYNTAXES:
+    if declared in uid.MPEGTransferSyntaxes:
         return not code_stream(head).family
     transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
     starts = head.startswith((b"\0\0\1", b"\0\0\0\1"))
@@ -4238,8 +4229,7 @@ def convert(source: Source, options: Options) -> Outcome:
             lambda: read_header(stack.enter_context(open_source(source))), options
         )
         if header is None:
-            status, reason = unread(source, error)
-            outcome = Outcome(source, status, (), notes_of(caught), reason)
+            outcome = unread(source, error, notes_of(caught))
         else:
             content, problem = attempt(partial(content_of, header), options)
             origin = origin_of(source, header, state)
@@ -4249,16 +4239,16 @@ def convert(source: Source, options: Options) -> Outcome:
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
-    """Return how *source* ends, whose header could not be read for *error*, and why.
+def unread(source: Source, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
+    """Return how *source* ends, whose header could not be read for *error*.
 
     In folders, what is not DICOM is skipped, unless its name says that it was.
     """
     name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
     lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
     cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
-    skipped = foreign and not lost and not source.named
-    return Status.SKIPPED if skipped else Status.FAILED, reason_of(error) + cure
+    status = Status.SKIPPED if foreign and not lost and not source.named else Status.FAILED
+    return Outcome(source, status, warnings=notes, reason=reason_of(error) + cure)
 
 
 def delivered(task: Task, caught: Sequence[warnings.WarningMessage]) -> Outcome:
@@ -4407,8 +4397,6 @@ def convert_all(
                     pending[where.submit(found, options)] = found
     finally:
         where.close()
-        for folder in {source.folder for source in pending.values()}:
-            remove_stale_parts(folder)
 
 
 def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
@@ -4467,7 +4455,7 @@ class Workers:
         return future.result()
 
     def close(self) -> None:
-        """End the worker processes, whatever they do."""
+        """End the worker processes, whatever they do; the threads remove what these leave."""
         for worker in self._all:
             worker.end(for_good=True)
         self._threads.shutdown(cancel_futures=True)
@@ -4677,7 +4665,7 @@ class Cluster:
         if future.cancelled():
             raise self._error(SCHEDULER_GONE)
         if error := future.exception():
-            reason = f"the workers that converted it ended ({reason_of(cast(Exception, error))})"
+            reason = f"the workers that converted it ended ({reason_of(error)})"
             return Outcome(source, Status.FAILED, reason=reason)
         return replace(future.result(), source=source)
 
@@ -4706,7 +4694,6 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 REPORT_FIELDS = ("path", "status", "outputs", "warnings", "reason", "frames", "transfer_syntax",
                  "bytes_in", "bytes_out", "seconds")  # fmt: skip
-REPORT_SUFFIXES = (".csv", ".jsonl")
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
 FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")  # also wide ones
@@ -5215,7 +5202,7 @@ def seconds_or_none(value: str) -> float:
 def report_path(value: str) -> Path:
     """Read the path of a report, whose name says its form."""
     path = input_path(value)
-    if path.suffix.lower() not in REPORT_SUFFIXES:
+    if path.suffix.lower() not in (".csv", ".jsonl"):
         raise argparse.ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
     return path
 
