@@ -3912,6 +3912,7 @@ class Task:
     origin: Origin
     state: FileState | None  # of the file before it was opened
     content: ImagePixel | str | Exception | None  # as of `content_of`, or why that cannot be told
+    caught: Sequence[warnings.WarningMessage]  # so far and on
 
 
 def marks(status: Status, task: Task, outputs: dict[str, Path]) -> list[str]:
@@ -4233,8 +4234,8 @@ def convert(source: Source, options: Options) -> Outcome:
         else:
             content, problem = attempt(partial(content_of, header), options)
             origin = origin_of(source, header, state)
-            task = Task(source, options, header, origin, state, problem or content)
-            outcome, syntax = delivered(task, caught), str(header.transfer_syntax)
+            task = Task(source, options, header, origin, state, problem or content, caught)
+            outcome, syntax = delivered(task), str(header.transfer_syntax)
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=header.size)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
@@ -4251,11 +4252,8 @@ def unread(source: Source, error: Exception | None, notes: tuple[str, ...]) -> O
     return Outcome(source, status, warnings=notes, reason=reason_of(error) + cure)
 
 
-def delivered(task: Task, caught: Sequence[warnings.WarningMessage]) -> Outcome:
-    """Do *task* and say how it ended. Its outputs go to its place, or the next that is free.
-
-    *caught* are the warnings so far and on.
-    """
+def delivered(task: Task) -> Outcome:
+    """Do *task* and say how it ended. Its outputs go to its place, or the next that is free."""
     source = task.source
     names = chain([source.name], numbered(plain_name(source.own_name)))
     while True:
@@ -4269,10 +4267,10 @@ def delivered(task: Task, caught: Sequence[warnings.WarningMessage]) -> Outcome:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
         with closing(Outputs(place)) as outputs, suppress(TakenError):
-            return written(task, outputs, caught)
+            return written(task, outputs)
 
 
-def written(task: Task, outputs: Outputs, caught: Sequence[warnings.WarningMessage]) -> Outcome:
+def written(task: Task, outputs: Outputs) -> Outcome:
     """Write all *outputs* of *task*, or a TXT that says why not. Raises `TakenError`."""
     outcome, error = attempt(partial(write_pictures, task, outputs), task.options)
     if outcome is None:
@@ -4280,7 +4278,7 @@ def written(task: Task, outputs: Outputs, caught: Sequence[warnings.WarningMessa
         status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
         reason = reason_of(error)
         outcome = Outcome(task.source, status, reason=reason, facts=(("Picture", reason),))
-    outcome = replace(outcome, warnings=notes_of(caught))
+    outcome = replace(outcome, warnings=notes_of(task.caught))
     paths = None
     if not refusal(error, task.source.folder):
         paths, error = attempt(partial(finish, task, outputs, outcome), task.options)
