@@ -352,6 +352,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     reason: str = ""
     remark: str = ""
+    facts: tuple[Fact, ...] = ()  # on the picture, for the TXT
     frames: int = 0
     transfer_syntax: str = ""
     bytes_in: int = 0
@@ -3147,11 +3148,6 @@ def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -
     yield from element_lines(ds, "", header.pixels)
 
 
-def title_of(name: str) -> str:
-    """Return the first line of the TXT of a file called *name*."""
-    return f"{TEXT_BEGINS}{printable(name)}, described by dicom_converter {__version__}"
-
-
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
     """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
     if "ValueType" in item:
@@ -3233,30 +3229,25 @@ def element_lines(
     data_set: Dataset, indent: str, pixels: PixelLocation | None = None
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
-    pixel_tag = Tag(pixels.keyword) if pixels else None
-    elements = dict(data_set.items())
+    elements: dict[BaseTag, Any] = dict(data_set.items())
+    if pixels:
+        elements[Tag(pixels.keyword)] = pixels
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
-    for tag in sorted([*elements, *([pixel_tag] if pixel_tag else [])], key=int):
-        if tag == pixel_tag and pixels:
-            parts = "" if pixels.fragments is None else f" in {pixels.fragments} fragments"
-            name = dictionary_description(tag)
-            yield f"{indent}{tag_text(tag)} {pixels.vr} {name} = <{pixels.length} bytes{parts}>"
-            continue
+    for tag in sorted(elements, key=int):
+        raw, begins = elements[tag], f"{indent}{tag_text(tag)}"
         try:
-            creator = creator_of_block(tag >> 8)
-            if plain := plain_line(elements[tag], creator):
-                yield indent + plain
+            name, vr = described(int(tag), creator_of_block(tag >> 8))
+            if isinstance(raw, PixelLocation):
+                parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
+                yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
                 continue
-            element = data_set[tag]
-            value = element.value
+            vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
         except UNREADABLE:
             content = shown_bytes(raw_bytes(data_set, tag) or b"")
-            yield f"{indent}{tag_text(tag)} ?? = {content} (not of its type)"
+            yield f"{begins} ?? = {content} (not of its type)"
             continue
-        name, _ = described(int(tag), creator)
-        shown = shown_value(value, element.VR)
-        yield f"{indent}{tag_text(tag)} {element.VR} {name} = {shown}".rstrip()
-        for position, item in enumerate(value if element.VR == "SQ" else (), 1):
+        yield f"{begins} {vr} {name} = {shown_value(value, vr)}".rstrip()
+        for position, item in enumerate(value if vr == "SQ" else (), 1):
             yield f"{indent}  item {position}"
             if len(indent) < 4 * MAX_NESTING_SHOWN:
                 yield from element_lines(item, indent + "    ")
@@ -3264,26 +3255,22 @@ def element_lines(
                 yield f"{indent}    ... nested too deeply to be shown"
 
 
-def plain_line(raw: Any, creator: str) -> str:
-    """Return the line of an element of text, numbers or bytes as it was read, "" for any other.
+def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
+    """Return VR and value of an element of text, numbers or bytes as it was read, None of others.
 
     Making pydicom's objects of all values would cost four times as much as the rest of the TXT.
     """
     if not isinstance(raw, RawDataElement) or raw.value is None:
-        return ""
-    name, vr = described(int(raw.tag), creator)
-    vr = vr if raw.VR in (None, "UN") else str(raw.VR)
-    value: Any = raw.value
+        return None
+    vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
     if vr in NUMBER_FORMATS:
         order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
-        count = len(value) // struct.calcsize(f"={code}")
-        value = list(struct.unpack(f"{order}{count}{code}", value))
-    elif vr in STR_VR and value.isascii() and ESC not in value:
-        parts = value.decode("ascii").rstrip(" \0").split("\\")
-        value = [part.strip(" \0") for part in parts]
-    elif vr not in BYTES_VR:
-        return ""
-    return f"{tag_text(raw.tag)} {vr} {name} = {shown_value(value, vr)}".rstrip()
+        count = len(raw.value) // struct.calcsize(f"={code}")
+        return vr, list(struct.unpack(f"{order}{count}{code}", raw.value))
+    if vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
+        parts = raw.value.decode("ascii").rstrip(" \0").split("\\")
+        return vr, [part.strip(" \0") for part in parts]
+    return (vr, raw.value) if vr in BYTES_VR else None
 
 
 def shown_value(value: Any, vr: str) -> str:
@@ -3345,13 +3332,10 @@ def part_prefix() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """The outputs of one source: temporary files, until all of them are moved to their *place*.
-
-    *parts* are these, by suffix.
-    """
+    """The outputs of one source: temporary files, until all of them are moved to their *place*."""
 
     place: Path
-    parts: dict[str, Path] = field(default_factory=dict)
+    parts: dict[str, Path] = field(default_factory=dict)  # by suffix
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
@@ -3386,35 +3370,24 @@ class Outputs:
                 path = output_path(self.place, suffix)
                 if suffix != ".txt":
                     part.replace(path)
-                elif not is_linked(part, path):
-                    earlier = self.replaced(origin)  # of another run too, which was faster
-                    part.replace(path)
-                moved.append(path)
-                if suffix == ".txt":
+                else:
+                    try:
+                        os.link(part, path)  # where nothing is, which one of two runs can
+                    except OSError:  # and where there are no links, none
+                        earlier = self.replaced(origin)  # of another run too, which was faster
+                        part.replace(path)
                     remove(earlier)
+                moved.append(path)
         except OSError:
             remove(moved)
             raise
-        self.parts.clear()
+        self.close()
         return tuple(reversed(moved))
 
     def close(self) -> None:
         """Remove what was not moved."""
         remove(self.parts.values())
         self.parts.clear()
-
-
-def is_linked(part: Path, path: Path) -> bool:
-    """Move *part* to *path* if nothing is there, which one of two runs can; tell whether it is so.
-
-    A file system without links says no.
-    """
-    try:
-        os.link(part, path)
-    except OSError:
-        return False
-    part.unlink()
-    return True
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -3890,12 +3863,17 @@ def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
 
 
-def reason_of(error: Exception | None) -> str:
-    """Return why *error* stopped a file, in one line without names of Python's."""
+def reason_of(error: Any) -> str:
+    """Return why the exception *error* stopped a file, in one line without names of Python's."""
     if isinstance(error, ImportError):
         return one_line(f"a library is missing or broken ({error}): {CURE}")
     if cause := getattr(error, "strerror", ""):
-        return one_line(reason_of_system(error, cause[0].lower() + cause[1:]))
+        cause = cause[0].lower() + cause[1:]
+        if error.errno in (*NO_ROOM, errno.EFBIG) or TEMPORARY_PREFIX in str(error.filename):
+            cause = f"its output cannot be written: {cause}"
+        elif type(error).__module__.startswith("av."):
+            cause = f"FFmpeg cannot read the video: {cause}"
+        return one_line(cause)
     for kind, reason in ERROR_REASONS.items():
         if isinstance(error, kind):
             return reason
@@ -3903,15 +3881,6 @@ def reason_of(error: Exception | None) -> str:
     if isinstance(error, ConversionError):
         return one_line(message)
     return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
-
-
-def reason_of_system(error: Any, cause: str) -> str:
-    """Return *cause*, why the system or FFmpeg refused, with what it refused to do."""
-    if error.errno in (*NO_ROOM, errno.EFBIG) or TEMPORARY_PREFIX in str(error.filename):
-        return f"its output cannot be written: {cause}"
-    if type(error).__module__.startswith("av."):
-        return f"FFmpeg cannot read the video: {cause}"
-    return cause
 
 
 def refusal(error: Any, folder: Path) -> str:
@@ -3935,32 +3904,31 @@ CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a s
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be written of *source*, and by which marks its outputs are known again.
-
-    *chosen* are the options that matter to it. *show* writes all but the TXT, and *describe* turns
-    facts and warnings into the lines of that.
-    """
+    """What is known of *source* before anything is written: what all further steps share."""
 
     source: Source
+    options: Options
+    header: Header
     origin: Origin
-    title: str
-    chosen: str
-    show: Callable[[Outputs], Shown]
-    describe: Callable[[Sequence[Fact], Sequence[str]], Iterable[str]]
+    state: FileState | None  # of the file before it was opened
+    content: ImagePixel | str | Exception | None  # as of `content_of`, or why that cannot be told
+    caught: Sequence[warnings.WarningMessage]  # so far and on
 
 
-def mark_line(status: Status, task: Task, outputs: dict[str, Path]) -> str:
-    """Return the second line of a TXT: how the file ended, with which options, from what, to what.
+def marks(status: Status, task: Task, outputs: dict[str, Path]) -> list[str]:
+    """Return the first lines of a TXT: title, and how the file ended, with which options, of what.
 
     *outputs* are, by suffix, where the others are now. Where one of all these is another, the file
     has to be converted again.
     """
+    name, origin = printable(task.source.own_name), task.origin
     made = ",".join(f" {suffix} {sizes_of([path])} bytes" for suffix, path in outputs.items())
-    origin = task.origin
-    return (
-        f"{status.capitalize()}; options: {task.chosen}; source {origin.path} {origin.instance}, "
-        f"{origin.size} bytes, changed {origin.changed}; outputs:{made or ' none'}"
-    )
+    return [
+        f"{TEXT_BEGINS}{name}, described by dicom_converter {__version__}",
+        f"{status.capitalize()}; options: {chosen_options(task.options, task.content)}; "
+        f"source {origin.path} {origin.instance}, {origin.size} bytes, changed {origin.changed}; "
+        f"outputs:{made or ' none'}",
+    ]
 
 
 def sizes_of(paths: Iterable[Path]) -> int:
@@ -3968,7 +3936,7 @@ def sizes_of(paths: Iterable[Path]) -> int:
     return sum(size for _, size, _ in filter(None, map(state_of, paths)))
 
 
-def chosen_options(options: Options, content: ImagePixel | str | None) -> str:
+def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
     matter: tuple[str, ...] = ("mp4",) if content == "video" else ()
     if isinstance(content, ImagePixel):
@@ -3994,7 +3962,7 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
     """Tell whether what was *made* at *place* is whole, of the same origin, and as *task* would."""
     *head, whole = text_marks(output_path(place, ".txt"))
     ends = (Status.CONVERTED, Status.TEXT_ONLY)
-    return whole and head in [[task.title, mark_line(end, task, made)] for end in ends]
+    return whole and head in [marks(end, task, made) for end in ends]
 
 
 # --- Documents and video --------------------------------------------------------------------------
@@ -4016,11 +3984,6 @@ DOCUMENT_CLASSES = {  # for documents that do not say what they are
     uid.EncapsulatedOBJStorage: "model/obj",
     uid.EncapsulatedMTLStorage: "model/mtl",
 }
-VIDEO_SYNTAXES = tuple(  # MPEG-2, H.264 and HEVC, and the fragmentable forms (PS3.5 A.4.5 on)
-    UID(f"1.2.840.10008.1.2.4.{number}{fragmentable}")
-    for number in range(100, 109)
-    for fragmentable in ("", ".1")
-)
 # Where pixels are that no file holds (PS3.5 A.6, A.11), by how their syntax is called.
 ELSEWHERE = {
     "JPIP": "JPIP: the pixels are on a server",
@@ -4028,26 +3991,15 @@ ELSEWHERE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What was written of a file's pixels, or why not, for the TXT and the terminal."""
-
-    facts: tuple[Fact, ...] = ()
-    remark: str = ""
-    frames: int = 0
-    status: Status = Status.CONVERTED
-    reason: str = ""
-
-
-def write_document(header: Header, outputs: Outputs) -> Shown:
+def write_document(task: Task, outputs: Outputs) -> Outcome:
     """Write the document that is encapsulated in a file (PS3.3 C.24), of its true length.
 
     Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
     """
-    ds = header.data_set
+    ds = task.header.data_set
     if "EncapsulatedDocument" not in ds:
-        raise reason_for_no_picture(header)
-    if header.truncated:
+        raise reason_for_no_picture(task.header)
+    if task.header.truncated:
         raise ConversionError("the file ends inside its document: it is truncated")
     document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
     declared = text(ds, "MIMETypeOfEncapsulatedDocument").lower().partition(";")[0].strip()
@@ -4066,8 +4018,8 @@ def write_document(header: Header, outputs: Outputs) -> Shown:
     if length < len(document) - 1:
         warn(f"of {len(document)} bytes the document has {length}, as the file declares")
     outputs.part(suffix).write_bytes(document[:length])
-    fact = f"{printable(kind) or 'of unknown type'}, {length} bytes"
-    return Shown((("Document", fact),), f"{length} bytes")
+    fact = "Document", f"{printable(kind) or 'of unknown type'}, {length} bytes"
+    return Outcome(task.source, Status.CONVERTED, remark=f"{length} bytes", facts=(fact,))
 
 
 def reason_for_no_picture(header: Header) -> ConversionError:
@@ -4093,7 +4045,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
         return False
     head = pixels.head
-    if declared in VIDEO_SYNTAXES:
+    if declared in uid.MPEGTransferSyntaxes:
         return not code_stream(head).family
     transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
     starts = head.startswith((b"\0\0\1", b"\0\0\0\1"))
@@ -4103,9 +4055,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     return found
 
 
-def write_dicom_video(
-    header: Header, pixels: PixelLocation, outputs: Outputs, options: Options
-) -> Shown:
+def write_dicom_video(task: Task, pixels: PixelLocation, outputs: Outputs) -> Outcome:
     """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
     if pixels.cut:
         raise ConversionError("the file ends inside its video: it is truncated")
@@ -4113,19 +4063,19 @@ def write_dicom_video(
         raise ConversionError("holds no video, though it is declared as one")
     if not pixels.whole:
         warn("the video does not end as declared, but all of its fragments are there")
-    if not options.mp4:
+    if not task.options.mp4:
         warn("a video becomes an MP4 or nothing, and no MP4 was asked for")
-        return Shown()
-    if options.frames:
+        return Outcome(task.source, Status.CONVERTED)
+    if task.options.frames:
         warn("frames of a video are not written one by one")
-    declared = integer(header.data_set, "NumberOfFrames")
-    duration, _ = recorded_duration(header.data_set, max(declared, 1))
-    video = partial(FragmentReader, header.file, pixels)
+    declared = integer(task.header.data_set, "NumberOfFrames")
+    duration, _ = recorded_duration(task.header.data_set, max(declared, 1))
+    video = partial(FragmentReader, task.header.file, pixels)
     frames, done = write_video(outputs.part(".mp4"), video, duration)
     if declared and frames != declared:
         warn(f"the video holds {frames} frames, the header says {declared}")
-    facts = ("Frames", str(frames)), ("Video", done)
-    return Shown(facts, f"{frames} frames, {done}", frames)
+    facts, remark = (("Frames", str(frames)), ("Video", done)), f"{frames} frames, {done}"
+    return Outcome(task.source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
 # --- Scene ----------------------------------------------------------------------------------------
@@ -4146,30 +4096,24 @@ class Scene:
     largest_side: int
 
 
-def scene_of(
-    header: Header, pixels: PixelLocation, image: ImagePixel, source: Source, options: Options
-) -> Scene:
+def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     """Decide what is shown of an image, how and when, before any of it is written."""
+    header, options = task.header, task.options
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
     small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
-    look = wanted_look(partial(look_of, header, image, frames), source, options)
+    try:
+        look = look_of(header, image, frames, options)
+    except NoWindowError as error:
+        if task.source.named and not task.source.listed:
+            raise
+        warn(f"{error}; shown as by default")
+        look = look_of(header, image, frames, replace(options, window="auto"))
     timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
-
-
-def wanted_look(show: Callable[[Options], Look], source: Source, options: Options) -> Look:
-    """Return the look that *options* want; without that window the default, unless it was named."""
-    try:
-        return show(options)
-    except NoWindowError as error:
-        if source.named and not source.listed:
-            raise
-        warn(f"{error}; shown as by default")
-        return show(replace(options, window="auto"))
 
 
 def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
@@ -4190,11 +4134,11 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
+def image_facts(image: ImagePixel, scene: Scene) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     sign = ", signed" if image.pixel_representation else ""
-    window = described_window(look)
-    aspect = look.pixel_aspect
+    window, rate = described_window(scene.look), scene.timing.used
+    aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
     shown = f", shown {factor:.4g} times as {side}" if stretched else ""
@@ -4204,6 +4148,7 @@ def image_facts(image: ImagePixel, look: Look) -> tuple[Fact, ...]:
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
         *((("Window", window),) if window else ()),
+        *((("Frame rate", rate),) if scene.number_of_frames > 1 else ()),
     )
 
 
@@ -4285,49 +4230,30 @@ def convert(source: Source, options: Options) -> Outcome:
             lambda: read_header(stack.enter_context(open_source(source))), options
         )
         if header is None:
-            status, reason = unread(source, error)
-            outcome = Outcome(source, status, (), notes_of(caught), reason)
+            outcome = unread(source, error, notes_of(caught))
         else:
-            outcome = delivered(task_of(source, header, state, options), options, caught)
-            syntax = str(header.transfer_syntax)
+            content, problem = attempt(partial(content_of, header), options)
+            origin = origin_of(source, header, state)
+            task = Task(source, options, header, origin, state, problem or content, caught)
+            outcome, syntax = delivered(task), str(header.transfer_syntax)
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=header.size)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def unread(source: Source, error: Exception | None) -> tuple[Status, str]:
-    """Return how *source* ends, whose header could not be read for *error*, and why.
+def unread(source: Source, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
+    """Return how *source* ends, whose header could not be read for *error*.
 
     In folders, what is not DICOM is skipped, unless its name says that it was.
     """
     name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
     lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
     cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
-    skipped = foreign and not lost and not source.named
-    return Status.SKIPPED if skipped else Status.FAILED, reason_of(error) + cure
+    status = Status.SKIPPED if foreign and not lost and not source.named else Status.FAILED
+    return Outcome(source, status, warnings=notes, reason=reason_of(error) + cure)
 
 
-def task_of(source: Source, header: Header, state: FileState | None, options: Options) -> Task:
-    """Return what is to be done for *source*; its *state* is from before it was opened."""
-    content, problem = attempt(partial(content_of, header), options)
-
-    def show(outputs: Outputs) -> Shown:
-        if problem:
-            raise problem
-        shown = write_pictures(header, content, source, outputs, options)
-        if state_of(source.path) not in (state, None):
-            raise ConversionError("it changed while it was read: convert it again")
-        return shown
-
-    origin, chosen = origin_of(source, header, state), chosen_options(options, content)
-    describe = partial(metadata_text, header)
-    return Task(source, origin, title_of(source.own_name), chosen, show, describe)
-
-
-def delivered(task: Task, options: Options, caught: Sequence[warnings.WarningMessage]) -> Outcome:
-    """Do *task* and say how it ended. Its outputs go to its place, or the next that is free.
-
-    *caught* are the warnings so far and on.
-    """
+def delivered(task: Task) -> Outcome:
+    """Do *task* and say how it ended. Its outputs go to its place, or the next that is free."""
     source = task.source
     names = chain([source.name], numbered(plain_name(source.own_name)))
     while True:
@@ -4335,48 +4261,35 @@ def delivered(task: Task, options: Options, caught: Sequence[warnings.WarningMes
         made = made_before(place, task.origin)
         if made is None:
             continue
-        if options.resume and is_done(task, place, made):
+        if task.options.resume and is_done(task, place, made):
             return Outcome(source, Status.DONE)
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
         with closing(Outputs(place)) as outputs, suppress(TakenError):
-            return written(task, outputs, options, caught)
+            return written(task, outputs)
 
 
-def written(
-    task: Task, outputs: Outputs, options: Options, caught: Sequence[warnings.WarningMessage]
-) -> Outcome:
+def written(task: Task, outputs: Outputs) -> Outcome:
     """Write all *outputs* of *task*, or a TXT that says why not. Raises `TakenError`."""
-    shown, error = attempt(partial(task.show, outputs), options)
-    if shown is None:
+    outcome, error = attempt(partial(write_pictures, task, outputs), task.options)
+    if outcome is None:
         outputs.close()
-        shown = reason_shown(error)
-    notes, folder = notes_of(caught), task.source.folder
-
-    def text_and_move() -> tuple[Path, ...]:
-        if error and refusal(error, folder):
-            raise error
-        write_text(task, outputs, shown, notes)
-        return outputs.move(task.origin)
-
-    paths, text_error = attempt(text_and_move, options)
-    if isinstance(text_error, TakenError):
-        raise text_error
+        status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
+        reason = reason_of(error)
+        outcome = Outcome(task.source, status, reason=reason, facts=(("Picture", reason),))
+    outcome = replace(outcome, warnings=notes_of(task.caught))
+    paths = None
+    if not refusal(error, task.source.folder):
+        paths, error = attempt(partial(finish, task, outputs, outcome), task.options)
+    if isinstance(error, TakenError):
+        raise error
     if paths is None:
-        refused = refusal(text_error, folder)
-        failed = shown.reason if shown.status == Status.FAILED else reason_of(text_error)
-        reason = refused or failed
+        refused = refusal(error, task.source.folder)
+        failed = outcome.reason if outcome.status == Status.FAILED else reason_of(error)
+        notes, reason = outcome.warnings, refused or failed
         return Outcome(task.source, Status.FAILED, (), notes, reason, stops=bool(refused))
-    how = shown.reason, shown.remark, shown.frames
-    return Outcome(task.source, shown.status, paths, notes, *how, bytes_out=sizes_of(paths))
-
-
-def reason_shown(error: Exception | None) -> Shown:
-    """Return what to tell of a file in which *error* left no picture."""
-    status = Status.TEXT_ONLY if isinstance(error, NotAnImageError) else Status.FAILED
-    reason = reason_of(error)
-    return Shown((("Picture", reason),), status=status, reason=reason)
+    return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
 
 
 def content_of(header: Header) -> ImagePixel | str:
@@ -4392,37 +4305,37 @@ def content_of(header: Header) -> ImagePixel | str:
     return as_its_stream(image_pixel(header.data_set, pixels), pixels)
 
 
-def write_pictures(
-    header: Header,
-    content: ImagePixel | str | None,
-    source: Source,
-    outputs: Outputs,
-    options: Options,
-) -> Shown:
+def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
-    pixels = header.pixels
-    if pixels is None or not content:
-        return write_document(header, outputs)
-    if not isinstance(content, ImagePixel):
-        return write_dicom_video(header, pixels, outputs, options)
-    scene = scene_of(header, pixels, content, source, options)
-    write_files(scene, outputs, options)
-    facts, count = image_facts(content, scene.look), scene.number_of_frames
-    if count == 1:
-        return Shown(facts, frames=1)
-    used = scene.timing.used
-    return Shown((*facts, ("Frame rate", used)), f"{count} frames, {used}", count)
+    pixels, image, source = task.header.pixels, task.content, task.source
+    if isinstance(image, Exception):
+        raise image
+    if pixels is None or not image:
+        outcome = write_document(task, outputs)
+    elif not isinstance(image, ImagePixel):
+        outcome = write_dicom_video(task, pixels, outputs)
+    else:
+        scene = scene_of(task, pixels, image)
+        write_files(scene, outputs, task.options)
+        facts, frames = image_facts(image, scene), scene.number_of_frames
+        remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
+        outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
+    if state_of(source.path) not in (task.state, None):
+        raise ConversionError("it changed while it was read: convert it again")
+    return outcome
 
 
-def write_text(task: Task, outputs: Outputs, shown: Shown, notes: Sequence[str]) -> None:
-    """Write the TXT, the last of *outputs*, with what was *shown* and the warnings *notes*."""
+def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
+    """Write the TXT, the last of *outputs*, with what *outcome* says; move all, return where to."""
     written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
-    facts = (*shown.facts, *([("Written", printable(written))] if written else []))
-    head = task.title, mark_line(shown.status, task, outputs.parts)
+    facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
+    head = marks(outcome.status, task, outputs.parts)
+    lines = metadata_text(task.header, facts, outcome.warnings)
     text_part = outputs.part(".txt")
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in chain(head, task.describe(facts, notes)))
+        file.writelines(f"{line}\n" for line in chain(head, lines))
         file.write(TEXT_ENDS)
+    return outputs.move(task.origin)
 
 
 # --- Batch ----------------------------------------------------------------------------------------
@@ -4482,8 +4395,6 @@ def convert_all(
                     pending[where.submit(found, options)] = found
     finally:
         where.close()
-        for folder in {source.folder for source in pending.values()}:
-            remove_stale_parts(folder)
 
 
 def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
@@ -4542,7 +4453,7 @@ class Workers:
         return future.result()
 
     def close(self) -> None:
-        """End the worker processes, whatever they do."""
+        """End the worker processes, whatever they do; the threads remove what these leave."""
         for worker in self._all:
             worker.end(for_good=True)
         self._threads.shutdown(cancel_futures=True)
@@ -4590,17 +4501,26 @@ class Worker:
         raise ConversionError("worker processes cannot be kept alive: is there too little memory?")
 
     def begin(self) -> None:
-        """Begin the process; raises `OSError` where the system refuses."""
-        with self._changing:
+        """Begin the process, which interrupts do not reach; raises `OSError` where that fails."""
+        with self._changing, ExitStack() as restored:
             if not self._wanted:
                 raise OSError(errno.ECANCELED, "the run has ended")
+            # Python starts it with `-c`, which imports first from the current folder, perhaps a CD.
+            safe_path = os.environ.get("PYTHONSAFEPATH", "")  # empty is like none
+            restored.callback(os.environ.update, PYTHONSAFEPATH=safe_path)
+            os.environ["PYTHONSAFEPATH"] = "1"
             method = "fork" if forks_safely() else "spawn"
+            if hasattr(signal, "pthread_sigmask"):
+                if method == "spawn":  # whose helper lets signals through where it begins
+                    import_module("multiprocessing.resource_tracker").ensure_running()
+                kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+                restored.callback(signal.pthread_sigmask, signal.SIG_SETMASK, kept)
             context: Any = multiprocessing.get_context(method)
             self._pipe, theirs = context.Pipe()
-            with theirs, sheltered(method):
-                process = context.Process(target=serve, args=(theirs, self._memory), daemon=True)
-                process.start()
-                self._process = process
+            restored.enter_context(theirs)
+            process = context.Process(target=serve, args=(theirs, self._memory), daemon=True)
+            process.start()
+            self._process = process
 
     def end(self, patience: float = 0, *, for_good: bool = False) -> int:
         """Kill the process, unless it ends within *patience* (s); return its exit code."""
@@ -4613,25 +4533,6 @@ class Worker:
             process.kill()
             process.join(END_WAIT)
             return -9 if process.exitcode is None else int(process.exitcode)
-
-
-@contextmanager
-def sheltered(method: str) -> Iterator[None]:
-    """Keep a process that is begun meanwhile from interrupts, and from the current folder.
-
-    It ends with this process. Python starts it with `-c`, which imports from that folder first, and
-    this may be a CD.
-    """
-    with ExitStack() as restored:
-        safe_path = os.environ.get("PYTHONSAFEPATH", "")  # empty is like none
-        restored.callback(os.environ.update, PYTHONSAFEPATH=safe_path)
-        os.environ["PYTHONSAFEPATH"] = "1"
-        if hasattr(signal, "pthread_sigmask"):
-            if method == "spawn":  # whose helper lets signals through where it begins
-                import_module("multiprocessing.resource_tracker").ensure_running()
-            kept = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-            restored.callback(signal.pthread_sigmask, signal.SIG_SETMASK, kept)
-        yield
 
 
 def forks_safely() -> bool:
@@ -4716,15 +4617,11 @@ class Cluster:
             cure = f"{PYTHON} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self._place = options.dask
-        named, place = "address", options.dask
-        if Path(place).is_file():
-            named = "scheduler_file"
-        elif not re.match(r"\w+://", place):
-            place = f"tcp://{place}"
+        named = "scheduler_file" if Path(options.dask).is_file() else "address"
         connect: Any = distributed.Client
         problem = "no Dask scheduler answers there: start one with `dask scheduler`"
         try:
-            self._client: Any = connect(**{named: place}, timeout=CONNECT_TIMEOUT)
+            self._client: Any = connect(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
             problem = "this Dask scheduler has no workers: start some with `dask worker`"
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError) as error:
@@ -4766,7 +4663,7 @@ class Cluster:
         if future.cancelled():
             raise self._error(SCHEDULER_GONE)
         if error := future.exception():
-            reason = f"the workers that converted it ended ({reason_of(cast(Exception, error))})"
+            reason = f"the workers that converted it ended ({reason_of(error)})"
             return Outcome(source, Status.FAILED, reason=reason)
         return replace(future.result(), source=source)
 
@@ -4793,9 +4690,8 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 
 # --- Report and progress --------------------------------------------------------------------------
 
-NOT_REPORTED = ("source", "remark", "stops")
-REPORT_FIELDS = ("path", *(name for name in Outcome.__slots__ if name not in NOT_REPORTED))
-REPORT_SUFFIXES = (".csv", ".jsonl")
+REPORT_FIELDS = ("path", "status", "outputs", "warnings", "reason", "frames", "transfer_syntax",
+                 "bytes_in", "bytes_out", "seconds")  # fmt: skip
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
 FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")  # also wide ones
@@ -4842,20 +4738,16 @@ def check_report(path: Path, suffix: str) -> None:
     if path.is_file():
         with path.open("rb") as file:
             head = file.readline(MAX_ROW)
-        if not begins_report(head, suffix):
-            problem = "is no report of this program"
+        if suffix == ".csv":
+            ours = csv_line(REPORT_FIELDS).startswith(head)
+        else:  # a killed run may have left the beginning of the first row
+            cut = not head.endswith((b"\n", b"}"))
+            ours = head.startswith(b'{"path": '[: len(head)]) and (cut or b'"status": ' in head)
+        problem = "" if ours else "is no report of this program"
     elif os.path.lexists(path):
         problem = "is no regular file" if exists(path) else "is a link to nothing"
     if problem:
         raise ConversionError(f"{printable(str(path))}: {problem}: name another file")
-
-
-def begins_report(line: bytes, suffix: str) -> bool:
-    """Tell whether *line* is the first of a report, or what a killed run left of that."""
-    if suffix == ".csv":
-        return csv_line(REPORT_FIELDS).startswith(line)
-    cut = not line.endswith((b"\n", b"}"))
-    return line.startswith(b'{"path": '[: len(line)]) and (cut or b'"status": ' in line)
 
 
 def locked(file: Any, *, others: bool) -> bool:
@@ -5053,18 +4945,12 @@ def is_single(path: Path) -> bool:
 
 # --- Installation ---------------------------------------------------------------------------------
 
-LOSSLESS: dict[str, dict[str, Any]] = {
-    "jpeg8": {"lossless": True},
-    "jpegls": {},
-    "jpeg2k": {"level": 0},
-    "jpegxl": {"lossless": True},
-}
-
 
 def decoder_trial(codec: str, module: str = "") -> str:
     """Decode what imagecodecs encodes without loss, by itself or with a *module* of pylibjpeg."""
     picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    code = getattr(imagecodecs, f"{codec}_encode")(picture, **LOSSLESS[codec])
+    settings = {"lossless": True} if codec == "jpeg8" else {}  # by default the others are so
+    code = getattr(imagecodecs, f"{codec}_encode")(picture, **settings)
     decode = import_module(module).decode if module else getattr(imagecodecs, f"{codec}_decode")
     if not np.array_equal(decode(code), picture):
         raise ConversionError("it decodes wrongly")
@@ -5314,7 +5200,7 @@ def seconds_or_none(value: str) -> float:
 def report_path(value: str) -> Path:
     """Read the path of a report, whose name says its form."""
     path = input_path(value)
-    if path.suffix.lower() not in REPORT_SUFFIXES:
+    if path.suffix.lower() not in (".csv", ".jsonl"):
         raise argparse.ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
     return path
 

@@ -110,10 +110,10 @@ def faulty(folder: Path, fault: str) -> Path:
         f"sys.path.insert(0, {str(Path(dc.__file__).parent)!r})\n"
         "import dicom_converter as dc\n"
         "whole = dc.write_pictures\n"
-        "def write_pictures(header, *more):\n"
-        "    if dc.text(header.data_set, 'PatientID') == 'BAD':\n"
+        "def write_pictures(task, outputs):\n"
+        "    if dc.text(task.header.data_set, 'PatientID') == 'BAD':\n"
         f"        {FAULTS[fault]}\n"
-        "    return whole(header, *more)\n"
+        "    return whole(task, outputs)\n"
         "dc.write_pictures = write_pictures\n"
         "if __name__ == '__main__':\n"
         "    sys.exit(dc.main(sys.argv[1:]))\n",

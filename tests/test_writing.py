@@ -346,11 +346,10 @@ def test_what_came_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
 
 def test_of_two_runs_one_gets_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one looked while nothing was there."""
-    task = dc.Task(dc.Source(Path("x")), ORIGIN, dc.title_of("x"), "default", Mock(), Mock())
+    task = dc.Task(dc.Source(Path("x")), dc.Options(), Mock(), ORIGIN, None, "", [])
     first, same = (half_written(tmp_path, ".png", ".txt") for _ in range(2))
     for outputs in (first, same):
-        made = {".png": outputs.parts[".png"]}
-        lines = task.title, dc.mark_line(dc.Status.CONVERTED, task, made)
+        lines = dc.marks(dc.Status.CONVERTED, task, {".png": outputs.parts[".png"]})
         outputs.parts[".txt"].write_text("\n".join(lines), "utf-8")
     link = os.link
 
@@ -505,7 +504,7 @@ def test_a_fast_gif_is_not_said_to_have_an_mp4_that_there_is_not(
 def test_a_text_that_cannot_be_written_takes_its_picture_back(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dc, "write_text", lambda *_: 1 / 0)
+    monkeypatch.setattr(dc, "finish", lambda *_: 1 / 0)
     outcome = convert(dicom_file(np.eye(4, dtype=np.uint8)), tmp_path / "out")
     assert (outcome.status, outcome.outputs) == (dc.Status.FAILED, ())
     assert list((tmp_path / "out").iterdir()) == []
