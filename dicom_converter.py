@@ -1447,21 +1447,10 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[Path, Parts] = {}
-
-    def settled(parts: Parts, candidates: Iterable[Source]) -> Iterator[Source]:
+    listed_groups = chain.from_iterable(listed_files(path, media[path]) for path in lists)
+    for parts, files in chain(walk(inputs, output), listed_groups, on_standard_input(inputs)):
         folder = output_folder(root, parts, owners)
-        return settle_names(candidates, folder, taken[folder] if keeps or not parts else set())
-
-    for group in walk(inputs, output):
-        yield from settled(*group)
-    for path in lists:
-        yield from listed_sources(path, media[path], settled)
-    if STDIN in inputs and sys.stdin is None:
-        yield Source(STDIN, root, "-", True, problem="standard input is closed")
-    elif STDIN in inputs:
-        for path in paths_from(sys.stdin.buffer):
-            for group in alone(Source(path), plain_parts(path.parent)):
-                yield from settled(*group)
+        yield from settle_names(files, folder, taken[folder] if keeps or not parts else set())
 
 
 def is_list(path: Path) -> bool:
@@ -1537,14 +1526,6 @@ def read_folder(folder: Path) -> tuple[list[Source], list[Path]]:
     return files, folders
 
 
-def alone(candidate: Source, parts: Parts) -> Iterator[Group]:
-    """Yield *candidate* in the folder *parts*, or the members of an archive below it."""
-    if is_archive(candidate.path):
-        yield from members_of(candidate, (*parts, *own_names([candidate.path])))
-    else:
-        yield parts, [candidate]
-
-
 def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     """Yield the members of an archive by their folders, in sorted order."""
     groups: defaultdict[Parts, list[Source]] = defaultdict(list)
@@ -1553,9 +1534,7 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     yield from sorted(groups.items(), key=lambda group: group[0])
 
 
-def listed_sources(
-    dicomdir: Path, base: Parts, settled: Callable[[Parts, list[Source]], Iterator[Source]]
-) -> Iterator[Source]:
+def listed_files(dicomdir: Path, base: Parts) -> Iterator[Group]:
     """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
 
     PS3.10 8.5: names are upper case there, and often are not on the medium.
@@ -1563,9 +1542,9 @@ def listed_sources(
     names, problem = listed_names(dicomdir)
     files = {listed_file(dicomdir.parent, parts): parts for parts in names}
     for file, parts in files.items():
-        yield from settled((*base, *plain_parts(PurePosixPath(*parts[:-1]))), [file])
+        yield (*base, *plain_parts(PurePosixPath(*parts[:-1]))), [file]
     if problem:
-        yield from settled(base, [Source(dicomdir, named=True, problem=problem)])
+        yield base, [Source(dicomdir, named=True, problem=problem)]
 
 
 def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
@@ -1610,23 +1589,30 @@ def names_by_case(folder: Path) -> dict[str, str]:
         return {}
 
 
+def on_standard_input(inputs: Sequence[Path]) -> Iterator[Group]:
+    """Yield the files, and those in the archives, that standard input names if it is an input."""
+    if STDIN in inputs and sys.stdin is None:
+        yield (), [Source(STDIN, named=True, problem="standard input is closed")]
+    elif STDIN in inputs:
+        for path in paths_from(sys.stdin.buffer):
+            parts = plain_parts(path.parent)
+            if is_archive(path):
+                yield from members_of(Source(path), (*parts, *own_names([path])))
+            else:
+                yield parts, [Source(path)]
+
+
 def paths_from(stream: BinaryIO) -> Iterator[Path]:
     """Yield the paths that *stream* names, one a line or NUL-separated, as they come."""
-    rest, separator = b"", b""
-    while chunk := os.read(stream.fileno(), 1 << 16):
-        rest += chunk
-        told = next((sign for sign in (b"\0", b"\n") if sign in rest), b"")
-        if separator := separator or told:
-            *names, rest = rest.split(separator)
-            yield from (path_of(name, separator) for name in names if name.strip())
-    if rest.strip():
-        yield path_of(rest, separator)
-
-
-def path_of(name: bytes, separator: bytes) -> Path:
-    """Return the path that a line of a list means; one with a NUL in it can only be missing."""
-    name = name if separator == b"\0" else name.rstrip(b"\r")
-    return Path(os.fsdecode(name).replace("\0", "\\0"))
+    rest = separator = b""
+    chunks = iter(partial(os.read, stream.fileno(), 1 << 16), b"")
+    for chunk in chain(chunks, [b""]):
+        rest += chunk or separator or b"\n"  # which the last may lack
+        separator = separator or next((sign for sign in (b"\0", b"\n") if sign in rest), b"")
+        *names, rest = rest.split(separator) if separator else [rest]
+        for name in filter(bytes.strip, names):
+            line = name if separator == b"\0" else name.rstrip(b"\r")
+            yield Path(os.fsdecode(line).replace("\0", "\\0"))  # which can only be missing
 
 
 # --- Code streams ---------------------------------------------------------------------------------

@@ -374,7 +374,14 @@ def test_a_member_name_that_is_no_cp437_stays() -> None:
 
 
 def test_a_null_in_a_line_is_a_missing_file() -> None:
-    assert dc.path_of(b"a\0b\r", b"\n") == Path(r"a\0b")
+    reader, writer = os.pipe()
+    os.write(writer, b"IM1\n")
+    with os.fdopen(reader, "rb") as stream:
+        paths = dc.paths_from(stream)
+        assert next(paths) == Path("IM1")
+        os.write(writer, b"a\0b\r\n")
+        os.close(writer)
+        assert list(paths) == [Path(r"a\0b")]
 
 
 def test_closed_standard_input_is_said(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
