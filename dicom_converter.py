@@ -69,7 +69,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -157,7 +157,6 @@ OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(),
 TEMPORARY_PREFIX = ".dicom_converter-"
 TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END\n"
 
-
 # Bounds on what a file may ask for; each is far above what any device writes.
 MAX_FRAME_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
@@ -177,7 +176,6 @@ SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing") 
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
-
 # What pydicom raises on values that are not of their type.
 UNREADABLE = (
     BytesLengthException,
@@ -193,7 +191,6 @@ UNREADABLE = (
     struct.error,
     zlib.error,
 )
-
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -882,16 +879,11 @@ def not_dicom(head: bytes) -> NotDicomError:
 
 def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
     """Add to *data_set* what follows the pixel data, behind which *file* stands."""
+    first, end = max(PIXEL_DATA_TAGS) + 1, ITEM_TAG
     try:
-        rest = read_dataset(
-            file,
-            implicit,
-            little,
-            stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
-            parent_encoding=data_set.original_character_set,
-        )
+        rest = elements_until(file, implicit, little, lambda tag: not first <= tag < end)
         data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
-    except UNREADABLE:
+    except (ConversionError, *UNREADABLE):
         warn("what follows the pixel data cannot be read")
 
 
@@ -922,13 +914,12 @@ def truncated_element(data_set: Dataset) -> str:
 def guessed_transfer_syntax(file: BinaryIO) -> UID:
     """Return the uncompressed syntax that the first element of the data set is written in."""
     start = file.tell()
-    head = file.read(8)
+    tag, vr, _ = element_head(file, False, "<")
     file.seek(start)
     warn("no transfer syntax is declared, it was taken from the first element")
-    if head[4:6].decode("latin-1") not in STANDARD_VR:
+    if vr not in STANDARD_VR:
         return uid.ImplicitVRLittleEndian
-    big = struct.unpack("<H", head[:2])[0] >= 0x0400
-    return uid.ExplicitVRBigEndian if big else uid.ExplicitVRLittleEndian
+    return uid.ExplicitVRBigEndian if tag >= 0x04000000 else uid.ExplicitVRLittleEndian
 
 
 def expanded_limit(length: int) -> int:
@@ -1029,9 +1020,8 @@ def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
     starts, begun, signature = array("Q"), array("Q"), None
     whole = cut = False
     end = file.seek(pixels.offset) + pixels.length
-    while (at := file.tell()) < end and len(head := file.read(ITEM_HEAD_BYTES)) == ITEM_HEAD_BYTES:
-        group, element, length = struct.unpack("<HHL", head)
-        tag, at = group << 16 | element, at + ITEM_HEAD_BYTES
+    while (at := file.tell() + ITEM_HEAD_BYTES) <= end:
+        tag, _, length = element_head(file, True, "<")
         whole = tag == SEQUENCE_DELIMITER_TAG
         cut = tag == ITEM_TAG and length > end - at
         if tag != ITEM_TAG or cut:
@@ -1097,7 +1087,7 @@ def syntax_name(syntax: UID) -> str:
 
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 
-OPENING_FLAGS = getattr(os, "O_NONBLOCK", 0)  # no waiting for the other end of a pipe
+OPENING_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # no waiting for the other end of a pipe
 
 
 def opened_regular(path: Path) -> BinaryIO:
@@ -1105,14 +1095,9 @@ def opened_regular(path: Path) -> BinaryIO:
 
     Raises `NotDicomError` for a pipe, a device or a folder.
     """
-    return open(path, "rb", opener=regular_descriptor)
-
-
-def regular_descriptor(path: str, flags: int) -> int:
-    """Return a descriptor of the regular file at *path*; raise `NotDicomError` for any other."""
-    descriptor = os.open(path, flags | OPENING_FLAGS)
+    descriptor = os.open(path, OPENING_FLAGS)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
+        return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     raise NotDicomError("not a regular file")
 
@@ -1133,11 +1118,8 @@ def is_archive(path: Path) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """Return *path* without its links; as it is where they lead in circles."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):
-        return path.absolute()
+    """Return *path* without its links, as far as they lead anywhere."""
+    return Path(os.path.realpath(path))
 
 
 def state_of(path: Path) -> FileState | None:
@@ -1156,7 +1138,7 @@ def zip_members(archive: Source) -> list[Source]:
     """
     members: list[Source] = []
     try:
-        entries = current_zip(archive.path).infolist()
+        entries = opened_zip(archive.path, state_of(archive.path)).infolist()
         overlapping = overlapping_entries(entries)
         for entry, info in enumerate(entries):
             if not info.filename.endswith("/"):
@@ -1207,14 +1189,12 @@ def zip_problem(info: zipfile.ZipInfo, *, overlaps: bool) -> str:
     return ""
 
 
-def current_zip(path: Path) -> zipfile.ZipFile:
-    """Return an open archive, anew where the file at *path* is another one than before."""
-    return opened_zip(path, state_of(path))
-
-
 @lru_cache(maxsize=2)
 def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
-    """Return an open archive; the last ones stay open, for their directories can be long."""
+    """Return an open archive, anew where the file at *path* has another state than before.
+
+    The last ones stay open, for their directories can be long.
+    """
     opened_regular(path).close()
     return zipfile.ZipFile(path)
 
@@ -1224,7 +1204,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
     """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
     with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
         try:
-            archive = current_zip(source.path)
+            archive = opened_zip(source.path, state_of(source.path))
             entries = archive.infolist()
             info = entries[source.entry] if source.entry < len(entries) else None
             if info is None or member_name(info) != source.member:
@@ -1245,15 +1225,13 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, unpacked)
 
 
-@contextmanager
-def open_source(source: Source) -> Iterator[BinaryIO]:
+def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
     """Open *source* for reading, a member of an archive unpacked."""
     if source.problem:
         raise (NotDicomError if source.repeated else ConversionError)(source.problem)
     if source.member.lower().endswith(".zip"):
         warn("an archive inside an archive is not opened: unpack the outer one first")
-    with unpacked_member(source) if source.member else opened_regular(source.path) as file:
-        yield file
+    return unpacked_member(source) if source.member else opened_regular(source.path)
 
 
 # --- Where outputs go -----------------------------------------------------------------------------
@@ -1266,6 +1244,7 @@ DEVICE_NAMES = re.compile(
     r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE
 )
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
+KEPT = HARMLESS + "".join(map(chr, range(0xDC80, 0xDD00)))  # also bytes that are no text
 MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs:(.*)")
 NO_INSTANCE = "0" * 8  # the check sum of nothing
 
@@ -1277,7 +1256,7 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     not called like an output of a file beside it.
     """
     plain = "".join(
-        "_" if char in SEPARATORS or not (char.isprintable() or is_kept(char)) else char
+        "_" if char in SEPARATORS or not (char.isprintable() or char in KEPT) else char
         for char in name
     )
     if plain.rstrip(". ") != plain or not plain:
@@ -1290,11 +1269,6 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     if len(raw) <= MAX_NAME_BYTES:
         return plain
     return f"{raw[: MAX_NAME_BYTES - 9].decode(errors='ignore')}-{zlib.crc32(raw):08x}"
-
-
-def is_kept(char: str) -> bool:
-    """Tell whether *char*, not printable, may stand in a name: it may be a byte that is no text."""
-    return char in HARMLESS or "\udc80" <= char <= "\udcff"
 
 
 def plain_parts(folder: PurePath) -> Parts:
@@ -1346,20 +1320,18 @@ def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) ->
     by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
     found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
     stems = {plain_name(stem_of(one.own_name)).casefold() for one in found.values()}
+
+    def is_free(name: str) -> bool:
+        clip = clip_of_frame(name)
+        return given.isdisjoint({name, f"{name}-", clip}) and clip not in stems
+
     for one in reversed(found.values()):
         wanted = chain([plain_name(stem_of(one.own_name))], numbered(plain_name(one.own_name)))
-        name = next(name for name in wanted if is_free(name.casefold(), given, stems))
+        name = next(name for name in wanted if is_free(name.casefold()))
         given.add(name.casefold())
         if clip := clip_of_frame(name.casefold()):
             given.add(f"{clip}-")  # no clip may be called so any more
         yield replace(one, folder=folder, name=name)
-
-
-def is_free(name: str, given: set[str], others: set[str]) -> bool:
-    """Tell whether *name* was not *given*, and is no frame of a clip of those or of *others*."""
-    clip = clip_of_frame(name)
-    known = clip and (clip in given or clip in others)
-    return not (known or name in given or f"{name}-" in given)
 
 
 def clip_of_frame(name: str) -> str:
@@ -1867,8 +1839,8 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
     """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[start : start + size]
-    return np.pad(bits, (0, size - len(bits)))
+    packed = np.frombuffer(raw, np.uint8)
+    return np.unpackbits(packed, count=start + size, bitorder="little")[start:]
 
 
 # --- Image and frames -----------------------------------------------------------------------------
