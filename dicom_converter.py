@@ -183,9 +183,8 @@ UNREADABLE = (
     TypeError,
     LookupError,
     AttributeError,
-    NotImplementedError,
     OverflowError,
-    RecursionError,
+    RuntimeError,
     EOFError,
     OSError,
     struct.error,
@@ -512,8 +511,6 @@ class Timing:
 
 # --- Elements -------------------------------------------------------------------------------------
 
-MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
-
 
 def printable(value: str) -> str:
     """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
@@ -543,7 +540,7 @@ def begins_as_dicom(head: bytes) -> bool:
         tag = group << 16 | element
         known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
         if group in (0x0002, 0x0008) and known:
-            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= MAX_FIRST_LENGTH
+            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= 1 << 10  # a length
             return implicit or head[4:6].decode("latin-1") in STANDARD_VR
     return False
 
@@ -1146,7 +1143,7 @@ def zip_members(archive: Source) -> list[Source]:
                 members.append(Source(archive.path, member=name, entry=entry, problem=problem))
     except NotDicomError as error:
         return [replace(archive, problem=str(error))]
-    except (*UNREADABLE, RuntimeError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "a damaged zip archive"
         return [replace(archive, problem=f"cannot be read: {reason}")]
     return members or [archive]
@@ -1215,7 +1212,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
                     raise not_dicom(head)
                 unpacked.write(head)
                 shutil.copyfileobj(member, unpacked, 1 << 20)
-        except (NotImplementedError, RuntimeError) as error:
+        except RuntimeError as error:
             raise ConversionError("packed in a way that cannot be read: unpack it first") from error
         except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
             if getattr(error, "errno", None):
@@ -1718,7 +1715,7 @@ def decoded_stream(src: bytes, image: ImagePixel) -> StoredFrame:
     for decode in (decoded_with_imagecodecs, decoded_with_pylibjpeg):
         try:
             stored = decode(src, stream, image.samples_per_pixel > 1)
-        except (RuntimeError, ImportError, *UNREADABLE) as error:
+        except (ImportError, *UNREADABLE) as error:
             reasons.append(str(error))
             continue
         if stored.shape == image.shape:
@@ -2589,9 +2586,6 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 
 # --- Color ----------------------------------------------------------------------------------------
 
-# PS3.3 C.7.6.3.1.2; rows give R, G, B from Y, Cb, Cr.
-YBR_FULL_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-
 
 def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     """Read the Palette Color Lookup Table module, segmented or not (PS3.3 C.7.9).
@@ -2728,7 +2722,8 @@ def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: in
 def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
     """Convert (rows, columns, 3) Y, Cb, Cr of uint8 or uint16 to RGB (PS3.3 C.7.6.3.1.2)."""
     unit = 1 << (8 * picture.dtype.itemsize - 8)
-    matrix = np.array(YBR_FULL_TO_RGB)
+    # Its rows give R, G, B from Y, Cb, Cr.
+    matrix = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
     if partial:  # studio range of ITU-R BT.601
         matrix *= np.array([255 / 219, 255 / 224, 255 / 224])
     offset = np.array([16 if partial else 0, 128, 128]) * unit
