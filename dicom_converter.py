@@ -214,7 +214,7 @@ MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
-Parts = tuple[str, ...]  # of a path below the output folder
+Parts = tuple[str, ...]  # the folders that hold a file, by their names, an input by its path
 Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
@@ -1268,20 +1268,9 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     return f"{raw[: MAX_NAME_BYTES - 9].decode(errors='ignore')}-{zlib.crc32(raw):08x}"
 
 
-def plain_parts(folder: PurePath) -> Parts:
-    """Return the parts of *folder* as plain names, without those that lead upwards."""
-    parts = (part for part in folder.parts if part not in (folder.anchor, "..", "."))
-    return tuple(plain_name(part, folder=True) for part in parts)
-
-
-def own_names(folders: Iterable[Path]) -> Iterator[str]:
-    """Yield a plain name of its own for each of *folders* and archives, whatever their case."""
-    given: set[str] = set()
-    for path in folders:
-        plain = plain_name(path.stem if is_archive(path) else path.name, folder=True)
-        own = next(name for name in numbered(plain) if name.casefold() not in given)
-        given.add(own.casefold())
-        yield own
+def parts_of(folder: PurePath) -> Parts:
+    """Return the names in *folder*, without those that lead upwards or to the root."""
+    return tuple(part for part in folder.parts if part not in (folder.anchor, "..", "."))
 
 
 def numbered(name: str) -> Iterator[str]:
@@ -1290,19 +1279,22 @@ def numbered(name: str) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in count(2))
 
 
-def output_folder(root: Path, parts: Parts, owners: dict[Path, Parts]) -> Path:
+def output_folder(root: Path, parts: Parts, owners: dict[str, Parts]) -> Path:
     """Return the folder for the outputs of *parts* below *root*, a resolved path.
 
-    Never through a link that is there, beside a file of that name, and no folder for two: *owners*
-    tells whose each is, and grows.
+    Of plain names, archives without their suffix; never through a link that is there, beside a file
+    of that name, and no folder for two, whatever their case: *owners* tells whose each is, and
+    grows.
     """
     folder = root
     for depth, part in enumerate(parts, 1):
+        source = PurePath(part)
+        name = source.stem if source.suffix.lower() == ".zip" else source.name
         folder = next(
             path
-            for path in map(folder.joinpath, numbered(part))
+            for path in map(folder.joinpath, numbered(plain_name(name, folder=True)))
             if not os.path.lexists(path) or (is_folder(path) and not path.is_symlink())
-            if owners.setdefault(path, parts[:depth]) == parts[:depth]
+            if owners.setdefault(str(path).casefold(), parts[:depth]) == parts[:depth]
         )
     return folder
 
@@ -1415,7 +1407,7 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     lists = [path for path in media if is_list(path)]
     keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
     taken: defaultdict[Path, set[str]] = defaultdict(set)
-    owners: dict[Path, Parts] = {}
+    owners: dict[str, Parts] = {}
     listed_groups = chain.from_iterable(listed_files(path, media[path]) for path in lists)
     for parts, files in chain(walk(inputs, output), listed_groups, on_standard_input(inputs)):
         folder = output_folder(root, parts, owners)
@@ -1441,9 +1433,9 @@ def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
     paths = sorted(media.values())
     if len(paths) == 1:
         return {paths[0]: ()}
-    places = (resolved(path.parent if is_list(path) else path) for path in paths)
-    names = own_names(places)
-    return {path: (name,) for path, name in zip(paths, names, strict=True)}
+    # The slash tells a list from the folder that it lies in.
+    lists = {path: f"{resolved(path.parent)}/" for path in paths if is_list(path)}
+    return {path: (lists.get(path) or str(resolved(path)),) for path in paths}
 
 
 def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
@@ -1468,8 +1460,7 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
             seen.add(there)
             files, folders = read_folder(folder)
             yield parts, [file for file in files if file.path.absolute() not in named_paths]
-            below = [(*parts, name) for name in own_names(folders)]
-            inner = list(zip(folders, below, strict=True))
+            inner = [(path, (*parts, path.name)) for path in folders]
             waiting.extend(place for place in inner if place[0].is_symlink())
             waiting.extendleft(place for place in reversed(inner) if not place[0].is_symlink())
 
@@ -1499,7 +1490,7 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     """Yield the members of an archive by their folders, in sorted order."""
     groups: defaultdict[Parts, list[Source]] = defaultdict(list)
     for member in zip_members(archive):
-        groups[*parts, *plain_parts(PurePosixPath(member.member).parent)].append(member)
+        groups[*parts, *parts_of(PurePosixPath(member.member).parent)].append(member)
     yield from sorted(groups.items(), key=lambda group: group[0])
 
 
@@ -1511,7 +1502,7 @@ def listed_files(dicomdir: Path, base: Parts) -> Iterator[Group]:
     names, problem = listed_names(dicomdir)
     files = {listed_file(dicomdir.parent, parts): parts for parts in names}
     for file, parts in files.items():
-        yield (*base, *plain_parts(PurePosixPath(*parts[:-1]))), [file]
+        yield (*base, *parts_of(PurePosixPath(*parts[:-1]))), [file]
     if problem:
         yield base, [Source(dicomdir, named=True, problem=problem)]
 
@@ -1564,9 +1555,9 @@ def on_standard_input(inputs: Sequence[Path]) -> Iterator[Group]:
         yield (), [Source(STDIN, named=True, problem="standard input is closed")]
     elif STDIN in inputs:
         for path in paths_from(sys.stdin.buffer):
-            parts = plain_parts(path.parent)
+            parts = parts_of(path.parent)
             if is_archive(path):
-                yield from members_of(Source(path), (*parts, *own_names([path])))
+                yield from members_of(Source(path), (*parts, path.name))
             else:
                 yield parts, [Source(path)]
 

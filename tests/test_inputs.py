@@ -177,6 +177,12 @@ def test_a_folder_with_a_dicomdir_is_walked(run: Runner, tmp_path: Path) -> None
     assert run(cd).files() == ["DICOMDIR.txt", "UNLISTED.png", "UNLISTED.txt"]
 
 
+def test_a_folder_and_the_list_in_it_do_not_share_an_output_folder(tmp_path: Path) -> None:
+    sources = dc.find_sources([TREE, TREE / "DICOMDIR"], tmp_path)
+    tops = {source.folder.relative_to(tmp_path).parts[0] for source in sources}
+    assert tops == {TREE.name, f"{TREE.name}-2"}
+
+
 def test_a_dicomdir_that_lists_nothing(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(b"no directory")
     result = run(tmp_path / "DICOMDIR")
