@@ -1084,15 +1084,14 @@ def syntax_name(syntax: UID) -> str:
 
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 
-OPENING_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # no waiting for the other end of a pipe
-
 
 def opened_regular(path: Path) -> BinaryIO:
     """Open the regular file at *path* for reading; anything else might never end, or never begin.
 
     Raises `NotDicomError` for a pipe, a device or a folder.
     """
-    descriptor = os.open(path, OPENING_FLAGS)
+    # Without waiting for the other end of a pipe.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
@@ -1420,8 +1419,8 @@ def is_list(path: Path) -> bool:
 
 
 def is_medium(path: Path) -> bool:
-    """Tell whether an input holds or lists files of its own."""
-    return path != STDIN and (is_folder(path) or is_list(path) or is_archive(path))
+    """Tell whether an input is more than one file: it holds or lists files of its own."""
+    return path == STDIN or is_folder(path) or is_list(path) or is_archive(path)
 
 
 def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
@@ -1429,8 +1428,8 @@ def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
 
     Of several each gets a folder of its own name, so that no two patients are mixed.
     """
-    media = {resolved(path): path for path in sorted(set(inputs), reverse=True) if is_medium(path)}
-    paths = sorted(media.values())
+    given = sorted({*inputs} - {STDIN}, reverse=True)
+    paths = sorted({resolved(path): path for path in given if is_medium(path)}.values())
     if len(paths) == 1:
         return {paths[0]: ()}
     # The slash tells a list from the folder that it lies in.
@@ -1444,7 +1443,7 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
     A folder is read once, whatever leads to it, so links are followed last; *output* is left out.
     """
     media, root = media_of(inputs), resolved(output)
-    named = [Source(path, named=True) for path in inputs if path != STDIN and not is_medium(path)]
+    named = [Source(path, named=True) for path in inputs if not is_medium(path)]
     yield (), named
     seen, named_paths = set[Path](), {one.path.absolute() for one in named}
     waiting = deque(place for place in media.items() if not is_list(place[0]))
@@ -2264,7 +2263,9 @@ def grayscale_transforms(
         key = id(pixel_values), id(frame_voi)
         if key not in of_groups:
             modality = modality_of(pixel_values, ds, samples)
-            vois = stored_vois(frame_voi, modality, samples)
+            signed = modality_ends(modality, samples)[0] < 0
+            tables = lookup_tables(frame_voi, "VOI LUT", signed)  # preferred (PS3.3 C.11.2)
+            vois: list[Window | LookupTable] = [*tables, *stored_windows(frame_voi)]
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
@@ -2283,14 +2284,6 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     if slope == 0:
         warn("Rescale Slope is 0, taken as 1")
     return Rescale(slope or 1.0, intercept or 0.0)
-
-
-def stored_vois(
-    group: Dataset, modality: Rescale | LookupTable, samples: SampleFormat
-) -> list[Window | LookupTable]:
-    """Return the VOI steps that *group* stores (PS3.3 C.11.2), the preferred tables first."""
-    signed = modality_ends(modality, samples)[0] < 0
-    return [*lookup_tables(group, "VOI LUT", signed), *stored_windows(group)]
 
 
 def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tuple[float, float]:
@@ -4944,7 +4937,7 @@ def show_lines(outcome: Outcome, options: Options) -> None:
 @contextmanager
 def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outcome], None]]:
     """Yield what shows an outcome: lines, or on a terminal a bar with all problems above it."""
-    few = len(inputs) < MANY_INPUTS and all(map(is_single, inputs))
+    few = len(inputs) < MANY_INPUTS and not any(map(is_medium, inputs))
     if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
         return
@@ -4988,11 +4981,6 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether somebody sees *stream*, which may be closed."""
     return stream is not None and stream.isatty()
-
-
-def is_single(path: Path) -> bool:
-    """Tell whether an input is one file, and neither a folder, an archive nor a list."""
-    return path != STDIN and not is_medium(path)
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -5336,7 +5324,7 @@ def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     """Return what converts *inputs*, with no more processes than these can want."""
     if options.dask:
         return Cluster(options)
-    wanted = len(inputs) if all(map(is_single, inputs)) else options.jobs
+    wanted = options.jobs if any(map(is_medium, inputs)) else len(inputs)
     workers = min(options.jobs, wanted, MAX_WORKERS_PER_CORE * available_cores())
     return Workers(workers, memory_of_worker(workers))
 
