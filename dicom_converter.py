@@ -69,7 +69,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from difflib import get_close_matches
@@ -157,7 +157,6 @@ OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(),
 TEMPORARY_PREFIX = ".dicom_converter-"
 TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END\n"
 
-
 # Bounds on what a file may ask for; each is far above what any device writes.
 MAX_FRAME_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
@@ -177,7 +176,6 @@ SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing") 
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
-
 # What pydicom raises on values that are not of their type.
 UNREADABLE = (
     BytesLengthException,
@@ -185,15 +183,13 @@ UNREADABLE = (
     TypeError,
     LookupError,
     AttributeError,
-    NotImplementedError,
     OverflowError,
-    RecursionError,
+    RuntimeError,
     EOFError,
     OSError,
     struct.error,
     zlib.error,
 )
-
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -218,7 +214,7 @@ MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 
 Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
-Parts = tuple[str, ...]  # of a path below the output folder
+Parts = tuple[str, ...]  # the folders that hold a file, by their names, an input by its path
 Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
@@ -516,8 +512,6 @@ class Timing:
 
 # --- Elements -------------------------------------------------------------------------------------
 
-MAX_FIRST_LENGTH = 1 << 10  # of the first element where no preamble says that it is DICOM
-
 
 def printable(value: str) -> str:
     """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
@@ -547,7 +541,7 @@ def begins_as_dicom(head: bytes) -> bool:
         tag = group << 16 | element
         known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
         if group in (0x0002, 0x0008) and known:
-            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= MAX_FIRST_LENGTH
+            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= 1 << 10  # a length
             return implicit or head[4:6].decode("latin-1") in STANDARD_VR
     return False
 
@@ -883,16 +877,11 @@ def not_dicom(head: bytes) -> NotDicomError:
 
 def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
     """Add to *data_set* what follows the pixel data, behind which *file* stands."""
+    first, end = max(PIXEL_DATA_TAGS) + 1, ITEM_TAG
     try:
-        rest = read_dataset(
-            file,
-            implicit,
-            little,
-            stop_when=lambda tag, _vr, _length: not max(PIXEL_DATA_TAGS) < tag < ITEM_TAG,
-            parent_encoding=data_set.original_character_set,
-        )
+        rest = elements_until(file, implicit, little, lambda tag: not first <= tag < end)
         data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
-    except UNREADABLE:
+    except (ConversionError, *UNREADABLE):
         warn("what follows the pixel data cannot be read")
 
 
@@ -923,13 +912,12 @@ def truncated_element(data_set: Dataset) -> str:
 def guessed_transfer_syntax(file: BinaryIO) -> UID:
     """Return the uncompressed syntax that the first element of the data set is written in."""
     start = file.tell()
-    head = file.read(8)
+    tag, vr, _ = element_head(file, False, "<")
     file.seek(start)
     warn("no transfer syntax is declared, it was taken from the first element")
-    if head[4:6].decode("latin-1") not in STANDARD_VR:
+    if vr not in STANDARD_VR:
         return uid.ImplicitVRLittleEndian
-    big = struct.unpack("<H", head[:2])[0] >= 0x0400
-    return uid.ExplicitVRBigEndian if big else uid.ExplicitVRLittleEndian
+    return uid.ExplicitVRBigEndian if tag >= 0x04000000 else uid.ExplicitVRLittleEndian
 
 
 def expanded_limit(length: int) -> int:
@@ -1030,9 +1018,8 @@ def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
     starts, begun, signature = array("Q"), array("Q"), None
     whole = cut = False
     end = file.seek(pixels.offset) + pixels.length
-    while (at := file.tell()) < end and len(head := file.read(ITEM_HEAD_BYTES)) == ITEM_HEAD_BYTES:
-        group, element, length = struct.unpack("<HHL", head)
-        tag, at = group << 16 | element, at + ITEM_HEAD_BYTES
+    while (at := file.tell() + ITEM_HEAD_BYTES) <= end:
+        tag, _, length = element_head(file, True, "<")
         whole = tag == SEQUENCE_DELIMITER_TAG
         cut = tag == ITEM_TAG and length > end - at
         if tag != ITEM_TAG or cut:
@@ -1098,22 +1085,16 @@ def syntax_name(syntax: UID) -> str:
 
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 
-OPENING_FLAGS = getattr(os, "O_NONBLOCK", 0)  # no waiting for the other end of a pipe
-
 
 def opened_regular(path: Path) -> BinaryIO:
     """Open the regular file at *path* for reading; anything else might never end, or never begin.
 
     Raises `NotDicomError` for a pipe, a device or a folder.
     """
-    return open(path, "rb", opener=regular_descriptor)
-
-
-def regular_descriptor(path: str, flags: int) -> int:
-    """Return a descriptor of the regular file at *path*; raise `NotDicomError` for any other."""
-    descriptor = os.open(path, flags | OPENING_FLAGS)
+    # Without waiting for the other end of a pipe.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
+        return os.fdopen(descriptor, "rb")
     os.close(descriptor)
     raise NotDicomError("not a regular file")
 
@@ -1134,11 +1115,8 @@ def is_archive(path: Path) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """Return *path* without its links; as it is where they lead in circles."""
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):
-        return path.absolute()
+    """Return *path* without its links, as far as they lead anywhere."""
+    return Path(os.path.realpath(path))
 
 
 def state_of(path: Path) -> FileState | None:
@@ -1157,7 +1135,7 @@ def zip_members(archive: Source) -> list[Source]:
     """
     members: list[Source] = []
     try:
-        entries = current_zip(archive.path).infolist()
+        entries = opened_zip(archive.path, state_of(archive.path)).infolist()
         overlapping = overlapping_entries(entries)
         for entry, info in enumerate(entries):
             if not info.filename.endswith("/"):
@@ -1165,7 +1143,7 @@ def zip_members(archive: Source) -> list[Source]:
                 members.append(Source(archive.path, member=name, entry=entry, problem=problem))
     except NotDicomError as error:
         return [replace(archive, problem=str(error))]
-    except (*UNREADABLE, RuntimeError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "a damaged zip archive"
         return [replace(archive, problem=f"cannot be read: {reason}")]
     return members or [archive]
@@ -1208,14 +1186,12 @@ def zip_problem(info: zipfile.ZipInfo, *, overlaps: bool) -> str:
     return ""
 
 
-def current_zip(path: Path) -> zipfile.ZipFile:
-    """Return an open archive, anew where the file at *path* is another one than before."""
-    return opened_zip(path, state_of(path))
-
-
 @lru_cache(maxsize=2)
 def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
-    """Return an open archive; the last ones stay open, for their directories can be long."""
+    """Return an open archive, anew where the file at *path* has another state than before.
+
+    The last ones stay open, for their directories can be long.
+    """
     opened_regular(path).close()
     return zipfile.ZipFile(path)
 
@@ -1225,7 +1201,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
     """Yield a member of a zip archive, in memory or, if large, in the temporary folder."""
     with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
         try:
-            archive = current_zip(source.path)
+            archive = opened_zip(source.path, state_of(source.path))
             entries = archive.infolist()
             info = entries[source.entry] if source.entry < len(entries) else None
             if info is None or member_name(info) != source.member:
@@ -1236,7 +1212,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
                     raise not_dicom(head)
                 unpacked.write(head)
                 shutil.copyfileobj(member, unpacked, 1 << 20)
-        except (NotImplementedError, RuntimeError) as error:
+        except RuntimeError as error:
             raise ConversionError("packed in a way that cannot be read: unpack it first") from error
         except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
             if getattr(error, "errno", None):
@@ -1246,15 +1222,13 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, unpacked)
 
 
-@contextmanager
-def open_source(source: Source) -> Iterator[BinaryIO]:
+def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
     """Open *source* for reading, a member of an archive unpacked."""
     if source.problem:
         raise (NotDicomError if source.repeated else ConversionError)(source.problem)
     if source.member.lower().endswith(".zip"):
         warn("an archive inside an archive is not opened: unpack the outer one first")
-    with unpacked_member(source) if source.member else opened_regular(source.path) as file:
-        yield file
+    return unpacked_member(source) if source.member else opened_regular(source.path)
 
 
 # --- Where outputs go -----------------------------------------------------------------------------
@@ -1267,6 +1241,7 @@ DEVICE_NAMES = re.compile(
     r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE
 )
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
+KEPT = HARMLESS + "".join(map(chr, range(0xDC80, 0xDD00)))  # also bytes that are no text
 MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs:(.*)")
 NO_INSTANCE = "0" * 8  # the check sum of nothing
 
@@ -1278,7 +1253,7 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     not called like an output of a file beside it.
     """
     plain = "".join(
-        "_" if char in SEPARATORS or not (char.isprintable() or is_kept(char)) else char
+        "_" if char in SEPARATORS or not (char.isprintable() or char in KEPT) else char
         for char in name
     )
     if plain.rstrip(". ") != plain or not plain:
@@ -1293,25 +1268,9 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     return f"{raw[: MAX_NAME_BYTES - 9].decode(errors='ignore')}-{zlib.crc32(raw):08x}"
 
 
-def is_kept(char: str) -> bool:
-    """Tell whether *char*, not printable, may stand in a name: it may be a byte that is no text."""
-    return char in HARMLESS or "\udc80" <= char <= "\udcff"
-
-
-def plain_parts(folder: PurePath) -> Parts:
-    """Return the parts of *folder* as plain names, without those that lead upwards."""
-    parts = (part for part in folder.parts if part not in (folder.anchor, "..", "."))
-    return tuple(plain_name(part, folder=True) for part in parts)
-
-
-def own_names(folders: Iterable[Path]) -> Iterator[str]:
-    """Yield a plain name of its own for each of *folders* and archives, whatever their case."""
-    given: set[str] = set()
-    for path in folders:
-        plain = plain_name(path.stem if is_archive(path) else path.name, folder=True)
-        own = next(name for name in numbered(plain) if name.casefold() not in given)
-        given.add(own.casefold())
-        yield own
+def parts_of(folder: PurePath) -> Parts:
+    """Return the names in *folder*, without those that lead upwards or to the root."""
+    return tuple(part for part in folder.parts if part not in (folder.anchor, "..", "."))
 
 
 def numbered(name: str) -> Iterator[str]:
@@ -1320,19 +1279,22 @@ def numbered(name: str) -> Iterator[str]:
     yield from (f"{name}-{number}" for number in count(2))
 
 
-def output_folder(root: Path, parts: Parts, owners: dict[Path, Parts]) -> Path:
+def output_folder(root: Path, parts: Parts, owners: dict[str, Parts]) -> Path:
     """Return the folder for the outputs of *parts* below *root*, a resolved path.
 
-    Never through a link that is there, beside a file of that name, and no folder for two: *owners*
-    tells whose each is, and grows.
+    Of plain names, archives without their suffix; never through a link that is there, beside a file
+    of that name, and no folder for two, whatever their case: *owners* tells whose each is, and
+    grows.
     """
     folder = root
     for depth, part in enumerate(parts, 1):
+        source = PurePath(part)
+        name = source.stem if source.suffix.lower() == ".zip" else source.name
         folder = next(
             path
-            for path in map(folder.joinpath, numbered(part))
+            for path in map(folder.joinpath, numbered(plain_name(name, folder=True)))
             if not os.path.lexists(path) or (is_folder(path) and not path.is_symlink())
-            if owners.setdefault(path, parts[:depth]) == parts[:depth]
+            if owners.setdefault(str(path).casefold(), parts[:depth]) == parts[:depth]
         )
     return folder
 
@@ -1347,20 +1309,18 @@ def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) ->
     by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
     found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
     stems = {plain_name(stem_of(one.own_name)).casefold() for one in found.values()}
+
+    def is_free(name: str) -> bool:
+        clip = clip_of_frame(name)
+        return given.isdisjoint({name, f"{name}-", clip}) and clip not in stems
+
     for one in reversed(found.values()):
         wanted = chain([plain_name(stem_of(one.own_name))], numbered(plain_name(one.own_name)))
-        name = next(name for name in wanted if is_free(name.casefold(), given, stems))
+        name = next(name for name in wanted if is_free(name.casefold()))
         given.add(name.casefold())
         if clip := clip_of_frame(name.casefold()):
             given.add(f"{clip}-")  # no clip may be called so any more
         yield replace(one, folder=folder, name=name)
-
-
-def is_free(name: str, given: set[str], others: set[str]) -> bool:
-    """Tell whether *name* was not *given*, and is no frame of a clip of those or of *others*."""
-    clip = clip_of_frame(name)
-    known = clip and (clip in given or clip in others)
-    return not (known or name in given or f"{name}-" in given)
 
 
 def clip_of_frame(name: str) -> str:
@@ -1447,22 +1407,11 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     lists = [path for path in media if is_list(path)]
     keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
     taken: defaultdict[Path, set[str]] = defaultdict(set)
-    owners: dict[Path, Parts] = {}
-
-    def settled(parts: Parts, candidates: Iterable[Source]) -> Iterator[Source]:
+    owners: dict[str, Parts] = {}
+    listed_groups = chain.from_iterable(listed_files(path, media[path]) for path in lists)
+    for parts, files in chain(walk(inputs, output), listed_groups, on_standard_input(inputs)):
         folder = output_folder(root, parts, owners)
-        return settle_names(candidates, folder, taken[folder] if keeps or not parts else set())
-
-    for group in walk(inputs, output):
-        yield from settled(*group)
-    for path in lists:
-        yield from listed_sources(path, media[path], settled)
-    if STDIN in inputs and sys.stdin is None:
-        yield Source(STDIN, root, "-", True, problem="standard input is closed")
-    elif STDIN in inputs:
-        for path in paths_from(sys.stdin.buffer):
-            for group in alone(Source(path), plain_parts(path.parent)):
-                yield from settled(*group)
+        yield from settle_names(files, folder, taken[folder] if keeps or not parts else set())
 
 
 def is_list(path: Path) -> bool:
@@ -1471,8 +1420,8 @@ def is_list(path: Path) -> bool:
 
 
 def is_medium(path: Path) -> bool:
-    """Tell whether an input holds or lists files of its own."""
-    return path != STDIN and (is_folder(path) or is_list(path) or is_archive(path))
+    """Tell whether an input is more than one file: it holds or lists files of its own."""
+    return path == STDIN or is_folder(path) or is_list(path) or is_archive(path)
 
 
 def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
@@ -1480,13 +1429,13 @@ def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
 
     Of several each gets a folder of its own name, so that no two patients are mixed.
     """
-    media = {resolved(path): path for path in sorted(set(inputs), reverse=True) if is_medium(path)}
-    paths = sorted(media.values())
+    given = sorted({*inputs} - {STDIN}, reverse=True)
+    paths = sorted({resolved(path): path for path in given if is_medium(path)}.values())
     if len(paths) == 1:
         return {paths[0]: ()}
-    places = (resolved(path.parent if is_list(path) else path) for path in paths)
-    names = own_names(places)
-    return {path: (name,) for path, name in zip(paths, names, strict=True)}
+    # The slash tells a list from the folder that it lies in.
+    lists = {path: f"{resolved(path.parent)}/" for path in paths if is_list(path)}
+    return {path: (lists.get(path) or str(resolved(path)),) for path in paths}
 
 
 def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
@@ -1495,7 +1444,7 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
     A folder is read once, whatever leads to it, so links are followed last; *output* is left out.
     """
     media, root = media_of(inputs), resolved(output)
-    named = [Source(path, named=True) for path in inputs if path != STDIN and not is_medium(path)]
+    named = [Source(path, named=True) for path in inputs if not is_medium(path)]
     yield (), named
     seen, named_paths = set[Path](), {one.path.absolute() for one in named}
     waiting = deque(place for place in media.items() if not is_list(place[0]))
@@ -1511,8 +1460,7 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
             seen.add(there)
             files, folders = read_folder(folder)
             yield parts, [file for file in files if file.path.absolute() not in named_paths]
-            below = [(*parts, name) for name in own_names(folders)]
-            inner = list(zip(folders, below, strict=True))
+            inner = [(path, (*parts, path.name)) for path in folders]
             waiting.extend(place for place in inner if place[0].is_symlink())
             waiting.extendleft(place for place in reversed(inner) if not place[0].is_symlink())
 
@@ -1538,25 +1486,15 @@ def read_folder(folder: Path) -> tuple[list[Source], list[Path]]:
     return files, folders
 
 
-def alone(candidate: Source, parts: Parts) -> Iterator[Group]:
-    """Yield *candidate* in the folder *parts*, or the members of an archive below it."""
-    if is_archive(candidate.path):
-        yield from members_of(candidate, (*parts, *own_names([candidate.path])))
-    else:
-        yield parts, [candidate]
-
-
 def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     """Yield the members of an archive by their folders, in sorted order."""
     groups: defaultdict[Parts, list[Source]] = defaultdict(list)
     for member in zip_members(archive):
-        groups[*parts, *plain_parts(PurePosixPath(member.member).parent)].append(member)
+        groups[*parts, *parts_of(PurePosixPath(member.member).parent)].append(member)
     yield from sorted(groups.items(), key=lambda group: group[0])
 
 
-def listed_sources(
-    dicomdir: Path, base: Parts, settled: Callable[[Parts, list[Source]], Iterator[Source]]
-) -> Iterator[Source]:
+def listed_files(dicomdir: Path, base: Parts) -> Iterator[Group]:
     """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
 
     PS3.10 8.5: names are upper case there, and often are not on the medium.
@@ -1564,9 +1502,9 @@ def listed_sources(
     names, problem = listed_names(dicomdir)
     files = {listed_file(dicomdir.parent, parts): parts for parts in names}
     for file, parts in files.items():
-        yield from settled((*base, *plain_parts(PurePosixPath(*parts[:-1]))), [file])
+        yield (*base, *parts_of(PurePosixPath(*parts[:-1]))), [file]
     if problem:
-        yield from settled(base, [Source(dicomdir, named=True, problem=problem)])
+        yield base, [Source(dicomdir, named=True, problem=problem)]
 
 
 def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
@@ -1611,23 +1549,30 @@ def names_by_case(folder: Path) -> dict[str, str]:
         return {}
 
 
+def on_standard_input(inputs: Sequence[Path]) -> Iterator[Group]:
+    """Yield the files, and those in the archives, that standard input names if it is an input."""
+    if STDIN in inputs and sys.stdin is None:
+        yield (), [Source(STDIN, named=True, problem="standard input is closed")]
+    elif STDIN in inputs:
+        for path in paths_from(sys.stdin.buffer):
+            parts = parts_of(path.parent)
+            if is_archive(path):
+                yield from members_of(Source(path), (*parts, path.name))
+            else:
+                yield parts, [Source(path)]
+
+
 def paths_from(stream: BinaryIO) -> Iterator[Path]:
     """Yield the paths that *stream* names, one a line or NUL-separated, as they come."""
-    rest, separator = b"", b""
-    while chunk := os.read(stream.fileno(), 1 << 16):
-        rest += chunk
-        told = next((sign for sign in (b"\0", b"\n") if sign in rest), b"")
-        if separator := separator or told:
-            *names, rest = rest.split(separator)
-            yield from (path_of(name, separator) for name in names if name.strip())
-    if rest.strip():
-        yield path_of(rest, separator)
-
-
-def path_of(name: bytes, separator: bytes) -> Path:
-    """Return the path that a line of a list means; one with a NUL in it can only be missing."""
-    name = name if separator == b"\0" else name.rstrip(b"\r")
-    return Path(os.fsdecode(name).replace("\0", "\\0"))
+    rest = separator = b""
+    chunks = iter(partial(os.read, stream.fileno(), 1 << 16), b"")
+    for chunk in chain(chunks, [b""]):
+        rest += chunk or separator or b"\n"  # which the last may lack
+        separator = separator or next((sign for sign in (b"\0", b"\n") if sign in rest), b"")
+        *names, rest = rest.split(separator) if separator else [rest]
+        for name in filter(bytes.strip, names):
+            line = name if separator == b"\0" else name.rstrip(b"\r")
+            yield Path(os.fsdecode(line).replace("\0", "\\0"))  # which can only be missing
 
 
 # --- Code streams ---------------------------------------------------------------------------------
@@ -1761,7 +1706,7 @@ def decoded_stream(src: bytes, image: ImagePixel) -> StoredFrame:
     for decode in (decoded_with_imagecodecs, decoded_with_pylibjpeg):
         try:
             stored = decode(src, stream, image.samples_per_pixel > 1)
-        except (RuntimeError, ImportError, *UNREADABLE) as error:
+        except (ImportError, *UNREADABLE) as error:
             reasons.append(str(error))
             continue
         if stored.shape == image.shape:
@@ -1882,8 +1827,8 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
     """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
-    bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")[start : start + size]
-    return np.pad(bits, (0, size - len(bits)))
+    packed = np.frombuffer(raw, np.uint8)
+    return np.unpackbits(packed, count=start + size, bitorder="little")[start:]
 
 
 # --- Image and frames -----------------------------------------------------------------------------
@@ -2319,7 +2264,9 @@ def grayscale_transforms(
         key = id(pixel_values), id(frame_voi)
         if key not in of_groups:
             modality = modality_of(pixel_values, ds, samples)
-            vois = stored_vois(frame_voi, modality, samples)
+            signed = modality_ends(modality, samples)[0] < 0
+            tables = lookup_tables(frame_voi, "VOI LUT", signed)  # preferred (PS3.3 C.11.2)
+            vois: list[Window | LookupTable] = [*tables, *stored_windows(frame_voi)]
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
@@ -2338,14 +2285,6 @@ def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Res
     if slope == 0:
         warn("Rescale Slope is 0, taken as 1")
     return Rescale(slope or 1.0, intercept or 0.0)
-
-
-def stored_vois(
-    group: Dataset, modality: Rescale | LookupTable, samples: SampleFormat
-) -> list[Window | LookupTable]:
-    """Return the VOI steps that *group* stores (PS3.3 C.11.2), the preferred tables first."""
-    signed = modality_ends(modality, samples)[0] < 0
-    return [*lookup_tables(group, "VOI LUT", signed), *stored_windows(group)]
 
 
 def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tuple[float, float]:
@@ -2632,9 +2571,6 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 
 # --- Color ----------------------------------------------------------------------------------------
 
-# PS3.3 C.7.6.3.1.2; rows give R, G, B from Y, Cb, Cr.
-YBR_FULL_TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
-
 
 def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     """Read the Palette Color Lookup Table module, segmented or not (PS3.3 C.7.9).
@@ -2771,7 +2707,8 @@ def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: in
 def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
     """Convert (rows, columns, 3) Y, Cb, Cr of uint8 or uint16 to RGB (PS3.3 C.7.6.3.1.2)."""
     unit = 1 << (8 * picture.dtype.itemsize - 8)
-    matrix = np.array(YBR_FULL_TO_RGB)
+    # Its rows give R, G, B from Y, Cb, Cr.
+    matrix = np.array([[1, 0, 1.402], [1, -0.344136, -0.714136], [1, 1.772, 0]])
     if partial:  # studio range of ITU-R BT.601
         matrix *= np.array([255 / 219, 255 / 224, 255 / 224])
     offset = np.array([16 if partial else 0, 128, 128]) * unit
@@ -4892,7 +4829,7 @@ def show_lines(outcome: Outcome, options: Options) -> None:
 @contextmanager
 def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outcome], None]]:
     """Yield what shows an outcome: lines, or on a terminal a bar with all problems above it."""
-    few = len(inputs) < MANY_INPUTS and all(map(is_single, inputs))
+    few = len(inputs) < MANY_INPUTS and not any(map(is_medium, inputs))
     if few or options.quiet or not is_terminal(sys.stderr):
         yield partial(show_lines, options=options)
         return
@@ -4936,11 +4873,6 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether somebody sees *stream*, which may be closed."""
     return stream is not None and stream.isatty()
-
-
-def is_single(path: Path) -> bool:
-    """Tell whether an input is one file, and neither a folder, an archive nor a list."""
-    return path != STDIN and not is_medium(path)
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -5278,7 +5210,7 @@ def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     """Return what converts *inputs*, with no more processes than these can want."""
     if options.dask:
         return Cluster(options)
-    wanted = len(inputs) if all(map(is_single, inputs)) else options.jobs
+    wanted = options.jobs if any(map(is_medium, inputs)) else len(inputs)
     workers = min(options.jobs, wanted, MAX_WORKERS_PER_CORE * available_cores())
     return Workers(workers, memory_of_worker(workers))
 

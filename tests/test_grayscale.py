@@ -360,20 +360,25 @@ def test_frames_without_a_window_leave_those_of_the_others() -> None:
     assert settled[1].voi == dc.Window(150, 300, EXACT)
 
 
+ONE_ENTRY = lut_item(LUTDescriptor=[1, 0, 16], LUTData=b"\0\0")
+
+
 @pytest.mark.parametrize(
     ("modality", "signed", "first"),
     [
-        pytest.param(dc.Rescale(1, -1024), False, -1024, id="negative intercept"),
-        pytest.param(dc.Rescale(), True, -1024, id="signed pixels"),
-        pytest.param(dc.Rescale(), False, 64512, id="unsigned"),
-        pytest.param(dc.LookupTable(0, 16, b"\0\0"), True, 64512, id="behind a table"),
+        pytest.param({"RescaleIntercept": -1024}, 0, -1024, id="negative intercept"),
+        pytest.param({}, 1, -1024, id="signed pixels"),
+        pytest.param({}, 0, 64512, id="unsigned"),
+        pytest.param({"ModalityLUTSequence": [ONE_ENTRY]}, 1, 64512, id="behind a table"),
     ],
 )
 def test_sign_of_the_first_value_of_a_voi_lut(
-    modality: dc.Rescale | dc.LookupTable, signed: bool, first: int
+    modality: dict[str, Any], signed: int, first: int
 ) -> None:
-    group = voi_luts(LUTDescriptor=[2, 64512, 8], LUTData=b"\0\xff")
-    (found,) = dc.stored_vois(group, modality, dc.SampleFormat(16, 15, signed))
+    tables = [lut_item(LUTDescriptor=[2, 64512, 8], LUTData=b"\0\xff")]
+    ds = data_set(RAMP, PixelRepresentation=signed, VOILUTSequence=tables, **modality)
+    image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, RAMP.nbytes, None))
+    found = dc.grayscale_transforms(ds, image)[0].voi
     assert isinstance(found, dc.LookupTable)
     assert found.first_value == first
 

@@ -177,6 +177,12 @@ def test_a_folder_with_a_dicomdir_is_walked(run: Runner, tmp_path: Path) -> None
     assert run(cd).files() == ["DICOMDIR.txt", "UNLISTED.png", "UNLISTED.txt"]
 
 
+def test_a_folder_and_the_list_in_it_do_not_share_an_output_folder(tmp_path: Path) -> None:
+    sources = dc.find_sources([TREE, TREE / "DICOMDIR"], tmp_path)
+    tops = {source.folder.relative_to(tmp_path).parts[0] for source in sources}
+    assert tops == {TREE.name, f"{TREE.name}-2"}
+
+
 def test_a_dicomdir_that_lists_nothing(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "DICOMDIR").write_bytes(b"no directory")
     result = run(tmp_path / "DICOMDIR")
@@ -374,7 +380,14 @@ def test_a_member_name_that_is_no_cp437_stays() -> None:
 
 
 def test_a_null_in_a_line_is_a_missing_file() -> None:
-    assert dc.path_of(b"a\0b\r", b"\n") == Path(r"a\0b")
+    reader, writer = os.pipe()
+    os.write(writer, b"IM1\n")
+    with os.fdopen(reader, "rb") as stream:
+        paths = dc.paths_from(stream)
+        assert next(paths) == Path("IM1")
+        os.write(writer, b"a\0b\r\n")
+        os.close(writer)
+        assert list(paths) == [Path(r"a\0b")]
 
 
 def test_closed_standard_input_is_said(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
