@@ -80,7 +80,7 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, cycle, islice, pairwise, repeat
+from itertools import accumulate, chain, count, cycle, pairwise, repeat
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -830,10 +830,11 @@ SYNTAX_NAMES = {
 }
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: BinaryIO, *, inflates: bool = True) -> Header:
     """Parse *file* around its pixels: every element before and after them, and where they lie.
 
-    Raises `NotDicomError`, and `ConversionError` where there is no data set.
+    A deflated one is inflated only where its bounds are watched (*inflates*). Raises
+    `NotDicomError`, and `ConversionError` where there is no data set.
     """
     head = file.read(132)
     if not begins_as_dicom(head):
@@ -843,6 +844,8 @@ def read_header(file: BinaryIO) -> Header:
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
     if transfer_syntax in DEFLATED_SYNTAXES:
+        if not inflates:
+            raise ConversionError("it is deflated, which no list of a medium may be")
         file = inflated(file)
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
@@ -1084,6 +1087,8 @@ def syntax_name(syntax: UID) -> str:
 # --- Opening --------------------------------------------------------------------------------------
 
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
+MAX_DIRECTORY_BYTES = 1 << 26  # of its members: 40 in memory for each
+MAX_DEPTH = 100  # of folders in folders
 
 
 def opened_regular(path: Path) -> BinaryIO:
@@ -1103,7 +1108,7 @@ def head_of(path: Path) -> bytes:
     """Return the first bytes of a file, b"" where it cannot be read."""
     try:
         with opened_regular(path) as file:
-            return file.read(132)
+            return file.read(132) or b""  # None: nothing is there yet
     except (OSError, ValueError, NotDicomError):
         return b""
 
@@ -1139,9 +1144,10 @@ def zip_members(archive: Source) -> list[Source]:
         overlapping = overlapping_entries(entries)
         for entry, info in enumerate(entries):
             if not info.filename.endswith("/"):
-                name, problem = member_name(info), zip_problem(info, overlaps=entry in overlapping)
+                name = member_name(info)
+                problem = zip_problem(info, name, overlaps=entry in overlapping)
                 members.append(Source(archive.path, member=name, entry=entry, problem=problem))
-    except NotDicomError as error:
+    except ConversionError as error:
         return [replace(archive, problem=str(error))]
     except (*UNREADABLE, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or "a damaged zip archive"
@@ -1174,11 +1180,13 @@ def member_name(info: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/") or "_"
 
 
-def zip_problem(info: zipfile.ZipInfo, *, overlaps: bool) -> str:
+def zip_problem(info: zipfile.ZipInfo, name: str, *, overlaps: bool) -> str:
     """Return why a member of an archive is not taken out, "" where it is."""
     inflation = info.file_size / max(info.compress_size, 1)
     if overlaps:
         return "it overlaps another one in its archive"
+    if name.count("/") > MAX_DEPTH:
+        return "its folders are nested too deeply"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
     if info.file_size > (MAX_MEMBER_BYTES if inflation <= MAX_INFLATION else SMALL_MEMBER_BYTES):
@@ -1192,7 +1200,10 @@ def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
 
     The last ones stay open, for their directories can be long.
     """
-    opened_regular(path).close()
+    with opened_regular(path) as file:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+        if end and end[5] > MAX_DIRECTORY_BYTES:
+            raise ConversionError("the list of its members is too long")
     return zipfile.ZipFile(path)
 
 
@@ -1252,6 +1263,10 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     Without separators, control characters and what leads elsewhere, of bounded length; a folder is
     not called like an output of a file beside it.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # the locale knows no such letters
+        name = re.sub(r"[^\0-\x7f]", "_", name)
     plain = "".join(
         "_" if char in SEPARATORS or not (char.isprintable() or char in KEPT) else char
         for char in name
@@ -1310,13 +1325,21 @@ def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) ->
     found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
     stems = {plain_name(stem_of(one.own_name)).casefold() for one in found.values()}
 
+    tried: Counter[str] = Counter()
+
     def is_free(name: str) -> bool:
         clip = clip_of_frame(name)
         return given.isdisjoint({name, f"{name}-", clip}) and clip not in stems
 
+    def wanted(own: str, stem: str) -> Iterator[str]:
+        yield from (name for name in (stem, own) if is_free(name.casefold()))
+        while True:  # from where the last of that name came to
+            tried[own.casefold()] += 1
+            yield f"{own}-{tried[own.casefold()] + 1}"
+
     for one in reversed(found.values()):
-        wanted = chain([plain_name(stem_of(one.own_name))], numbered(plain_name(one.own_name)))
-        name = next(name for name in wanted if is_free(name.casefold()))
+        names = wanted(plain_name(one.own_name), plain_name(stem_of(one.own_name)))
+        name = next(name for name in names if name.casefold() not in given)
         given.add(name.casefold())
         if clip := clip_of_frame(name.casefold()):
             given.add(f"{clip}-")  # no clip may be called so any more
@@ -1347,10 +1370,16 @@ class Origin:
 
 def origin_of(source: Source, header: Header, state: FileState | None) -> Origin:
     """Return what the outputs of *source* are made of; its *state* is from before it was opened."""
-    path = os.fsencode(Path(source.label).absolute())
-    instance = text(header.data_set, "SOPInstanceUID").encode()
+    patient = text(header.data_set, "PatientID")  # discs come to one path in turn
+    path = f"{Path(source.label).absolute()}:{source.entry}:{patient}"
+    instance = text(header.data_set, "SOPInstanceUID")
     _, size, changed = state or (0, 0, 0)
-    return Origin(f"{zlib.crc32(path):08x}", f"{zlib.crc32(instance):08x}", size, changed)
+    return Origin(check_sum(path), check_sum(instance), size, changed)
+
+
+def check_sum(value: str) -> str:
+    """Return the check sum of *value* as a mark holds it."""
+    return f"{zlib.crc32(value.encode(errors='backslashreplace')):08x}"
 
 
 def output_path(place: Path, suffix: str) -> Path:
@@ -1370,13 +1399,17 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     mark = MARK.fullmatch(line) if title.startswith(TEXT_BEGINS) else None
     if mark is None:
         return None if there else {}
+    made: dict[str, Path] = {}
+    # A mark tells the ends of names only: nothing that it says leads anywhere else.
+    for end in re.findall(r" (-\d{4,}\.png|\.\w{3}) \d+ bytes", mark[3]):
+        path = output_path(place, end)
+        if (end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]) and os.path.lexists(path):
+            made[end] = path
+    there += made.values()
     same = mark[1] == origin.path or mark[2] == origin.instance != NO_INSTANCE
     if not same or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
         return None
-    # A mark tells the ends of names only: nothing that it says leads anywhere else.
-    ends = re.findall(r" (-\d{4,}\.png|\.\w{3}) \d+ bytes", mark[3])
-    made = {end: output_path(place, end) for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES}
-    return {end: path for end, path in made.items() if end != ".txt" and os.path.lexists(path)}
+    return made
 
 
 def text_marks(text_path: Path) -> tuple[str, str, bool]:
@@ -1490,7 +1523,8 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     """Yield the members of an archive by their folders, in sorted order."""
     groups: defaultdict[Parts, list[Source]] = defaultdict(list)
     for member in zip_members(archive):
-        groups[*parts, *parts_of(PurePosixPath(member.member).parent)].append(member)
+        inside = parts_of(PurePosixPath(member.member).parent) if not member.problem else ()
+        groups[*parts, *inside].append(member)
     yield from sorted(groups.items(), key=lambda group: group[0])
 
 
@@ -1502,7 +1536,8 @@ def listed_files(dicomdir: Path, base: Parts) -> Iterator[Group]:
     names, problem = listed_names(dicomdir)
     files = {listed_file(dicomdir.parent, parts): parts for parts in names}
     for file, parts in files.items():
-        yield (*base, *parts_of(PurePosixPath(*parts[:-1]))), [file]
+        inside = parts_of(PurePosixPath(*parts[:-1])) if not file.problem else ()
+        yield (*base, *inside), [file]
     if problem:
         yield base, [Source(dicomdir, named=True, problem=problem)]
 
@@ -1516,7 +1551,7 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            header = read_header(file)
+            header = read_header(file, inflates=False)
             records = sequence(header.data_set, "DirectoryRecordSequence")
             names = [text(record, "ReferencedFileID").split("\\") for record in records]
     except (*UNREADABLE, ConversionError, MemoryError) as error:
@@ -1530,7 +1565,8 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
 def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
     """Return the file that a DICOMDIR in *root* calls *parts*, whatever the case of its name."""
     path = root
-    if not all(re.fullmatch(r"(?!\.{0,2}$)[^/\0]{1,255}", part) for part in parts):
+    plain = all(re.fullmatch(r"(?!\.{0,2}$)[^/\0]{1,255}", part) for part in parts)
+    if not plain or len(parts) > MAX_DEPTH:
         shown = [printable(part).replace("/", "_")[:255] for part in parts]
         return Source(root.joinpath(*shown), problem="its name leads out of the medium")
     for part in parts:
@@ -2579,13 +2615,14 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     """
     colors = "Red", "Green", "Blue"
     bits, channels = palette_depth([palette_channel(ds, color) for color in colors])
-    names = (f"{color}PaletteColorLookupTableDescriptor" for color in colors)
-    first, *others = (int(words(ds, name)[1]) for name in names)
-    if any(other != first for other in others):
-        warn("the palettes begin at different values: that of red was used for all")
-    first = as_signed(first, 16) if samples.signed else first
-    tables = (channel.astype("<u2").tobytes() for channel in channels)
-    return tuple(LookupTable(first, bits, table) for table in tables)
+    tables = []
+    for color, channel in zip(colors, channels, strict=True):
+        _, first, declared = words(ds, f"{color}PaletteColorLookupTableDescriptor").tolist()[:3]
+        first = as_signed(first, 16) if samples.signed else first
+        narrow = bits == 16 and declared in range(9, 16) and not (channel >> declared).any()
+        raw = channel.astype("<u2").tobytes()
+        tables.append(LookupTable(first, declared if narrow else bits, raw))
+    return tuple(tables)
 
 
 def palette_channel(ds: Dataset, color: str) -> Array:
@@ -2670,8 +2707,8 @@ def color_tables(
     values = stored_values(codes, samples)
     tables = [quantized(voi_values(values, channel), bits) for channel in palette]
     if gray:
-        levels = display_table(gray, itemsize, bits)
-        tables = [np.where(values < palette[0].first_value, levels, table) for table in tables]
+        levels, is_gray = display_table(gray, itemsize, bits), values < gray.samples.first_color
+        tables = [np.where(is_gray, levels, table) for table in tables]
     return tables
 
 
@@ -2985,13 +3022,14 @@ def look_of(
         if options.window not in ("auto", "full"):
             warn("windows are for gray images: this one is in color and shown as it is")
         palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
-        depth = palette[0].bits if palette else 16 if image.bits_stored > 8 else 8
-        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile_of(ds))
+        deep = palette[0].bits > 8 if palette else image.bits_stored > 8
+        look = replace(look, palette=palette, icc_profile=icc_profile_of(ds))
+        return look if deep else replace(look, depth=8)
     transforms = grayscale_transforms(ds, image, options.window)
     colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
     if colored and "RedPaletteColorLookupTableDescriptor" in ds:  # supplemental
         look = replace(look, palette=palette_of(ds, look.samples))
-        gray = replace(look.samples, first_color=look.palette[0].first_value)
+        gray = replace(look.samples, first_color=min(one.first_value for one in look.palette))
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
     return replace(look, grayscale=settled_transforms(transforms, frames, options.window))
 
@@ -3246,6 +3284,7 @@ def shown_bytes(value: bytes) -> str:
 
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
 QUEUED_PICTURES = 8
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 FEED_WAIT = 0.05  # s between looks at whether a clip is given up
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
@@ -3256,6 +3295,8 @@ PALETTE_SAMPLE_PIXELS = 1 << 15
 # B-frames save 1 % of the size, but hide from players how long the last frame stays.
 MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
 BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
+
+PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d+)-([0-9a-f]{8})-\d+(-video)?\.part")
 
 _run = secrets.token_hex(4)
 _part_numbers = count()
@@ -3272,20 +3313,29 @@ class Outputs:
     """The outputs of one source: temporary files, until all of them are moved to their *place*."""
 
     place: Path
+    root: Path = Path()  # of all outputs of the run
     parts: dict[str, Path] = field(default_factory=dict)  # by suffix
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
         folder = self.place.parent
         folder.mkdir(parents=True, exist_ok=True)
+        self.check_folder()
         name = f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(suffix, folder / name)
+
+    def check_folder(self) -> None:
+        """Raise `ConversionError` where a link has come between the root and the outputs."""
+        for folder in self.place.parents:
+            if folder.is_relative_to(self.root) and folder != self.root and folder.is_symlink():
+                raise ConversionError(f"a link has come to {printable(str(folder))}: remove it")
 
     def replaced(self, origin: Origin) -> list[Path]:
         """Return what an earlier run made of *origin* and goes when these are moved.
 
         Raises `TakenError` where something else is in their place.
         """
+        self.check_folder()
         made = made_before(self.place, origin)
         for suffix in self.parts:
             path = output_path(self.place, suffix)
@@ -3340,10 +3390,13 @@ def remove_stale_parts(folder: Path) -> None:
     with suppress(OSError, ValueError):  # a name too long to be one: writing will say so
         parts += folder.glob(f"{TEMPORARY_PREFIX}*.part")
     for part in parts:
+        found = PART_NAME.fullmatch(part.name)
+        if not found or begins_as_dicom(head_of(part)):
+            continue
         with suppress(OSError, ValueError, OverflowError):
-            owner, _, rest = part.name.removeprefix(part_prefix()).partition("-")
-            ours = owner == str(os.getpid()) and rest.startswith(_run)
-            dead = owner.isdecimal() and (not is_running(int(owner)) or int(owner) == os.getpid())
+            process = int(found[1]) if part.name.startswith(part_prefix()) else 0
+            ours = process == os.getpid() and found[2] == _run
+            dead = process and (not is_running(process) or process == os.getpid())
             if not ours and (dead or time.time() - part.stat().st_mtime > STALE_AFTER):
                 part.unlink()
 
@@ -3554,9 +3607,12 @@ def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[in
     timing = video_timing(video, recorded)
     codec, frames, done = timing.codec, timing.packets, ""
     if timing.order is not None:
-        with suppress(av.FFmpegError):
+        try:
             copy_streams(path, video, video, timing)
             done = "copied"
+        except av.FFmpegError as error:
+            if error.errno in NO_ROOM:
+                raise
     if not done:
         if codec in COPIED_CODECS:
             warn("its packets cannot be copied as they are: the video was encoded anew")
@@ -3662,8 +3718,8 @@ def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming)
                 tracks.append(audio_packets(source, stream, added_stream(target, stream)))
             for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
                 target.mux(packet)
-    except (av.FFmpegError, ConversionError):
-        if not timing.sounds:
+    except (av.FFmpegError, ConversionError) as error:
+        if not timing.sounds or getattr(error, "errno", None) in NO_ROOM:
             raise
         warn("the sound of the video cannot be kept")
         copy_streams(path, pictures, sound, replace(timing, sounds=0))
@@ -3779,9 +3835,12 @@ ERROR_REASONS = {
     RecursionError: "its sequences are nested too deeply",
     MemoryError: "it does not fit in memory",
 }
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a system says where nothing can be written to a folder, whatever the file.
-REFUSALS = (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
+REFUSALS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP),
+)
+MAX_NOTES = 100  # of a file
 Result = TypeVar("Result")
 
 
@@ -3796,8 +3855,10 @@ def attempt(step: Callable[[], Result], options: Options) -> tuple[Result | None
 
 
 def notes_of(caught: Iterable[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Return the messages of warnings, each once."""
-    return tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+    """Return the messages of warnings, each once; of very many the first."""
+    notes = tuple(dict.fromkeys(one_line(str(warning.message)) for warning in caught))
+    more = len(notes) - MAX_NOTES
+    return (*notes[:MAX_NOTES], f"and {more} more warnings") if more > 0 else notes
 
 
 def reason_of(error: Any) -> str:
@@ -3806,7 +3867,7 @@ def reason_of(error: Any) -> str:
         return one_line(f"a library is missing or broken ({error}): {CURE}")
     if cause := getattr(error, "strerror", ""):
         cause = cause[0].lower() + cause[1:]
-        if error.errno in (*NO_ROOM, errno.EFBIG) or TEMPORARY_PREFIX in str(error.filename):
+        if error.errno in NO_ROOM or TEMPORARY_PREFIX in str(error.filename):
             cause = f"its output cannot be written: {cause}"
         elif type(error).__module__.startswith("av."):
             cause = f"FFmpeg cannot read the video: {cause}"
@@ -3849,7 +3910,7 @@ class Task:
     origin: Origin
     state: FileState | None  # of the file before it was opened
     content: ImagePixel | str | Exception | None  # as of `content_of`, or why that cannot be told
-    caught: Sequence[warnings.WarningMessage]  # so far and on
+    caught: list[warnings.WarningMessage]  # so far and on
 
 
 def marks(status: Status, task: Task, outputs: dict[str, Path]) -> list[str]:
@@ -4048,7 +4109,8 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
             raise
         warn(f"{error}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
-    timing = clip_timing(header.data_set, count, options.frame_rate)
+    with warnings.catch_warnings(record=count == 1):  # a still has no use for it
+        timing = clip_timing(header.data_set, count, options.frame_rate)
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
 
@@ -4191,9 +4253,9 @@ def unread(source: Source, error: Exception | None, notes: tuple[str, ...]) -> O
 
 def delivered(task: Task) -> Outcome:
     """Do *task* and say how it ended. Its outputs go to its place, or the next that is free."""
-    source = task.source
-    names = chain([source.name], numbered(plain_name(source.own_name)))
+    source, names, noted = task.source, numbered(task.source.name), len(task.caught)
     while True:
+        del task.caught[noted:]  # of a try that ended elsewhere
         place = source.folder / next(names)
         made = made_before(place, task.origin)
         if made is None:
@@ -4203,7 +4265,7 @@ def delivered(task: Task) -> Outcome:
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
-        with closing(Outputs(place)) as outputs, suppress(TakenError):
+        with closing(Outputs(place, task.options.output)) as outputs, suppress(TakenError):
             return written(task, outputs)
 
 
@@ -4310,10 +4372,11 @@ def convert_all(
 
     The next source is looked for on a thread: what ends is told while that one is awaited.
     """
-    head = list(islice(sources, 2))
+    head = [source for _ in range(2) if (source := next_of(sources, options))]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
-    options, sources = replace(options, threads=threads), chain(head, sources)
+    options = replace(options, threads=threads, output=resolved(options.output))
+    sources = chain(head, sources)
     clean_once = cache(remove_stale_parts)
     pending: dict[Future[Outcome], Source] = {}
     coming: Future[Any] | None = awaited_next(sources, options)
@@ -4339,11 +4402,20 @@ def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
     future: Future[Any] = Future()
 
     def look() -> None:
-        source, error = attempt(partial(next, sources, None), options)
+        source, error = attempt(partial(next_of, sources, options), options)
         future.set_exception(error) if error else future.set_result(source)
 
     threading.Thread(target=look, daemon=True).start()
     return future
+
+
+def next_of(sources: Iterator[Source], options: Options) -> Source | None:
+    """Return the next of *sources*, None after the last; raise `ConversionError` where it fails."""
+    source, error = attempt(partial(next, sources, None), options)
+    if error:
+        reason = reason_of(error)
+        raise ConversionError(f"the inputs cannot be listed any further: {reason}") from error
+    return source
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -4651,14 +4723,18 @@ def csv_text(value: str) -> str:
     r"""Return *value* so that it steers neither a terminal nor a spreadsheet, and can be read back.
 
     A ' is put before what could begin a formula, and before another '. Bytes of what cannot be
-    printed are written as \xNN, and so is a backslash that looks like the beginning of one.
+    printed are written as \xNN, and so are a backslash that looks like the beginning of one, and a
+    semicolon, which separates cells in some countries, before a formula.
     """
 
     def shown(char: str) -> str:
-        harmless = char.isprintable() or char in HARMLESS
-        return char if harmless else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+        if char.isprintable() or char in HARMLESS:
+            return char
+        return "".join(f"\\x{byte:02x}" for byte in char.encode(errors="surrogateescape"))
 
-    text = "".join(map(shown, re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", value)))
+    value = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", value)
+    value = re.sub(rf";(?=\s*[{re.escape(''.join(FORMULA_SIGNS))}])", r"\\x3b", value)
+    text = "".join(map(shown, value))
     return f"'{text}" if text.lstrip().startswith(FORMULA_SIGNS) else text
 
 
@@ -4679,7 +4755,7 @@ def check_report(path: Path, suffix: str) -> None:
             ours = csv_line(REPORT_FIELDS).startswith(head)
         else:  # a killed run may have left the beginning of the first row
             cut = not head.endswith((b"\n", b"}"))
-            ours = head.startswith(b'{"path": '[: len(head)]) and (cut or b'"status": ' in head)
+            ours = head.startswith(b'{"path": "'[: len(head)]) and (cut or b'"status": ' in head)
         problem = "" if ours else "is no report of this program"
     elif os.path.lexists(path):
         problem = "is no regular file" if exists(path) else "is a link to nothing"
@@ -5201,9 +5277,9 @@ def interrupted(*_: Any) -> None:
 
 
 def hold_endings() -> None:
-    """Ignore from now on what ends a run."""
+    """Ignore from now on what ends a run; SIG_IGN would tell of one that has just come."""
     for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)
+        signal.signal(ending, lambda *_: None)
 
 
 def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:

@@ -938,7 +938,7 @@ def test_an_error_of_the_search_ends_the_run(tmp_path: Path) -> None:
             yield dc.Source(many(tmp_path, 1) / "IM000", tmp_path / "out", str(number))
         raise ValueError("lost")
 
-    with pytest.raises(ValueError, match="lost"), workers(2) as begun:
+    with pytest.raises(dc.ConversionError, match="listed any further: lost"), workers(2) as begun:
         list(dc.convert_all(sources(), dc.Options(jobs=2), begun))
 
 

@@ -113,6 +113,12 @@ def palette_elements(
         pytest.param(palette_elements(ENTRIES), ENTRIES, id="8 bits in 16 that say 16"),
         pytest.param(palette_elements(ENTRIES, bits=8, packed=True), ENTRIES, id="two to a word"),
         pytest.param(palette_elements(ENTRIES * 200), ENTRIES * 200, id="16 bits"),
+        pytest.param(
+            palette_elements(ENTRIES * 16 + 1, bits=12),
+            np.rint((ENTRIES * 16 + 1) / 4095 * 65535),
+            id="12 bits",
+        ),
+        pytest.param(palette_elements(ENTRIES * 200, bits=12), ENTRIES * 200, id="16 that say 12"),
     ],
 )
 def test_palette(
@@ -121,6 +127,24 @@ def test_palette(
     picture = still(dicom_file(INDICES, **elements), tmp_path / "out")
     clamped = np.clip(INDICES.astype(int) - 1, 0, 3)  # the ends hold beyond the table
     assert np.array_equal(picture, np.moveaxis(levels[:, clamped], 0, -1))
+
+
+def test_each_palette_begins_at_its_own_value(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = palette_elements(ENTRIES)
+    for name, first in (("Green", 0), ("Blue", 3)):
+        tag = f"{name}PaletteColorLookupTableDescriptor"
+        elements[tag] = DataElement(tag, "US", [4, first, 16])
+    picture = still(dicom_file(INDICES, **elements), tmp_path / "out")
+    for channel, first in enumerate((1, 0, 3)):
+        clamped = np.clip(INDICES.astype(int) - first, 0, 3)
+        assert np.array_equal(picture[..., channel], ENTRIES[channel][clamped])
+
+
+def test_a_negative_first_value_of_signed_palettes(dicom_file: Factory, tmp_path: Path) -> None:
+    elements = palette_elements(ENTRIES, first=0xFFFF)  # -1
+    path = dicom_file(INDICES.astype(np.int8) - 1, PixelRepresentation=1, **elements)
+    clamped = np.clip(INDICES.astype(int), 0, 3)
+    assert np.array_equal(still(path, tmp_path), np.moveaxis(ENTRIES[:, clamped], 0, -1))
 
 
 def test_a_palette_without_tables_is_refused(dicom_file: Factory, tmp_path: Path) -> None:

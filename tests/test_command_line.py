@@ -399,7 +399,7 @@ def test_output_beside_the_input_spares_what_is_not_ours(run: Runner, tmp_path: 
         assert run(tmp_path / "scan.dcm", output=tmp_path).code == 0
     assert (tmp_path / "scan.txt").read_text() == "my own notes"
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["scan.dcm", "scan.dcm.png", "scan.dcm.txt", "scan.txt"]
+    assert names == ["scan-2.png", "scan-2.txt", "scan.dcm", "scan.txt"]
 
 
 def program(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -535,7 +535,7 @@ def test_what_lies_beside_the_input_is_never_replaced(
         assert run("study", output=Path()).code == 0
         assert all(path.read_bytes() == before for path, before in kept.items())
     new = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert {"study/a.dcm.png", "study/a.dcm.txt", "study/b.dcm.png", "b.png.png"} < new
+    assert {"study/a-2.png", "study/a-2.txt", "study/b-2.png", "b.png.png"} < new
     assert len(new) == len(kept) + 6
 
 

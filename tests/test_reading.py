@@ -1049,8 +1049,8 @@ def test_a_header_of_a_million_elements_is_refused(
     sequence = b"" if form == "elements" else b"\x40\0\x75\x02SQ\0\0" + length
     path = tmp_path / "many.dcm"
     path.write_bytes(raw[:at] + sequence + many)
-    read = Mock(wraps=dc.read_dataset)
-    monkeypatch.setattr(dc, "read_dataset", read)
+    read = Mock(wraps=dc.elements_until)
+    monkeypatch.setattr(dc, "elements_until", read)
     outcome = convert(path, tmp_path / "out")
     assert outcome.reason == "its header holds more than 500,000 elements and items"
     assert read.call_count == 1  # of the file meta: no object is made of the rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import re
 import socket
@@ -402,6 +403,27 @@ def test_sound_of_a_codec_that_is_not_known_loses_no_picture(
     assert outcome.status == dc.Status.CONVERTED, outcome.reason
     assert outcome.warnings == ("the sound of the video cannot be kept",)
     assert len(shown(outcome.outputs[0])[0]) == FRAMES
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+@pytest.mark.parametrize("sound", ["aac", ""])
+def test_a_full_disk_costs_no_sound(
+    dicom_file: Factory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    sound: str,
+) -> None:
+    def full(*_: Any) -> None:
+        raise av.FFmpegError(number, os.strerror(number))
+
+    stream = encoded(tmp_path, "mpegts", "libx264", sound)
+    path = video_file(dicom_file, stream, "1.2.840.10008.1.2.4.104")
+    monkeypatch.setattr(dc, "moved", full)
+    outcome = convert(path, tmp_path / "out")
+    assert (outcome.status, outcome.warnings) == (dc.Status.FAILED, ())
+    assert outcome.stops == (number == errno.ENOSPC)
+    assert os.strerror(number).lower() in outcome.reason.lower()
 
 
 def test_sound_that_cannot_be_kept_loses_no_picture(
