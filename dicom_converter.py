@@ -1096,12 +1096,16 @@ def opened_regular(path: Path) -> BinaryIO:
 
     Raises `NotDicomError` for a pipe, a device or a folder.
     """
-    # Without waiting for the other end of a pipe.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    raise NotDicomError("not a regular file")
+
+    def regular(name: str, flags: int) -> int:
+        # Without waiting for the other end of a pipe.
+        descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise NotDicomError("not a regular file")
+
+    return open(path, "rb", opener=regular)
 
 
 def head_of(path: Path) -> bytes:

@@ -885,7 +885,8 @@ def test_signals_at_any_moment_print_no_traceback(
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)  # as who is in a hurry
     _, errors = process.communicate(timeout=60)
-    assert process.returncode in (130, -number, -signal.SIGINT)
+    begun = errors.strip() != "KeyboardInterrupt"  # which Python prints before it runs anything
+    assert process.returncode in (130, -number, -signal.SIGINT) or not begun
     assert "Traceback" not in errors or "import signal" in errors  # its first statement
     assert not list((tmp_path / "out").rglob("*.part"))
 
