@@ -1548,9 +1548,8 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
         with (
             opened_regular(dicomdir) as file,
             disable_value_validation(),
-            warnings.catch_warnings(),
+            warnings.catch_warnings(action="ignore"),
         ):
-            warnings.simplefilter("ignore")
             header = read_header(file, inflates=False)
             records = sequence(header.data_set, "DirectoryRecordSequence")
             names = [text(record, "ReferencedFileID").split("\\") for record in records]
@@ -1756,15 +1755,10 @@ def decoded_with_imagecodecs(src: bytes, stream: CodeStream, color: bool) -> Arr
     if stream.family == "JPEG":
         # The same space on both sides keeps libjpeg from converting.
         space = "RGB" if color else None
-        stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
-    elif stream.family == "JPEG-LS":
-        stored = imagecodecs.jpegls_decode(src)
-    elif stream.family == "JPEG XL":
-        stored = imagecodecs.jpegxl_decode(src)
-    else:
-        # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
-        stored = imagecodecs.jpeg2k_decode(src)
-    return stored
+        return imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
+    # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
+    others = {"JPEG-LS": imagecodecs.jpegls_decode, "JPEG XL": imagecodecs.jpegxl_decode}
+    return others.get(stream.family, imagecodecs.jpeg2k_decode)(src)
 
 
 def decoded_with_pylibjpeg(src: bytes, stream: CodeStream, _color: bool) -> Array:
@@ -2283,13 +2277,10 @@ def grayscale_transforms(
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
-    invert = image.photometric_interpretation == "MONOCHROME1"
-    shape = text(ds, "PresentationLUTShape")
+    label, shape = image.photometric_interpretation, text(ds, "PresentationLUTShape")
+    invert = label == "MONOCHROME1"
     if shape == ("IDENTITY" if invert else "INVERSE"):
-        warn(
-            f"Presentation LUT Shape {shape} contradicts {image.photometric_interpretation}: "
-            "the shape was followed"
-        )
+        warn(f"Presentation LUT Shape {shape} contradicts {label}: the shape was followed")
         invert = not invert
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
@@ -2702,7 +2693,10 @@ def color_tables(
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
+    Raises `ConversionError` where the words are too many.
     """
+    if itemsize > 2:
+        raise ConversionError(f"a palette over {8 * itemsize}-bit pixels cannot be shown")
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     values = stored_values(codes, samples)
     tables = [quantized(voi_values(values, channel), bits) for channel in palette]
@@ -2710,22 +2704,6 @@ def color_tables(
         levels, is_gray = display_table(gray, itemsize, bits), values < gray.samples.first_color
         tables = [np.where(is_gray, levels, table) for table in tables]
     return tables
-
-
-def palette_picture(
-    stored: Array,
-    palette: Palette,
-    samples: SampleFormat,
-    bits: int,
-    gray: GrayscaleTransform | None,
-) -> Array:
-    """Render *stored* (rows, columns) through *palette* as RGB (rows, columns, 3)."""
-    if not is_tabled(stored):
-        depth = 8 * stored.dtype.itemsize
-        raise ConversionError(f"a palette over {depth}-bit pixels cannot be shown")
-    codes = stored.view(f"u{stored.dtype.itemsize}")
-    tables = color_tables(palette, samples, stored.dtype.itemsize, bits, gray)
-    return cast(Array, cv2.merge([cv2.LUT(codes, table) for table in tables]))
 
 
 def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: int) -> Array:
@@ -2919,17 +2897,13 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
         beside = [*range(low), *range(image.high_bit + 1, image.bits_allocated)]
         if not data and bit_position not in beside:
             continue  # neither data of its own nor bits beside the pixel's
-        top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
-        origin, count = number(ds, group | 0x51), number(ds, group | 0x15)
-        start, planes = max(int(origin or 1), 1) - 1, max(int(count or 1), 1)
+        top, left = (int(origin) - 1 for origin in (*numbers(ds, group | 0x50), 1, 1)[:2])
+        first, count = number(ds, group | 0x51), number(ds, group | 0x15)
+        start, planes = max(int(first or 1), 1) - 1, max(int(count or 1), 1)
         if data and len(data) * 8 < rows * columns * planes:
             warn("the overlay data are shorter than their plane: the rest is empty")
-        frames = None if origin is None and count is None else (start, start + planes)
-        overlays.append(
-            Overlay(
-                rows, columns, int(top) - 1, int(left) - 1, frames, data, int(bit_position or 0)
-            )
-        )
+        frames = None if first is None and count is None else (start, start + planes)
+        overlays.append(Overlay(rows, columns, top, left, frames, data, int(bit_position or 0)))
     return tuple(overlays)
 
 
@@ -3042,7 +3016,9 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     bits = min(bits, look.depth)
     gray = look.grayscale[index % len(look.grayscale)] if look.grayscale else None
     if look.palette:
-        picture = palette_picture(stored, look.palette, look.samples, bits, gray)
+        tables = color_tables(look.palette, look.samples, stored.dtype.itemsize, bits, gray)
+        codes = stored.view(f"u{stored.dtype.itemsize}")
+        picture: Array = cv2.merge([cv2.LUT(codes, table) for table in tables])
     elif gray:
         picture = gray_picture(stored, gray, bits)
     else:
@@ -3831,10 +3807,6 @@ def put(queue: Queue[Array | None], picture: Array | None, future: Future[Any]) 
 
 # --- Errors in words ------------------------------------------------------------------------------
 
-ERROR_REASONS = {
-    RecursionError: "its sequences are nested too deeply",
-    MemoryError: "it does not fit in memory",
-}
 # What a system says where nothing can be written to a folder, whatever the file.
 REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
@@ -3872,9 +3844,10 @@ def reason_of(error: Any) -> str:
         elif type(error).__module__.startswith("av."):
             cause = f"FFmpeg cannot read the video: {cause}"
         return one_line(cause)
-    for kind, reason in ERROR_REASONS.items():
-        if isinstance(error, kind):
-            return reason
+    if isinstance(error, RecursionError):
+        return "its sequences are nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it does not fit in memory"
     message = str(error)
     if isinstance(error, ConversionError):
         return one_line(message)
@@ -4219,11 +4192,10 @@ def convert(source: Source, options: Options) -> Outcome:
     """Convert one source and say how it ended. Never raises; takes and returns what pickles."""
     began = time.perf_counter()
     with (
-        warnings.catch_warnings(record=True) as caught,
+        warnings.catch_warnings(record=True, action="always") as caught,
         disable_value_validation(),
         ExitStack() as stack,
     ):
-        warnings.simplefilter("always")
         state = state_of(source.path)
         header, error = attempt(
             lambda: read_header(stack.enter_context(open_source(source))), options
