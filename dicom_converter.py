@@ -4344,7 +4344,7 @@ def convert_all(
 
     The next source is looked for on a thread: what ends is told while that one is awaited.
     """
-    head = [source for _ in range(2) if (source := next_of(sources, options))]
+    head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
     options = replace(options, threads=threads, output=resolved(options.output))
@@ -4370,24 +4370,22 @@ def convert_all(
 
 
 def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
-    """Return what will hold the next of *sources*, or None after the last; no exit waits for it."""
+    """Return what will hold the next of *sources*, or None after the last; no exit waits for it.
+
+    It raises `ConversionError` where looking fails.
+    """
     future: Future[Any] = Future()
 
     def look() -> None:
-        source, error = attempt(partial(next_of, sources, options), options)
-        future.set_exception(error) if error else future.set_result(source)
+        source, error = attempt(partial(next, sources, None), options)
+        if error:
+            problem = f"the inputs cannot be listed any further: {reason_of(error)}"
+            future.set_exception(ConversionError(problem))
+        else:
+            future.set_result(source)
 
     threading.Thread(target=look, daemon=True).start()
     return future
-
-
-def next_of(sources: Iterator[Source], options: Options) -> Source | None:
-    """Return the next of *sources*, None after the last; raise `ConversionError` where it fails."""
-    source, error = attempt(partial(next, sources, None), options)
-    if error:
-        reason = reason_of(error)
-        raise ConversionError(f"the inputs cannot be listed any further: {reason}") from error
-    return source
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -4459,8 +4457,7 @@ class Worker:
         self._hand_over((source, options))
         try:
             if self._pipe.poll(min(options.timeout, MAX_WAIT) or None):
-                outcome: Outcome = self._pipe.recv()
-                return outcome
+                return cast(Outcome, self._pipe.recv())
             reason = f"took longer than {options.timeout:g} s and was stopped"
             self.end()
         except (EOFError, OSError):
@@ -4636,8 +4633,7 @@ class Cluster:
     def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
         there = replace(source, path=source.path.absolute())
-        future: Future[Outcome] = self._executor.submit(convert_shipped, there, options)
-        return future
+        return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
 
     def outcome(self, future: Future[Outcome], source: Source) -> Outcome:
         """Return how *source* ended, named as it is here."""
