@@ -2196,9 +2196,8 @@ def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     times: list[datetime] = []
     for group in sequence(ds, "PerFrameFunctionalGroupsSequence")[:frames]:
         for content in sequence(group, "FrameContentSequence")[:1]:
-            moment = text(content, "FrameReferenceDateTime") or text(
-                content, "FrameAcquisitionDateTime"
-            )
+            reference = text(content, "FrameReferenceDateTime")
+            moment = reference or text(content, "FrameAcquisitionDateTime")
             with suppress(ValueError, AttributeError):
                 found = DT(moment)  # a time zone is left aside: some frames lack it
                 times.append(datetime.combine(found.date(), found.time()))
@@ -2807,9 +2806,8 @@ def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
-        found = [
-            int(value) for name in SHUTTER_SHAPES.get(shape, ()) for value in numbers(group, name)
-        ]
+        names = SHUTTER_SHAPES.get(shape, ())
+        found = [int(value) for name in names for value in numbers(group, name)]
         if shape == "RECTANGULAR" and len(found) == 4:
             edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
         elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
@@ -4002,9 +4000,8 @@ def reason_for_no_picture(header: Header) -> ConversionError:
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
-        return ConversionError(
-            "an image without its pixels: the file is truncated, stripped or damaged"
-        )
+        lost = "an image without its pixels: the file is truncated, stripped or damaged"
+        return ConversionError(lost)
     kind = kind.removesuffix(" Storage")
     plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
     return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, no picture of its own")
