@@ -1552,9 +1552,8 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
         with (
             opened_regular(dicomdir) as file,
             disable_value_validation(),
-            warnings.catch_warnings(),
+            warnings.catch_warnings(action="ignore"),
         ):
-            warnings.simplefilter("ignore")
             header = read_header(file, inflates=False)
             records = sequence(header.data_set, "DirectoryRecordSequence")
             names = [text(record, "ReferencedFileID").split("\\") for record in records]
@@ -1760,15 +1759,10 @@ def decoded_with_imagecodecs(src: bytes, stream: CodeStream, color: bool) -> Arr
     if stream.family == "JPEG":
         # The same space on both sides keeps libjpeg from converting.
         space = "RGB" if color else None
-        stored = imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
-    elif stream.family == "JPEG-LS":
-        stored = imagecodecs.jpegls_decode(src)
-    elif stream.family == "JPEG XL":
-        stored = imagecodecs.jpegxl_decode(src)
-    else:
-        # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
-        stored = imagecodecs.jpeg2k_decode(src)
-    return stored
+        return imagecodecs.jpeg8_decode(src, colorspace=space, outcolorspace=space)
+    # OpenJPEG for HTJ2K too: OpenJPH hands out garbage for a stream that is cut short.
+    others = {"JPEG-LS": imagecodecs.jpegls_decode, "JPEG XL": imagecodecs.jpegxl_decode}
+    return others.get(stream.family, imagecodecs.jpeg2k_decode)(src)
 
 
 def decoded_with_pylibjpeg(src: bytes, stream: CodeStream, _color: bool) -> Array:
@@ -2206,9 +2200,8 @@ def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     times: list[datetime] = []
     for group in sequence(ds, "PerFrameFunctionalGroupsSequence")[:frames]:
         for content in sequence(group, "FrameContentSequence")[:1]:
-            moment = text(content, "FrameReferenceDateTime") or text(
-                content, "FrameAcquisitionDateTime"
-            )
+            reference = text(content, "FrameReferenceDateTime")
+            moment = reference or text(content, "FrameAcquisitionDateTime")
             with suppress(ValueError, AttributeError):
                 found = DT(moment)  # a time zone is left aside: some frames lack it
                 times.append(datetime.combine(found.date(), found.time()))
@@ -2287,13 +2280,10 @@ def grayscale_transforms(
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
-    invert = image.photometric_interpretation == "MONOCHROME1"
-    shape = text(ds, "PresentationLUTShape")
+    label, shape = image.photometric_interpretation, text(ds, "PresentationLUTShape")
+    invert = label == "MONOCHROME1"
     if shape == ("IDENTITY" if invert else "INVERSE"):
-        warn(
-            f"Presentation LUT Shape {shape} contradicts {image.photometric_interpretation}: "
-            "the shape was followed"
-        )
+        warn(f"Presentation LUT Shape {shape} contradicts {label}: the shape was followed")
         invert = not invert
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
@@ -2706,7 +2696,10 @@ def color_tables(
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
+    Raises `ConversionError` where the words are too many.
     """
+    if itemsize > 2:
+        raise ConversionError(f"a palette over {8 * itemsize}-bit pixels cannot be shown")
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     values = stored_values(codes, samples)
     tables = [quantized(voi_values(values, channel), bits) for channel in palette]
@@ -2714,22 +2707,6 @@ def color_tables(
         levels, is_gray = display_table(gray, itemsize, bits), values < gray.samples.first_color
         tables = [np.where(is_gray, levels, table) for table in tables]
     return tables
-
-
-def palette_picture(
-    stored: Array,
-    palette: Palette,
-    samples: SampleFormat,
-    bits: int,
-    gray: GrayscaleTransform | None,
-) -> Array:
-    """Render *stored* (rows, columns) through *palette* as RGB (rows, columns, 3)."""
-    if not is_tabled(stored):
-        depth = 8 * stored.dtype.itemsize
-        raise ConversionError(f"a palette over {depth}-bit pixels cannot be shown")
-    codes = stored.view(f"u{stored.dtype.itemsize}")
-    tables = color_tables(palette, samples, stored.dtype.itemsize, bits, gray)
-    return cast(Array, cv2.merge([cv2.LUT(codes, table) for table in tables]))
 
 
 def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: int) -> Array:
@@ -2833,9 +2810,8 @@ def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
-        found = [
-            int(value) for name in SHUTTER_SHAPES.get(shape, ()) for value in numbers(group, name)
-        ]
+        names = SHUTTER_SHAPES.get(shape, ())
+        found = [int(value) for name in names for value in numbers(group, name)]
         if shape == "RECTANGULAR" and len(found) == 4:
             edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
         elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
@@ -2923,17 +2899,13 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
         beside = [*range(low), *range(image.high_bit + 1, image.bits_allocated)]
         if not data and bit_position not in beside:
             continue  # neither data of its own nor bits beside the pixel's
-        top, left = (*numbers(ds, group | 0x50), 1, 1)[:2]
-        origin, count = number(ds, group | 0x51), number(ds, group | 0x15)
-        start, planes = max(int(origin or 1), 1) - 1, max(int(count or 1), 1)
+        top, left = (int(origin) - 1 for origin in (*numbers(ds, group | 0x50), 1, 1)[:2])
+        first, count = number(ds, group | 0x51), number(ds, group | 0x15)
+        start, planes = max(int(first or 1), 1) - 1, max(int(count or 1), 1)
         if data and len(data) * 8 < rows * columns * planes:
             warn("the overlay data are shorter than their plane: the rest is empty")
-        frames = None if origin is None and count is None else (start, start + planes)
-        overlays.append(
-            Overlay(
-                rows, columns, int(top) - 1, int(left) - 1, frames, data, int(bit_position or 0)
-            )
-        )
+        frames = None if first is None and count is None else (start, start + planes)
+        overlays.append(Overlay(rows, columns, top, left, frames, data, int(bit_position or 0)))
     return tuple(overlays)
 
 
@@ -3046,7 +3018,9 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     bits = min(bits, look.depth)
     gray = look.grayscale[index % len(look.grayscale)] if look.grayscale else None
     if look.palette:
-        picture = palette_picture(stored, look.palette, look.samples, bits, gray)
+        tables = color_tables(look.palette, look.samples, stored.dtype.itemsize, bits, gray)
+        codes = stored.view(f"u{stored.dtype.itemsize}")
+        picture: Array = cv2.merge([cv2.LUT(codes, table) for table in tables])
     elif gray:
         picture = gray_picture(stored, gray, bits)
     else:
@@ -3835,10 +3809,6 @@ def put(queue: Queue[Array | None], picture: Array | None, future: Future[Any]) 
 
 # --- Errors in words ------------------------------------------------------------------------------
 
-ERROR_REASONS = {
-    RecursionError: "its sequences are nested too deeply",
-    MemoryError: "it does not fit in memory",
-}
 # What a system says where nothing can be written to a folder, whatever the file.
 REFUSALS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
@@ -3876,9 +3846,10 @@ def reason_of(error: Any) -> str:
         elif type(error).__module__.startswith("av."):
             cause = f"FFmpeg cannot read the video: {cause}"
         return one_line(cause)
-    for kind, reason in ERROR_REASONS.items():
-        if isinstance(error, kind):
-            return reason
+    if isinstance(error, RecursionError):
+        return "its sequences are nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it does not fit in memory"
     message = str(error)
     if isinstance(error, ConversionError):
         return one_line(message)
@@ -4033,9 +4004,8 @@ def reason_for_no_picture(header: Header) -> ConversionError:
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
-        return ConversionError(
-            "an image without its pixels: the file is truncated, stripped or damaged"
-        )
+        lost = "an image without its pixels: the file is truncated, stripped or damaged"
+        return ConversionError(lost)
     kind = kind.removesuffix(" Storage")
     plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
     return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, no picture of its own")
@@ -4223,11 +4193,10 @@ def convert(source: Source, options: Options) -> Outcome:
     """Convert one source and say how it ended. Never raises; takes and returns what pickles."""
     began = time.perf_counter()
     with (
-        warnings.catch_warnings(record=True) as caught,
+        warnings.catch_warnings(record=True, action="always") as caught,
         disable_value_validation(),
         ExitStack() as stack,
     ):
-        warnings.simplefilter("always")
         state = state_of(source.path)
         header, error = attempt(
             lambda: read_header(stack.enter_context(open_source(source))), options
@@ -4376,7 +4345,7 @@ def convert_all(
 
     The next source is looked for on a thread: what ends is told while that one is awaited.
     """
-    head = [source for _ in range(2) if (source := next_of(sources, options))]
+    head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
     options = replace(options, threads=threads, output=resolved(options.output))
@@ -4402,24 +4371,22 @@ def convert_all(
 
 
 def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
-    """Return what will hold the next of *sources*, or None after the last; no exit waits for it."""
+    """Return what will hold the next of *sources*, or None after the last; no exit waits for it.
+
+    It raises `ConversionError` where looking fails.
+    """
     future: Future[Any] = Future()
 
     def look() -> None:
-        source, error = attempt(partial(next_of, sources, options), options)
-        future.set_exception(error) if error else future.set_result(source)
+        source, error = attempt(partial(next, sources, None), options)
+        if error:
+            problem = f"the inputs cannot be listed any further: {reason_of(error)}"
+            future.set_exception(ConversionError(problem))
+        else:
+            future.set_result(source)
 
     threading.Thread(target=look, daemon=True).start()
     return future
-
-
-def next_of(sources: Iterator[Source], options: Options) -> Source | None:
-    """Return the next of *sources*, None after the last; raise `ConversionError` where it fails."""
-    source, error = attempt(partial(next, sources, None), options)
-    if error:
-        reason = reason_of(error)
-        raise ConversionError(f"the inputs cannot be listed any further: {reason}") from error
-    return source
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -4491,8 +4458,7 @@ class Worker:
         self._hand_over((source, options))
         try:
             if self._pipe.poll(min(options.timeout, MAX_WAIT) or None):
-                outcome: Outcome = self._pipe.recv()
-                return outcome
+                return cast(Outcome, self._pipe.recv())
             reason = f"took longer than {options.timeout:g} s and was stopped"
             self.end()
         except (EOFError, OSError):
@@ -4668,8 +4634,7 @@ class Cluster:
     def submit(self, source: Source, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
         there = replace(source, path=source.path.absolute())
-        future: Future[Outcome] = self._executor.submit(convert_shipped, there, options)
-        return future
+        return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
 
     def outcome(self, future: Future[Outcome], source: Source) -> Outcome:
         """Return how *source* ended, named as it is here."""
