@@ -964,11 +964,13 @@ def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
     while file.tell() < end and found <= MAX_ELEMENTS:
         tag, vr, length = element_head(file, implicit, order)
         value = file.tell()
-        has_items = file.read(4) == item or vr == "SQ" or length == UNDEFINED_LENGTH
+        begins_item = file.read(4) == item or described(tag, "")[1] == "SQ"
+        opaque = vr not in ("", "SQ", "UN") and tag not in PIXEL_DATA_TAGS  # whatever it holds
+        has_items = not opaque and (begins_item or vr == "SQ" or length == UNDEFINED_LENGTH)
         if has_items or tag == SEQUENCE_DELIMITER_TAG:
             fragments = tag in PIXEL_DATA_TAGS  # whose items hold no elements
         entered = has_items or (tag == ITEM_TAG and not fragments)
-        file.seek(value + (0 if entered else length))
+        file.seek(value + (0 if entered or length == UNDEFINED_LENGTH else length))
         found += not fragments
     if found > MAX_ELEMENTS:
         raise ConversionError(f"its header holds more than {MAX_ELEMENTS:,} elements and items")
@@ -1087,7 +1089,7 @@ def syntax_name(syntax: UID) -> str:
 # --- Opening --------------------------------------------------------------------------------------
 
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
-MAX_DIRECTORY_BYTES = 1 << 26  # of its members: 40 in memory for each
+MAX_DIRECTORY_BYTES = 1 << 25  # of its members: 20 in memory for each
 MAX_DEPTH = 100  # of folders in folders
 
 
@@ -1374,7 +1376,8 @@ class Origin:
 
 def origin_of(source: Source, header: Header, state: FileState | None) -> Origin:
     """Return what the outputs of *source* are made of; its *state* is from before it was opened."""
-    patient = text(header.data_set, "PatientID")  # discs come to one path in turn
+    # Discs come to one path in turn.
+    patient = [text(header.data_set, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
     path = f"{Path(source.label).absolute()}:{source.entry}:{patient}"
     instance = text(header.data_set, "SOPInstanceUID")
     _, size, changed = state or (0, 0, 0)
