@@ -830,11 +830,10 @@ SYNTAX_NAMES = {
 }
 
 
-def read_header(file: BinaryIO, *, inflates: bool = True) -> Header:
+def read_header(file: BinaryIO) -> Header:
     """Parse *file* around its pixels: every element before and after them, and where they lie.
 
-    A deflated one is inflated only where its bounds are watched (*inflates*). Raises
-    `NotDicomError`, and `ConversionError` where there is no data set.
+    Raises `NotDicomError`, and `ConversionError` where there is no data set.
     """
     head = file.read(132)
     if not begins_as_dicom(head):
@@ -844,8 +843,6 @@ def read_header(file: BinaryIO, *, inflates: bool = True) -> Header:
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
     if transfer_syntax in DEFLATED_SYNTAXES:
-        if not inflates:
-            raise ConversionError("it is deflated, which no list of a medium may be")
         file = inflated(file)
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
@@ -1435,9 +1432,12 @@ def text_marks(text_path: Path) -> tuple[str, str, bool]:
 # --- Sources --------------------------------------------------------------------------------------
 
 Group = tuple[Parts, list["Source"]]  # files of one folder
+ListReader = Callable[[Path], tuple[list[Parts], str]]  # as `listed_names`
 
 
-def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
+def find_sources(
+    inputs: Sequence[Path], output: Path, read_list: ListReader | None = None
+) -> Iterator[Source]:
     """Yield every file of *inputs* with its settled name, folder by folder in sorted order.
 
     A folder's files come out before the next one is read. What a DICOMDIR lists and what standard
@@ -1448,7 +1448,9 @@ def find_sources(inputs: Sequence[Path], output: Path) -> Iterator[Source]:
     keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[str, Parts] = {}
-    listed_groups = chain.from_iterable(listed_files(path, media[path]) for path in lists)
+    listed_groups = chain.from_iterable(
+        listed_files(path, media[path], read_list or listed_names) for path in lists
+    )
     for parts, files in chain(walk(inputs, output), listed_groups, on_standard_input(inputs)):
         folder = output_folder(root, parts, owners)
         yield from settle_names(files, folder, taken[folder] if keeps or not parts else set())
@@ -1535,12 +1537,12 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     yield from sorted(groups.items(), key=lambda group: group[0])
 
 
-def listed_files(dicomdir: Path, base: Parts) -> Iterator[Group]:
+def listed_files(dicomdir: Path, base: Parts, read_list: ListReader) -> Iterator[Group]:
     """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
 
     PS3.10 8.5: names are upper case there, and often are not on the medium.
     """
-    names, problem = listed_names(dicomdir)
+    names, problem = read_list(dicomdir)
     files = {listed_file(dicomdir.parent, parts): parts for parts in names}
     for file, parts in files.items():
         inside = parts_of(PurePosixPath(*parts[:-1])) if not file.problem else ()
@@ -1549,7 +1551,7 @@ def listed_files(dicomdir: Path, base: Parts) -> Iterator[Group]:
         yield base, [Source(dicomdir, named=True, problem=problem)]
 
 
-def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
+def listed_names(dicomdir: Path) -> tuple[list[Parts], str]:
     """Return the names that a DICOMDIR lists, in parts, and what is wrong with it, if anything."""
     try:
         with (
@@ -1557,7 +1559,7 @@ def listed_names(dicomdir: Path) -> tuple[list[tuple[str, ...]], str]:
             disable_value_validation(),
             warnings.catch_warnings(action="ignore"),
         ):
-            header = read_header(file, inflates=False)
+            header = read_header(file)
             records = sequence(header.data_set, "DirectoryRecordSequence")
             names = [text(record, "ReferencedFileID").split("\\") for record in records]
     except (*UNREADABLE, ConversionError, MemoryError) as error:
@@ -4443,7 +4445,7 @@ class Workers:
 
 
 class Worker:
-    """A process that converts one source at a time, and may crash, hang or fill its memory.
+    """A process that does one thing at a time, and may crash, hang or fill its memory.
 
     It is begun when it is needed, and again after each of these.
     """
@@ -4457,19 +4459,30 @@ class Worker:
         self._wanted = True
 
     def convert(self, source: Source, options: Options) -> Outcome:
-        """Have *source* converted; its time counts from when the process takes it."""
-        self._hand_over((source, options))
+        """Have *source* converted."""
+        outcome, reason = self.result_of(options, convert, source, options)
+        if reason:
+            remove_stale_parts(source.folder)
+        return outcome or Outcome(source, Status.FAILED, reason=reason)
+
+    def result_of(
+        self, options: Options, step: Callable[..., Result], *arguments: Any
+    ) -> tuple[Result | None, str]:
+        """Have the process do *step*; return what came of it, or None and why it has no end.
+
+        Its time counts from when the process takes it.
+        """
+        self._hand_over((options, step, arguments))
         try:
             if self._pipe.poll(min(options.timeout, MAX_WAIT) or None):
-                return cast(Outcome, self._pipe.recv())
+                return cast(tuple[Result | None, str], self._pipe.recv())
             reason = f"took longer than {options.timeout:g} s and was stopped"
             self.end()
         except (EOFError, OSError):
             reason = reason_of_end(self.end(END_WAIT))
-        remove_stale_parts(source.folder)
-        return Outcome(source, Status.FAILED, reason=reason)
+        return None, reason
 
-    def _hand_over(self, work: tuple[Source, Options]) -> None:
+    def _hand_over(self, work: tuple[Options, Callable[..., Any], tuple[Any, ...]]) -> None:
         """Give *work* to the process, which asks for it; begin it, or again if it is dead."""
         for _ in range(MAX_BREAKS):
             with suppress(EOFError, OSError):
@@ -4523,7 +4536,7 @@ def forks_safely() -> bool:
 
 
 def serve(pipe: Any, memory: int) -> None:
-    """Ask for works through *pipe* and convert them, to its end: what a worker process does."""
+    """Ask for works through *pipe* and do them, to its end: what a worker process is for."""
     for ending in ENDINGS:  # at those of a terminal, this process ends with the one that began it
         signal.signal(ending, signal.SIG_DFL if ending == signal.SIGTERM else signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -4538,10 +4551,25 @@ def serve(pipe: Any, memory: int) -> None:
     with suppress(EOFError, OSError):
         while True:
             pipe.send(None)
-            source, options = pipe.recv()
+            options, step, arguments = pipe.recv()
             cv2.setNumThreads(options.threads or -1)  # -1: as many as there are cores
-            outcome, error = attempt(partial(convert, source, options), options)
-            pipe.send(outcome or Outcome(source, Status.FAILED, reason=reason_of(error)))
+            result, error = attempt(partial(step, *arguments), options)
+            pipe.send((result, reason_of(error) if error else ""))
+
+
+@contextmanager
+def bounded_lists(options: Options) -> Iterator[ListReader]:
+    """Yield what reads a DICOMDIR as `listed_names` does, in a process of its own."""
+    worker = Worker(memory_of_worker(1))
+
+    def read(dicomdir: Path) -> tuple[list[Parts], str]:
+        found, reason = worker.result_of(options, listed_names, dicomdir)
+        return found or ([], reason)
+
+    try:
+        yield read
+    finally:
+        worker.end(for_good=True)
 
 
 def follow_parent() -> None:
@@ -5275,7 +5303,10 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         closing(workers_for(inputs, options)) as where,  # forked while there are no threads
         opened_report(options.report) as record,
         display(inputs, options) as show,
-        closing(convert_all(find_sources(inputs, options.output), options, where)) as outcomes,
+        bounded_lists(options) as reader,
+        closing(
+            convert_all(find_sources(inputs, options.output, reader), options, where)
+        ) as outcomes,
     ):
         for outcome in outcomes:
             tally.add(outcome)
