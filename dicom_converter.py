@@ -42,7 +42,6 @@ import argparse
 import codecs
 import csv
 import errno
-import gc
 import io
 import json
 import logging
@@ -1189,7 +1188,7 @@ def zip_problem(info: zipfile.ZipInfo, name: str, *, overlaps: bool) -> str:
     if overlaps:
         return "it overlaps another one in its archive"
     if name.count("/") > MAX_DEPTH:
-        return "its folders are nested too deeply"
+        return "its folders are nested too deeply: unpack the archive first"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
     if info.file_size > (MAX_MEMBER_BYTES if inflation <= MAX_INFLATION else SMALL_MEMBER_BYTES):
@@ -1206,7 +1205,7 @@ def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
     with opened_regular(path) as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         if end and end[5] > MAX_DIRECTORY_BYTES:
-            raise ConversionError("the list of its members is too long")
+            raise ConversionError("the list of its members is too long: unpack it first")
     return zipfile.ZipFile(path)
 
 
@@ -4088,8 +4087,8 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
             raise
         warn(f"{error}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
-    with warnings.catch_warnings(record=count == 1):  # a still has no use for it
-        timing = clip_timing(header.data_set, count, options.frame_rate)
+    still = Timing((), "")
+    timing = clip_timing(header.data_set, count, options.frame_rate) if count > 1 else still
     largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
     return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
 
@@ -4413,7 +4412,6 @@ class Workers:
         for worker in self._all:
             self._idle.put(worker)
             if forks_safely():
-                gc.freeze()  # else a collection there copies the memory that it shares
                 with suppress(OSError):  # it is tried again when it is needed
                     worker.begin()
 

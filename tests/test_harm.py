@@ -203,7 +203,7 @@ def test_a_link_that_comes_meanwhile_leads_nowhere(
 def test_no_cell_is_a_formula_where_semicolons_separate(sign: str) -> None:
     text = f'a;{sign}HYPERLINK("http:x");b'
     shown = dc.csv_text(text)
-    assert dc.csv_text(shown.replace("\\x3b", "-")) == shown.replace("\\x3b", "-")
+    assert shown.replace("\\x3b", ";") == text  # it can be read back
     (cells,) = csv.reader([dc.csv_line([shown]).decode()], delimiter=";")
     assert not any(cell.lstrip().startswith(dc.FORMULA_SIGNS[:-1]) for cell in cells)
 
