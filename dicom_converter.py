@@ -304,6 +304,7 @@ class Options(PictureOptions):
     quiet: bool = False
     debug: bool = False
     check: bool = False
+    study: bool = False
     jobs: int = 1
     timeout: float = 600.0  # s for one source; 0: any
     resume: bool = False
@@ -338,6 +339,46 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Instance:
+    """What a file says that it is and belongs to (PS3.3 A.1.2), in short texts that can be shown.
+
+    *kind* is still, clip or video, "" without a picture. *stack* tells apart what cannot be in one
+    clip of a series. Lengths are in mm; *orientation* holds the cosines of rows and columns.
+    *moments* are the values of `MOMENTS`, and when it was taken in s.
+    """
+
+    patient_name: str
+    patient_id: str
+    birth_date: str
+    sex: str
+    age: str
+    study: str  # UID
+    study_date: str
+    study_time: str
+    study_description: str
+    institution: str
+    series: str  # UID
+    series_description: str
+    series_number: int | None
+    modality: str
+    body_part: str
+    uid: str
+    number: int | None
+    kind: str
+    frames: int
+    size: str
+    stack: str
+    orientation: tuple[float, ...]
+    position: tuple[float, ...]
+    location: float | None
+    spacing: tuple[float, ...]
+    thickness: float | None
+    taken: str  # date and time
+    moments: tuple[float | None, ...]
+    burned_in: bool  # names, or perhaps
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one source ended, for the terminal, the exit code and whoever calls `convert`."""
 
@@ -348,6 +389,7 @@ class Outcome:
     reason: str = ""
     remark: str = ""
     facts: tuple[Fact, ...] = ()  # on the picture, for the TXT
+    instance: Instance | None = None
     frames: int = 0
     transfer_syntax: str = ""
     bytes_in: int = 0
@@ -3942,6 +3984,100 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
     return whole and head in [marks(end, task, made) for end in ends]
 
 
+# --- What a file belongs to -----------------------------------------------------------------------
+
+MAX_SHORT = 128  # characters of a text that is shown in a list
+# By which the volumes of one series differ, in the order of trust.
+MOMENTS = (
+    "TemporalPositionIdentifier",
+    "FrameReferenceTime",
+    "TriggerTime",
+    "DiffusionBValue",
+    "AcquisitionNumber",
+)
+# Where names are in the pixels, unless the file denies it.
+OFTEN_BURNED_IN = re.compile("Ultrasound|Secondary Capture|Endoscop|Photograph")
+
+
+def instance_of(header: Header, content: object) -> Instance:
+    """Return what a file says that it belongs to; *content* is as of `content_of`."""
+    with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
+        return read_instance(header, content)
+
+
+def read_instance(header: Header, content: object) -> Instance:
+    """Return what a file says that it belongs to; *content* is as of `content_of`."""
+    ds = header.data_set
+    image = content if isinstance(content, ImagePixel) else None
+    kind = "" if not content or isinstance(content, Exception) else "video"
+    if image:
+        kind = "still" if image.number_of_frames == 1 else "clip"
+
+    def short(keyword: str) -> str:
+        return readable(keyword, text(ds, keyword)[:MAX_SHORT])[:MAX_SHORT]
+
+    def whole(keyword: str) -> int | None:
+        value = number(ds, keyword)
+        return None if value is None else int(value)
+
+    taken, moment = when_taken(ds)
+    burned_in = text(ds, "BurnedInAnnotation").upper()
+    suspect = not burned_in and OFTEN_BURNED_IN.search(sop_class_name(header))
+    return Instance(
+        patient_name=short("PatientName"),
+        patient_id=short("PatientID"),
+        birth_date=short("PatientBirthDate"),
+        sex=short("PatientSex"),
+        age=short("PatientAge"),
+        study=short("StudyInstanceUID"),
+        study_date=short("StudyDate"),
+        study_time=short("StudyTime"),
+        study_description=short("StudyDescription"),
+        institution=short("InstitutionName"),
+        series=short("SeriesInstanceUID"),
+        series_description=short("SeriesDescription"),
+        series_number=whole("SeriesNumber"),
+        modality=short("Modality"),
+        body_part=short("BodyPartExamined"),
+        uid=short("SOPInstanceUID"),
+        number=whole("InstanceNumber"),
+        kind=kind,
+        frames=image.number_of_frames if image else whole("NumberOfFrames") or 0,
+        size=f"{image.columns} x {image.rows}" if image else "",
+        stack=stack_of(ds, image) if image else "",
+        orientation=numbers(ds, "ImageOrientationPatient"),
+        position=numbers(ds, "ImagePositionPatient"),
+        location=number(ds, "SliceLocation"),
+        spacing=numbers(ds, "PixelSpacing"),
+        thickness=number(ds, "SliceThickness"),
+        taken=taken,
+        moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
+        burned_in=bool(kind) and (burned_in == "YES" or bool(suspect)),
+    )
+
+
+def stack_of(ds: Dataset, image: ImagePixel) -> str:
+    """Return what all slices of one clip have in common, besides their orientation."""
+    aspect = "" if image.samples_per_pixel > 1 else f"{pixel_aspect(ds):.3g}"
+    names = ("EchoNumbers" if number(ds, "EchoNumbers") else "EchoTime", "ConvolutionKernel")
+    kept = [text(ds, name) for name in (*names, "Units", "CorrectedImage")]
+    kind = text(ds, "ImageType").upper().split("\\")[:4]
+    form = f"{image.columns} x {image.rows} x {image.samples_per_pixel}"
+    return printable("|".join([form, aspect, *kind, *kept]))[:MAX_SHORT]
+
+
+def when_taken(ds: Dataset) -> tuple[str, float | None]:
+    """Return when the data of an instance were acquired, as a text and in s, if it says so."""
+    for kind in ("Acquisition", "Content"):
+        moment = text(ds, f"{kind}Date") + text(ds, f"{kind}Time")
+        moment = (text(ds, "AcquisitionDateTime") if kind == "Acquisition" else "") or moment
+        with suppress(*UNREADABLE):
+            found = DT(moment)  # a time zone is left aside: some files of a series lack it
+            since = datetime.combine(found.date(), found.time()) - datetime.min
+            return readable("DateTime", moment)[:MAX_SHORT], since.total_seconds()
+    return "", None
+
+
 # --- Documents and video --------------------------------------------------------------------------
 
 PLAIN_KINDS = {  # of files without a picture, by how their SOP class ends
@@ -4211,8 +4347,10 @@ def convert(source: Source, options: Options) -> Outcome:
             content, problem = attempt(partial(content_of, header), options)
             origin = origin_of(source, header, state)
             task = Task(source, options, header, origin, state, problem or content, caught)
+            instance, _ = attempt(partial(instance_of, header, problem or content), options)
             outcome, syntax = delivered(task), str(header.transfer_syntax)
-            outcome = replace(outcome, transfer_syntax=syntax, bytes_in=header.size)
+            size = header.size
+            outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
@@ -5129,6 +5267,7 @@ HELP = {
     "--no-overlays": "leave out overlay planes",
     "--no-shutter": "show what the display shutter hides",
     "--native-pixels": "do not resample pixels that are not square",
+    "--study": "make a clip of each series too, and a page, index.html, that shows everything",
     "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
     "cores)",
     "--timeout": "give up a file that takes longer (default: %(default)g; 0: never)",
@@ -5174,6 +5313,7 @@ def argument_parser() -> Parser:
     add("--no-overlays", dest="overlays", action="store_false")
     add("--no-shutter", dest="shutter", action="store_false")
     add("--native-pixels", action="store_true")
+    add("--study", action="store_true")
     group = parser.add_argument_group("archives")
     add("-j", "--jobs", metavar="N", type=positive)
     add("--timeout", metavar="SECONDS", type=seconds_or_none)
