@@ -277,10 +277,6 @@ class Window:
     number: int = 0  # among the stored ones, from 1
 
 
-# What --window asks for: "auto", "full", the number of a stored window, a window, or its name.
-WindowChoice = int | str | Window
-
-
 @dataclass(frozen=True, slots=True)
 class PictureOptions:
     """Under which pictures come out differently; *frame_rate* in 1/s, None keeps the file's."""
@@ -326,6 +322,11 @@ class Source:
     member: str = ""  # of the zip archive at *path*
     entry: int = 0  # of its list: names may be there twice
     listed: bool = False  # in a DICOMDIR
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All files of this work."""
+        return (self,)
 
     @property
     def own_name(self) -> str:
@@ -379,10 +380,46 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one source ended, for the terminal, the exit code and whoever calls `convert`."""
+class Slice:
+    """One file of a series; *position* in mm along the normal of all of them, where it is known."""
 
     source: Source
+    number: int | None
+    position: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Files that are shown as one clip, in this order; *durations* in s where they are moments."""
+
+    slices: tuple[Slice, ...]
+    uid: str  # with the number of the clip in its series
+    label: str
+    folder: Path
+    name: str
+    order: str  # by what they are
+    durations: tuple[Fraction, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All files of this work."""
+        return tuple(one.source for one in self.slices)
+
+    @property
+    def own_name(self) -> str:
+        """What it is called in messages."""
+        return self.name
+
+
+Work = Source | Series
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one work ended, for the terminal, the exit code and whoever calls `convert`."""
+
+    source: Work
     status: Status
     outputs: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -483,6 +520,11 @@ class LookupTable:
     bits: int
     entries: bytes
     explanation: str = ""
+
+
+# What --window asks for: "auto", "full", the number of a stored window, a window, or its name; a
+# table only where the slices of a series share one.
+WindowChoice = int | str | Window | LookupTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -2380,7 +2422,7 @@ def chosen_voi(
 
     None: min-max. Raises `NoWindowError` where the image has no such window.
     """
-    if isinstance(choice, Window):
+    if isinstance(choice, Window | LookupTable):
         return choice, "as asked for"
     if choice == "full" or (choice == "auto" and not stored):
         origin = "as asked for" if choice == "full" else "for the file stores no window"
@@ -3986,6 +4028,7 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
 
 # --- What a file belongs to -----------------------------------------------------------------------
 
+MAX_NUMBER = 1 << 31  # of a series or an instance
 MAX_SHORT = 128  # characters of a text that is shown in a list
 # By which the volumes of one series differ, in the order of trust.
 MOMENTS = (
@@ -4018,7 +4061,7 @@ def read_instance(header: Header, content: object) -> Instance:
 
     def whole(keyword: str) -> int | None:
         value = number(ds, keyword)
-        return None if value is None else int(value)
+        return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
     taken, moment = when_taken(ds)
     burned_in = text(ds, "BurnedInAnnotation").upper()
@@ -4058,11 +4101,12 @@ def read_instance(header: Header, content: object) -> Instance:
 
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
     """Return what all slices of one clip have in common, besides their orientation."""
-    aspect = "" if image.samples_per_pixel > 1 else f"{pixel_aspect(ds):.3g}"
+    aspect = f"{pixel_aspect(ds):.3g}"
     names = ("EchoNumbers" if number(ds, "EchoNumbers") else "EchoTime", "ConvolutionKernel")
-    kept = [text(ds, name) for name in (*names, "Units", "CorrectedImage")]
+    kept = [text(ds, name) for name in (*names, "Units", "CorrectedImage", "PixelPresentation")]
     kind = text(ds, "ImageType").upper().split("\\")[:4]
-    form = f"{image.columns} x {image.rows} x {image.samples_per_pixel}"
+    gray = image.photometric_interpretation.startswith("MONOCHROME")
+    form = f"{'gray' if gray else 'color'} {image.columns} x {image.rows}"
     return printable("|".join([form, aspect, *kind, *kept]))[:MAX_SHORT]
 
 
@@ -4076,6 +4120,220 @@ def when_taken(ds: Dataset) -> tuple[str, float | None]:
             since = datetime.combine(found.date(), found.time()) - datetime.min
             return readable("DateTime", moment)[:MAX_SHORT], since.total_seconds()
     return "", None
+
+
+# --- Series ---------------------------------------------------------------------------------------
+
+Member = tuple[Source, Instance]
+MAX_TILT = math.cos(math.radians(30))  # between normals of one stack
+MAX_POSITION = 1e6  # mm
+SAME_PLACE = 0.01  # mm, and of the median step
+GAP, UNEQUAL = 1.5, 1.05  # by the median step, by the shortest
+STEADY = 2  # by the shortest time between frames
+MAX_NAMED = 10  # of gaps
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Stills that can be one clip, in their *order*; *positions* in mm are those along the normal.
+
+    *durations* are in s, where the frames are moments.
+    """
+
+    members: Sequence[Member]
+    order: str
+    positions: Sequence[float] = ()
+    durations: tuple[Fraction, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def stacks_of(members: Iterable[Member]) -> list[Stack]:
+    """Return the stills of one series in stacks of one size, kind and orientation, in order.
+
+    The largest comes first, then no localizer, then by instance number.
+    """
+    groups: defaultdict[str, list[Member]] = defaultdict(list)
+    for member in members:
+        groups[member[1].stack].append(member)
+    stacks = [ordered(part) for group in groups.values() for part in parts_by_plane(group)]
+
+    def rank(stack: Stack) -> tuple[int, bool, float]:
+        numbers = [one.number for _, one in stack.members if one.number is not None]
+        localizes = "LOCALIZER" in stack.members[0][1].stack
+        return -len(stack.members), localizes, min(numbers, default=math.inf)
+
+    return sorted(stacks, key=rank)
+
+
+def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
+    """Return *members* that show something of their own, and the labels of the others.
+
+    Copies are the same instance, or one of the same place, number and time (encoded anew).
+    """
+    seen: set[tuple[Any, ...]] = set()
+    kept, copies = [], []
+    for source, one in members:
+        keys: list[tuple[Any, ...]] = [(one.uid,)] if one.uid else []
+        if one.position and one.number is not None:
+            keys.append((one.stack, one.orientation, one.position, one.number, one.moments))
+        if seen.isdisjoint(keys):
+            kept.append((source, one))
+        else:
+            copies.append(source.label)
+        seen.update(keys)
+    return kept, copies
+
+
+def normal_of(one: Instance) -> Array | None:
+    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), None where none can be right."""
+    if len(one.orientation) != 6 or len(one.position) != 3:
+        return None
+    cosines = np.array(one.orientation).reshape(2, 3)
+    if max(map(abs, (*one.orientation, *one.position))) > MAX_POSITION:
+        return None
+    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
+        return None
+    normal = np.cross(*cosines)
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def parts_by_plane(group: list[Member]) -> list[list[Member]]:
+    """Return *group* in parts of one orientation, or whole where that does not order it.
+
+    Projections turn around the body; files without positions have no plane.
+    """
+    parts: list[tuple[Array, list[Member]]] = []
+    for member in group:
+        if (normal := normal_of(member[1])) is None:
+            return [group]
+        held = next((held for first, held in parts if abs(normal @ first) > MAX_TILT), None)
+        if held is None:
+            parts.append((normal, [member]))
+        else:
+            held.append(member)
+    turning = 2 * len(parts) > len(group) or "PROJECTION" in group[0][1].stack
+    return [group] if turning else [held for _, held in parts]
+
+
+def ordered(members: Sequence[Member]) -> Stack:
+    """Return *members* by their positions along the mean normal, or by what else orders them."""
+    found = [normal_of(one) for _, one in members]
+    normals = [normal for normal in found if normal is not None]
+    if len(normals) < len(members):
+        bad = any(one.position or one.orientation for _, one in members)
+        note = ("not all positions and orientations can be right: they were left aside",)
+        return by_value(members, note if bad else (), located=True)
+    towards = [normal * np.sign(normal @ normals[0]) for normal in normals]
+    if "MOSAIC" in members[0][1].stack or min(one @ normals[0] for one in towards) <= MAX_TILT:
+        return by_value(members)
+    mean = np.mean(towards, axis=0)
+    distances = np.array([one.position for _, one in members]) @ (mean / np.linalg.norm(mean))
+    order = np.argsort(distances, kind="stable")
+    steps = np.diff(distances[order])
+    typical = float(np.median(steps[steps > SAME_PLACE])) if (steps > SAME_PLACE).any() else 0.0
+    places = np.zeros(len(members), int)
+    places[order[1:]] = np.cumsum(steps > SAME_PLACE * max(typical, 1))
+    return by_place(members, distances, places) if places.any() else by_value(members)
+
+
+def by_place(members: Sequence[Member], distances: Array, places: Array) -> Stack:
+    """Return *members* by their *places*, numbered along the normal, volume after volume.
+
+    The end with the lower instance numbers is the beginning: positions do not tell.
+    """
+    numbers = [one.number or 0 for _, one in members]
+    direction = -1 if np.cov(distances, numbers)[0, 1] < 0 else 1
+    ranks, told_by = ranks_at_places(members, places.tolist())
+    counts = np.bincount(places)
+    even = counts.min() == counts.max()
+    keys = zip(ranks if even else [0] * len(ranks), (direction * places).tolist(), ranks, count())
+    order = [index for *_, index in sorted(keys)]
+    how, positions = "position", [float(distances[index]) for index in order]
+    notes = spacing_notes(positions[: len(counts)])
+    if not even:
+        notes = (f"from {counts.min()} to {counts.max()} files lie at a position",)
+    elif counts[0] > 1:
+        how = f"position, {counts[0]} volumes one after the other by {told_by}"
+    return Stack([members[index] for index in order], how, positions, notes=notes)
+
+
+def ranks_at_places(members: Sequence[Member], places: Sequence[int]) -> tuple[list[int], str]:
+    """Return for each of *members* which one it is at its place, from 0, and what tells that."""
+    there: defaultdict[int, list[int]] = defaultdict(list)
+    for index, place in enumerate(places):
+        there[place].append(index)
+    values: Sequence[Any] = [one.number or 0 for _, one in members]
+    name = "InstanceNumber"
+    by_moment = zip(*(one.moments for _, one in members), strict=True)
+    for keyword, moments in zip((*MOMENTS, "AcquisitionTime"), by_moment, strict=True):
+        apart = (len({moments[index] for index in held}) == len(held) for held in there.values())
+        if None not in moments and all(apart):
+            name, values = keyword, moments
+            break
+    ranks = [0] * len(members)
+    for held in there.values():
+        for rank, index in enumerate(sorted(held, key=values.__getitem__)):
+            ranks[index] = rank
+    return ranks, dictionary_description(name)
+
+
+def by_value(
+    members: Sequence[Member], notes: tuple[str, ...] = (), *, located: bool = False
+) -> Stack:
+    """Return *members* by the first value that all of them have and no two share.
+
+    Those of a steady run of times get their durations.
+    """
+    chain_of_keys: dict[str, list[Any]] = {
+        "slice location": [one.location if located else None for _, one in members],
+        "instance number": [one.number for _, one in members],
+        "time": [one.moments[-1] for _, one in members],
+        "file name": [natural_order(source.label) for source, _ in members],
+    }
+    distinct = (
+        how
+        for how, values in chain_of_keys.items()
+        if None not in values and len(set(values)) == len(values)
+    )
+    how = next(distinct, "file name")
+    values = chain_of_keys[how]
+    order = sorted(range(len(members)), key=values.__getitem__)
+    shown = [members[index] for index in order]
+    trigger = MOMENTS.index("TriggerTime")
+    durations = steady_gaps([one.moments[trigger] for _, one in shown], Fraction(1, 1000))
+    durations = durations or steady_gaps([one.moments[-1] for _, one in shown], Fraction(1))
+    return Stack(shown, how, (), durations, notes)
+
+
+def natural_order(label: str) -> tuple[Any, ...]:
+    """Return what sorts *label* as people do: IM2 before IM10."""
+    digits = (part.lstrip("0") for part in re.findall(r"\d+", label))
+    return re.sub(r"\d+", "0", label), *((len(part), part) for part in digits), label
+
+
+def steady_gaps(times: Sequence[float | None], unit: Fraction) -> tuple[Fraction, ...]:
+    """Return how long frames last, in s, where *times* in *unit* s are of a steady run, else ()."""
+    known = [Fraction(one) * unit for one in times if one is not None]
+    gaps = [seconds(after - before) for before, after in pairwise(known)]
+    if len(known) < len(times) or not gaps or min(gaps) < MIN_DURATION:
+        return ()
+    return (*gaps, gaps[-1]) if max(gaps) <= min(STEADY * min(gaps), MAX_DURATION) else ()
+
+
+def spacing_notes(positions: Sequence[float]) -> tuple[str, ...]:
+    """Return what is to be said of the spacing of slices at *positions*, in mm and in order."""
+    steps = np.abs(np.diff(positions))
+    typical = float(np.median(steps))
+    gaps = [
+        f"{steps[at]:.4g} mm behind frame {at + 1}" for at in np.flatnonzero(steps > GAP * typical)
+    ]
+    if gaps:
+        more = f" and {len(gaps) - MAX_NAMED} more" if len(gaps) > MAX_NAMED else ""
+        where = ", ".join(gaps[:MAX_NAMED])
+        return (f"slices are missing: most lie {typical:.4g} mm apart, but {where}{more}",)
+    if steps.max() > UNEQUAL * steps.min():
+        return (f"slices lie from {steps.min():.4g} to {steps.max():.4g} mm apart",)
+    return ()
 
 
 # --- Documents and video --------------------------------------------------------------------------
