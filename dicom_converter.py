@@ -49,10 +49,12 @@ import lzma
 import math
 import multiprocessing
 import os
+import pickle
 import re
 import secrets
 import shutil
 import socket
+import sqlite3
 import stat
 import struct
 import sys
@@ -79,10 +81,12 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, cycle, pairwise, repeat
+from itertools import accumulate, chain, count, cycle, groupby, pairwise, repeat
+from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
+from urllib.parse import quote
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # processes are forked, with no threads there
 PYTHON = f'"{sys.executable}"' if " " in str(sys.executable) else sys.executable or "python"
@@ -154,7 +158,7 @@ DOCUMENT_SUFFIXES = {
 }
 OUTPUT_SUFFIXES = (".png", ".gif", ".mp4", *sorted({*DOCUMENT_SUFFIXES.values(), ".bin"}), ".txt")
 TEMPORARY_PREFIX = ".dicom_converter-"
-TEXT_BEGINS, TEXT_ENDS = "DICOM file ", "END\n"
+TEXT_BEGINS, TEXT_ENDS = "DICOM ", "END\n"
 
 # Bounds on what a file may ask for; each is far above what any device writes.
 MAX_FRAME_BYTES = 1 << 31
@@ -340,79 +344,56 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """What a file says that it is and belongs to (PS3.3 A.1.2), in short texts that can be shown.
+class Series:
+    """Stills that make one clip, in this *order*; its name is settled last, as that of a source.
 
-    *kind* is still, clip or video, "" without a picture. *stack* tells apart what cannot be in one
-    clip of a series. Lengths are in mm; *orientation* holds the cosines of rows and columns.
-    *moments* are the values of `MOMENTS`, and when it was taken in s.
+    *places* tell where each is, *durations* how long it is shown, in s, if the stills are moments.
     """
 
-    patient_name: str
-    patient_id: str
-    birth_date: str
-    sex: str
-    age: str
-    study: str  # UID
-    study_date: str
-    study_time: str
-    study_description: str
-    institution: str
-    series: str  # UID
-    series_description: str
-    series_number: int | None
-    modality: str
-    body_part: str
-    uid: str
-    number: int | None
+    sources: tuple[Source, ...]
+    places: tuple[str, ...]
+    order: str
+    durations: tuple[Fraction, ...] = ()
+    notes: tuple[str, ...] = ()
+    uid: str = ""  # with its number among the clips of one
+    folder: Path = Path()
+    name: str = ""
+
+    @property
+    def own_name(self) -> str:
+        """The name that its outputs get."""
+        return self.name
+
+    @property
+    def label(self) -> str:
+        """The series as messages name it."""
+        return f"{PurePath(self.sources[0].label).parent}: {self.name}"
+
+
+Work = Source | Series
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """What a file says that it is and belongs to (PS3.3 A.1.2); *texts* by keyword, cut.
+
+    *kind* is still, clip or video, "" without a picture; *stack* tells apart what cannot be in one
+    clip. Lengths are in mm, *orientation* has the cosines of rows and columns, *moments* are the
+    values of `MOMENTS` and when it was taken, in s.
+    """
+
+    texts: dict[str, str]
     kind: str
     frames: int
     size: str
     stack: str
+    series_number: int | None
+    number: int | None
     orientation: tuple[float, ...]
     position: tuple[float, ...]
     location: float | None
-    spacing: tuple[float, ...]
-    thickness: float | None
-    taken: str  # date and time
     moments: tuple[float | None, ...]
     burned_in: bool  # names, or perhaps
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """One file of a series; *position* in mm along the normal of all of them, where it is known."""
-
-    source: Source
-    number: int | None
-    position: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Files that are shown as one clip, in this order; *durations* in s where they are moments."""
-
-    slices: tuple[Slice, ...]
-    uid: str  # with the number of the clip in its series
-    label: str
-    folder: Path
-    name: str
-    order: str  # by what they are
-    durations: tuple[Fraction, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """All files of this work."""
-        return tuple(one.source for one in self.slices)
-
-    @property
-    def own_name(self) -> str:
-        """What it is called in messages."""
-        return self.name
-
-
-Work = Source | Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -1454,14 +1435,18 @@ class Origin:
     changed: int
 
 
-def origin_of(source: Source, header: Header, state: FileState | None) -> Origin:
-    """Return what the outputs of *source* are made of; its *state* is from before it was opened."""
+def origin_of(work: Work, header: Header, states: Sequence[FileState | None]) -> Origin:
+    """Return what the outputs of *work* are made of; *states* are from before it was opened."""
     # Discs come to one path in turn.
     patient = [text(header.data_set, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
-    path = f"{Path(source.label).absolute()}:{source.entry}:{patient}"
+    paths = [f"{Path(one.label).absolute()}:{one.entry}" for one in work.sources]
+    if isinstance(work, Series):
+        size = sum(size for _, size, _ in filter(None, states))
+        changed = zlib.crc32(repr([*paths, *states]).encode(errors="backslashreplace"))
+        return Origin(check_sum(f"{work.label}:{patient}"), check_sum(work.uid), size, changed)
     instance = text(header.data_set, "SOPInstanceUID")
-    _, size, changed = state or (0, 0, 0)
-    return Origin(check_sum(path), check_sum(instance), size, changed)
+    _, size, changed = states[0] or (0, 0, 0)
+    return Origin(check_sum(f"{paths[0]}:{patient}"), check_sum(instance), size, changed)
 
 
 def check_sum(value: str) -> str:
@@ -2303,14 +2288,24 @@ def seconds(value: Fraction | float) -> Fraction:
 
 def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
     """Decide how long each of *frames* is shown: at *rate* (1/s), or as recorded if it is None."""
-    recorded, origin = recorded_durations(ds, frames)
+    return timing_of(*recorded_durations(ds, frames), frames, rate)
+
+
+def timing_of(
+    recorded: tuple[Fraction, ...],
+    origin: str,
+    frames: int,
+    rate: Fraction | None,
+    whose: str = "the file",
+) -> Timing:
+    """Decide how long each of *frames* is shown: at *rate* (1/s), or as *recorded* without one."""
     if recorded and not MIN_DURATION <= min(recorded) <= max(recorded) <= MAX_DURATION:
         warn(f"{origin} is out of all proportion and was left out")
         recorded = ()
     steady = (1 / (rate or DEFAULT_FRAME_RATE),) * frames
     if not recorded:
         usable = "usable rate" if origin else "rate"
-        return Timing(steady, f"{shown_rate(steady)} fps; the file records no {usable}")
+        return Timing(steady, f"{shown_rate(steady)} fps; {whose} records no {usable}")
     if rate is None or recorded == steady:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
     used = f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}"
@@ -3164,8 +3159,8 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of the TXT: a summary a person can read, then every element of the file.
+def summary_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of the TXT that a person reads first.
 
     *facts* say how the picture was shown, *notes* are the warnings.
     """
@@ -3180,6 +3175,11 @@ def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -
     noted = (("Note", printable(note)) for note in notes)
     for label, value in (("Kind", kind), *facts, ("Encoding", encoding), *noted):
         yield f"  {label:<14} {value}"
+
+
+def content_text(header: Header) -> Iterator[str]:
+    """Yield the lines of the TXT that tell what is in a file: reports, then every element."""
+    ds = header.data_set
     if report := list(report_lines(ds, "  ")):
         yield from ("", "REPORT", *report)
     if waveforms := list(waveform_lines(ds)):
@@ -3961,18 +3961,19 @@ def one_line(message: str) -> str:
 # --- Done before ----------------------------------------------------------------------------------
 
 CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
+STILL_OPTIONS = ("png_bits", "frames")  # that are nothing to a series
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is known of *source* before anything is written: what all further steps share."""
+    """What is known of a work before anything is written: what all further steps share."""
 
-    source: Source
+    source: Work
     options: Options
-    header: Header
+    header: Header  # of the first file
     origin: Origin
-    state: FileState | None  # of the file before it was opened
-    content: ImagePixel | str | Exception | None  # as of `content_of`, or why that cannot be told
+    states: tuple[FileState | None, ...]  # of the files before they were opened
+    content: ImagePixel | str | Series | Exception | None  # of `content_of`, or why it has none
     caught: list[warnings.WarningMessage]  # so far and on
 
 
@@ -3983,9 +3984,10 @@ def marks(status: Status, task: Task, outputs: dict[str, Path]) -> list[str]:
     has to be converted again.
     """
     name, origin = printable(task.source.own_name), task.origin
+    kind = "series" if isinstance(task.source, Series) else "file"
     made = ",".join(f" {suffix} {sizes_of([path])} bytes" for suffix, path in outputs.items())
     return [
-        f"{TEXT_BEGINS}{name}, described by dicom_converter {__version__}",
+        f"{TEXT_BEGINS}{kind} {name}, described by dicom_converter {__version__}",
         f"{status.capitalize()}; options: {chosen_options(task.options, task.content)}; "
         f"source {origin.path} {origin.instance}, {origin.size} bytes, changed {origin.changed}; "
         f"outputs:{made or ' none'}",
@@ -4000,9 +4002,10 @@ def sizes_of(paths: Iterable[Path]) -> int:
 def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
     matter: tuple[str, ...] = ("mp4",) if content == "video" else ()
-    if isinstance(content, ImagePixel):
-        names, still = PictureOptions.__slots__, content.number_of_frames == 1
-        matter = tuple(name for name in names if not (still and name in CLIP_OPTIONS))
+    if isinstance(content, ImagePixel | Series):
+        still = isinstance(content, ImagePixel) and content.number_of_frames == 1
+        without = CLIP_OPTIONS if still else STILL_OPTIONS if isinstance(content, Series) else ()
+        matter = tuple(name for name in PictureOptions.__slots__ if name not in without)
     defaults = Options()
     chosen = [
         f"{name}={shown_option(getattr(options, name))}"
@@ -4028,86 +4031,71 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
 
 # --- What a file belongs to -----------------------------------------------------------------------
 
-MAX_NUMBER = 1 << 31  # of a series or an instance
+MAX_NUMBER = 1 << 31  # of an instance
 MAX_SHORT = 128  # characters of a text that is shown in a list
-# By which the volumes of one series differ, in the order of trust.
-MOMENTS = (
-    "TemporalPositionIdentifier",
-    "FrameReferenceTime",
-    "TriggerTime",
-    "DiffusionBValue",
-    "AcquisitionNumber",
+SHORT_TEXTS = (  # by which files are sorted and listed
+    *(
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "PatientAge",
+        "InstitutionName",
+    ),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription"),
+    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "BodyPartExamined"),
+    *("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "PixelSpacing", "SliceThickness"),
 )
+# What tells the volumes of one series apart, in the order of trust.
+MOMENTS = ("TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "DiffusionBValue",
+           "AcquisitionNumber")  # fmt: skip
+# What cannot be in one clip, besides size and orientation.
+APART = ("ConvolutionKernel", "Units", "CorrectedImage", "PixelPresentation")
 # Where names are in the pixels, unless the file denies it.
 OFTEN_BURNED_IN = re.compile("Ultrasound|Secondary Capture|Endoscop|Photograph")
 
 
 def instance_of(header: Header, content: object) -> Instance:
     """Return what a file says that it belongs to; *content* is as of `content_of`."""
-    with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
-        return read_instance(header, content)
-
-
-def read_instance(header: Header, content: object) -> Instance:
-    """Return what a file says that it belongs to; *content* is as of `content_of`."""
-    ds = header.data_set
-    image = content if isinstance(content, ImagePixel) else None
-    kind = "" if not content or isinstance(content, Exception) else "video"
+    ds, image = header.data_set, content if isinstance(content, ImagePixel) else None
+    kind = "video" if content == "video" else ""
     if image:
         kind = "still" if image.number_of_frames == 1 else "clip"
-
-    def short(keyword: str) -> str:
-        return readable(keyword, text(ds, keyword)[:MAX_SHORT])[:MAX_SHORT]
 
     def whole(keyword: str) -> int | None:
         value = number(ds, keyword)
         return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
-    taken, moment = when_taken(ds)
-    burned_in = text(ds, "BurnedInAnnotation").upper()
-    suspect = not burned_in and OFTEN_BURNED_IN.search(sop_class_name(header))
-    return Instance(
-        patient_name=short("PatientName"),
-        patient_id=short("PatientID"),
-        birth_date=short("PatientBirthDate"),
-        sex=short("PatientSex"),
-        age=short("PatientAge"),
-        study=short("StudyInstanceUID"),
-        study_date=short("StudyDate"),
-        study_time=short("StudyTime"),
-        study_description=short("StudyDescription"),
-        institution=short("InstitutionName"),
-        series=short("SeriesInstanceUID"),
-        series_description=short("SeriesDescription"),
-        series_number=whole("SeriesNumber"),
-        modality=short("Modality"),
-        body_part=short("BodyPartExamined"),
-        uid=short("SOPInstanceUID"),
-        number=whole("InstanceNumber"),
-        kind=kind,
-        frames=image.number_of_frames if image else whole("NumberOfFrames") or 0,
-        size=f"{image.columns} x {image.rows}" if image else "",
-        stack=stack_of(ds, image) if image else "",
-        orientation=numbers(ds, "ImageOrientationPatient"),
-        position=numbers(ds, "ImagePositionPatient"),
-        location=number(ds, "SliceLocation"),
-        spacing=numbers(ds, "PixelSpacing"),
-        thickness=number(ds, "SliceThickness"),
-        taken=taken,
-        moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
-        burned_in=bool(kind) and (burned_in == "YES" or bool(suspect)),
-    )
+    with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
+        texts = {
+            name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT] for name in SHORT_TEXTS
+        }
+        texts["ContentDateTime"], moment = when_taken(ds)
+        burned_in = text(ds, "BurnedInAnnotation").upper()
+        suspect = not burned_in and OFTEN_BURNED_IN.search(sop_class_name(header))
+        return Instance(
+            texts=texts,
+            kind=kind,
+            frames=image.number_of_frames if image else integer(ds, "NumberOfFrames"),
+            size=f"{image.columns} x {image.rows}" if image else "",
+            stack=stack_of(ds, image) if image else "",
+            series_number=whole("SeriesNumber"),
+            number=whole("InstanceNumber"),
+            orientation=numbers(ds, "ImageOrientationPatient"),
+            position=numbers(ds, "ImagePositionPatient"),
+            location=number(ds, "SliceLocation"),
+            moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
+            burned_in=bool(kind) and (burned_in == "YES" or bool(suspect)),
+        )
 
 
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
-    """Return what all slices of one clip have in common, besides their orientation."""
-    aspect = f"{pixel_aspect(ds):.3g}"
-    names = ("EchoNumbers" if number(ds, "EchoNumbers") else "EchoTime", "ConvolutionKernel")
-    kept = [text(ds, name) for name in (*names, "Units", "CorrectedImage", "PixelPresentation")]
-    kind = text(ds, "ImageType").upper().split("\\")[:4]
+    """Return what all stills of one clip have in common, besides their orientation."""
+    echo = text(ds, "EchoNumbers") or text(ds, "EchoTime")
     gray = image.photometric_interpretation.startswith("MONOCHROME")
-    form = f"{'gray' if gray else 'color'} {image.columns} x {image.rows}"
-    return printable("|".join([form, aspect, *kind, *kept]))[:MAX_SHORT]
+    form = f"{image.columns} x {image.rows} {'gray' if gray else 'color'} {pixel_aspect(ds):.3g}"
+    kind = text(ds, "ImageType").upper().split("\\")[:4]
+    return "|".join([form, echo, *kind, *(text(ds, name)[:MAX_SHORT] for name in APART)])
 
 
 def when_taken(ds: Dataset) -> tuple[str, float | None]:
@@ -4133,38 +4121,6 @@ STEADY = 2  # by the shortest time between frames
 MAX_NAMED = 10  # of gaps
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """Stills that can be one clip, in their *order*; *positions* in mm are those along the normal.
-
-    *durations* are in s, where the frames are moments.
-    """
-
-    members: Sequence[Member]
-    order: str
-    positions: Sequence[float] = ()
-    durations: tuple[Fraction, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def stacks_of(members: Iterable[Member]) -> list[Stack]:
-    """Return the stills of one series in stacks of one size, kind and orientation, in order.
-
-    The largest comes first, then no localizer, then by instance number.
-    """
-    groups: defaultdict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        groups[member[1].stack].append(member)
-    stacks = [ordered(part) for group in groups.values() for part in parts_by_plane(group)]
-
-    def rank(stack: Stack) -> tuple[int, bool, float]:
-        numbers = [one.number for _, one in stack.members if one.number is not None]
-        localizes = "LOCALIZER" in stack.members[0][1].stack
-        return -len(stack.members), localizes, min(numbers, default=math.inf)
-
-    return sorted(stacks, key=rank)
-
-
 def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
     """Return *members* that show something of their own, and the labels of the others.
 
@@ -4173,28 +4129,30 @@ def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
     seen: set[tuple[Any, ...]] = set()
     kept, copies = [], []
     for source, one in members:
-        keys: list[tuple[Any, ...]] = [(one.uid,)] if one.uid else []
-        if one.position and one.number is not None:
-            keys.append((one.stack, one.orientation, one.position, one.number, one.moments))
+        place = (one.stack, one.orientation, one.position, one.number, one.moments)
+        keys = {(one.texts["SOPInstanceUID"] or source,)} | ({place} if one.position else set())
         if seen.isdisjoint(keys):
             kept.append((source, one))
         else:
             copies.append(source.label)
-        seen.update(keys)
+        seen |= keys
     return kept, copies
 
 
-def normal_of(one: Instance) -> Array | None:
-    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), None where none can be right."""
-    if len(one.orientation) != 6 or len(one.position) != 3:
-        return None
-    cosines = np.array(one.orientation).reshape(2, 3)
-    if max(map(abs, (*one.orientation, *one.position))) > MAX_POSITION:
-        return None
-    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
-        return None
-    normal = np.cross(*cosines)
-    return np.asarray(normal / np.linalg.norm(normal))
+def stacks_of(members: Iterable[Member]) -> list[list[Member]]:
+    """Return the stills of one series in stacks of one size, kind and orientation.
+
+    The largest comes first, then what is no localizer, then the lower instance number.
+    """
+    groups: defaultdict[str, list[Member]] = defaultdict(list)
+    for member in members:
+        groups[member[1].stack].append(member)
+
+    def rank(stack: list[Member]) -> tuple[int, bool, int]:
+        numbers = [one.number or 0 for _, one in stack]
+        return -len(stack), "LOCALIZER" in stack[0][1].stack, min(numbers)
+
+    return sorted(chain.from_iterable(map(parts_by_plane, groups.values())), key=rank)
 
 
 def parts_by_plane(group: list[Member]) -> list[list[Member]]:
@@ -4215,62 +4173,88 @@ def parts_by_plane(group: list[Member]) -> list[list[Member]]:
     return [group] if turning else [held for _, held in parts]
 
 
-def ordered(members: Sequence[Member]) -> Stack:
-    """Return *members* by their positions along the mean normal, or by what else orders them."""
-    found = [normal_of(one) for _, one in members]
+def normal_of(one: Instance) -> Array | None:
+    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), None where none can be right."""
+    lengths = max(map(abs, (*one.orientation, *one.position)), default=0)
+    if len(one.orientation) != 6 or len(one.position) != 3 or lengths > MAX_POSITION:
+        return None
+    cosines = np.array(one.orientation).reshape(2, 3)
+    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
+        return None
+    normal = np.cross(*cosines)
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def ordered(stack: Sequence[Member]) -> Series:
+    """Return *stack* by the positions along its mean normal, or by what else orders it."""
+    found = [normal_of(one) for _, one in stack]
     normals = [normal for normal in found if normal is not None]
-    if len(normals) < len(members):
-        bad = any(one.position or one.orientation for _, one in members)
-        note = ("not all positions and orientations can be right: they were left aside",)
-        return by_value(members, note if bad else (), located=True)
+    if len(normals) < len(stack):
+        placed = any(one.position or one.orientation for _, one in stack)
+        note = "not all positions and orientations can be right: they were left aside"
+        return by_value(stack, [one.location for _, one in stack], (note,) if placed else ())
     towards = [normal * np.sign(normal @ normals[0]) for normal in normals]
-    if "MOSAIC" in members[0][1].stack or min(one @ normals[0] for one in towards) <= MAX_TILT:
-        return by_value(members)
     mean = np.mean(towards, axis=0)
-    distances = np.array([one.position for _, one in members]) @ (mean / np.linalg.norm(mean))
-    order = np.argsort(distances, kind="stable")
-    steps = np.diff(distances[order])
-    typical = float(np.median(steps[steps > SAME_PLACE])) if (steps > SAME_PLACE).any() else 0.0
-    places = np.zeros(len(members), int)
-    places[order[1:]] = np.cumsum(steps > SAME_PLACE * max(typical, 1))
-    return by_place(members, distances, places) if places.any() else by_value(members)
+    distances = np.array([one.position for _, one in stack]) @ (mean / np.linalg.norm(mean))
+    along = np.argsort(distances, kind="stable")
+    steps = np.diff(distances[along])
+    typical = max(float(np.median(steps)), 1)
+    places = np.zeros(len(stack), int)
+    places[along[1:]] = np.cumsum(steps > SAME_PLACE * typical)
+    turning = min(one @ normals[0] for one in towards) <= MAX_TILT
+    if turning or "MOSAIC" in stack[0][1].stack or not places.any():
+        return by_value(stack)
+    return by_place(stack, distances, places)
 
 
-def by_place(members: Sequence[Member], distances: Array, places: Array) -> Stack:
-    """Return *members* by their *places*, numbered along the normal, volume after volume.
+def by_place(stack: Sequence[Member], distances: Array, places: Array) -> Series:
+    """Return *stack* by *places*, its numbers along the normal, one volume after another.
 
     The end with the lower instance numbers is the beginning: positions do not tell.
     """
-    numbers = [one.number or 0 for _, one in members]
+    numbers = [one.number or 0 for _, one in stack]
     direction = -1 if np.cov(distances, numbers)[0, 1] < 0 else 1
-    ranks, told_by = ranks_at_places(members, places.tolist())
+    ranks, told_by = ranks_at_places(stack, places.tolist())
     counts = np.bincount(places)
     even = counts.min() == counts.max()
-    keys = zip(ranks if even else [0] * len(ranks), (direction * places).tolist(), ranks, count())
+    keys = zip(ranks if even else repeat(0), (direction * places).tolist(), ranks, count())
     order = [index for *_, index in sorted(keys)]
-    how, positions = "position", [float(distances[index]) for index in order]
-    notes = spacing_notes(positions[: len(counts)])
+    how, notes = "position", spacing_notes(distances[order[: len(counts)]])
     if not even:
         notes = (f"from {counts.min()} to {counts.max()} files lie at a position",)
     elif counts[0] > 1:
-        how = f"position, {counts[0]} volumes one after the other by {told_by}"
-    return Stack([members[index] for index in order], how, positions, notes=notes)
+        how += f", {counts[0]} volumes one after the other by {told_by}"
+    shown, positions = [stack[index] for index in order], distances[order].tolist()
+    return Series(*sources_and_places(shown, positions), how, notes=notes)
 
 
-def ranks_at_places(members: Sequence[Member], places: Sequence[int]) -> tuple[list[int], str]:
-    """Return for each of *members* which one it is at its place, from 0, and what tells that."""
+def sources_and_places(
+    stack: Sequence[Member], positions: Iterable[float | None]
+) -> tuple[tuple[Source, ...], tuple[str, ...]]:
+    """Return the files of *stack* and in words where each is."""
+    places = [
+        f"{'' if position is None else f'at {position:.2f} mm, '}instance {one.number or '-'}"
+        for (_, one), position in zip(stack, positions, strict=False)
+    ]
+    return tuple(source for source, _ in stack), tuple(places)
+
+
+def ranks_at_places(stack: Sequence[Member], places: Sequence[int]) -> tuple[list[int], str]:
+    """Return for each of *stack* which one it is at its place, from 0, and what tells that."""
     there: defaultdict[int, list[int]] = defaultdict(list)
     for index, place in enumerate(places):
         there[place].append(index)
-    values: Sequence[Any] = [one.number or 0 for _, one in members]
-    name = "InstanceNumber"
-    by_moment = zip(*(one.moments for _, one in members), strict=True)
-    for keyword, moments in zip((*MOMENTS, "AcquisitionTime"), by_moment, strict=True):
-        apart = (len({moments[index] for index in held}) == len(held) for held in there.values())
-        if None not in moments and all(apart):
-            name, values = keyword, moments
-            break
-    ranks = [0] * len(members)
+    by_moment = zip(*(one.moments for _, one in stack), strict=True)
+    named = dict(zip((*MOMENTS, "AcquisitionTime"), by_moment, strict=True))
+    apart = (
+        name
+        for name, values in named.items()
+        if None not in values
+        and all(len({values[index] for index in held}) == len(held) for held in there.values())
+    )
+    name = next(apart, "InstanceNumber")
+    values = named.get(name, [one.number or 0 for _, one in stack])
+    ranks = [0] * len(stack)
     for held in there.values():
         for rank, index in enumerate(sorted(held, key=values.__getitem__)):
             ranks[index] = rank
@@ -4278,31 +4262,27 @@ def ranks_at_places(members: Sequence[Member], places: Sequence[int]) -> tuple[l
 
 
 def by_value(
-    members: Sequence[Member], notes: tuple[str, ...] = (), *, located: bool = False
-) -> Stack:
-    """Return *members* by the first value that all of them have and no two share.
+    stack: Sequence[Member],
+    locations: Sequence[float | None] = (None,),
+    notes: tuple[str, ...] = (),
+) -> Series:
+    """Return *stack* by the first value that all of it has and no two share.
 
-    Those of a steady run of times get their durations.
+    Stills of a steady run of times get their durations.
     """
-    chain_of_keys: dict[str, list[Any]] = {
-        "slice location": [one.location if located else None for _, one in members],
-        "instance number": [one.number for _, one in members],
-        "time": [one.moments[-1] for _, one in members],
-        "file name": [natural_order(source.label) for source, _ in members],
+    values: dict[str, Sequence[Any]] = {
+        "slice location": locations,
+        "instance number": [one.number for _, one in stack],
+        "time": [one.moments[-1] for _, one in stack],
+        "file name": [natural_order(source.label) for source, _ in stack],
     }
-    distinct = (
-        how
-        for how, values in chain_of_keys.items()
-        if None not in values and len(set(values)) == len(values)
-    )
-    how = next(distinct, "file name")
-    values = chain_of_keys[how]
-    order = sorted(range(len(members)), key=values.__getitem__)
-    shown = [members[index] for index in order]
+    distinct = (how for how, each in values.items() if None not in each)
+    how = next((how for how in distinct if len(set(values[how])) == len(stack)), "file name")
+    shown = [stack[index] for index in sorted(range(len(stack)), key=values[how].__getitem__)]
     trigger = MOMENTS.index("TriggerTime")
     durations = steady_gaps([one.moments[trigger] for _, one in shown], Fraction(1, 1000))
     durations = durations or steady_gaps([one.moments[-1] for _, one in shown], Fraction(1))
-    return Stack(shown, how, (), durations, notes)
+    return Series(*sources_and_places(shown, repeat(None)), how, durations, notes)
 
 
 def natural_order(label: str) -> tuple[Any, ...]:
@@ -4320,7 +4300,7 @@ def steady_gaps(times: Sequence[float | None], unit: Fraction) -> tuple[Fraction
     return (*gaps, gaps[-1]) if max(gaps) <= min(STEADY * min(gaps), MAX_DURATION) else ()
 
 
-def spacing_notes(positions: Sequence[float]) -> tuple[str, ...]:
+def spacing_notes(positions: Array) -> tuple[str, ...]:
     """Return what is to be said of the spacing of slices at *positions*, in mm and in order."""
     steps = np.abs(np.diff(positions))
     typical = float(np.median(steps))
@@ -4456,9 +4436,12 @@ MAX_SIDES = ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"))  # pixels, of f
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A file ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown."""
+    """What is ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown.
 
-    frames: Iterable[StoredFrame]
+    *shown* are the frames, each with how it looks and its number in that look; *look* is of one.
+    """
+
+    shown: Iterable[tuple[Look, int, StoredFrame]]
     number_of_frames: int
     look: Look
     timing: Timing
@@ -4477,14 +4460,20 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     try:
         look = look_of(header, image, frames, options)
     except NoWindowError as error:
-        if task.source.named and not task.source.listed:
+        if isinstance(task.source, Source) and task.source.named and not task.source.listed:
             raise
         warn(f"{error}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
     still = Timing((), "")
     timing = clip_timing(header.data_set, count, options.frame_rate) if count > 1 else still
-    largest = round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
-    return Scene(frames, count, look, timing, pixels_per_meter(header.data_set, look), largest)
+    shown = ((look, index, frame) for index, frame in enumerate(frames))
+    density, largest = pixels_per_meter(header.data_set, look), largest_side(image, look)
+    return Scene(shown, count, look, timing, density, largest)
+
+
+def largest_side(image: ImagePixel, look: Look) -> int:
+    """Return the longer side of the picture, in pixels."""
+    return round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
 
 
 def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
@@ -4571,56 +4560,164 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
         return
 
     def pictures() -> Iterator[Array]:
-        for index, frame in enumerate(scene.frames):
+        for look, index, frame in scene.shown:
             if index in stills:
-                picture = render(scene.look, index, *frame, options.png_bits)
-                icc_profile = scene.look.icc_profile if picture.ndim == 3 else b""
+                picture = render(look, index, *frame, options.png_bits)
+                icc_profile = look.icc_profile if picture.ndim == 3 else b""
                 write_png(stills[index], picture, scene.pixels_per_meter, icc_profile)
             if writers:
-                picture = render(scene.look, index, *frame, bits=8)
-                yield srgb_picture(picture, scene.look.icc_profile)
+                picture = render(look, index, *frame, bits=8)
+                yield srgb_picture(picture, look.icc_profile)
 
     clips = ((write, outputs.part(suffix)) for suffix, write in writers.items())
     distribute(pictures(), [partial(write, part, timing=scene.timing) for write, part in clips])
 
 
+# --- Scene of a series ----------------------------------------------------------------------------
+
+
+def opened_slices(
+    sources: Iterable[Source],
+) -> Iterator[tuple[Header, ImagePixel, StoredFrames]]:
+    """Open the stills of a series one after the other; nothing is decoded until that is asked for.
+
+    Raises `ConversionError`, with the name of the file, where one is no still any more.
+    """
+    for source in sources:
+        try:
+            with open_source(source) as file:
+                header = read_header(file)
+                image = content_of(header)
+                if not isinstance(image, ImagePixel) or image.number_of_frames > 1:
+                    raise ConversionError("it changed: it was a still")
+                yield (
+                    header,
+                    image,
+                    stored_frames(header, cast(PixelLocation, header.pixels), image),
+                )
+        except ConversionError as error:
+            raise type(error)(f"{source.label}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSlices:
+    """The frames of the stills *sources*, decoded on each iteration."""
+
+    sources: tuple[Source, ...]
+
+    def __iter__(self) -> Iterator[StoredFrame]:
+        """Yield the frame of each."""
+        for _, _, frames in opened_slices(self.sources):
+            yield from frames
+
+
+def scene_of_series(series: Series, options: Options) -> Scene:
+    """Decide how a series is shown: each still by its own rescale, all under one window."""
+    window, origin = options.window, ""
+    try:
+        gray = own_transforms(series, options)
+    except NoWindowError as error:
+        warn(f"{error}; shown as by default")
+        return scene_of_series(series, replace(options, window="auto"))
+    if gray:
+        one = gray[(len(gray) - 1) // 2]
+        same = all(other.voi == one.voi for other in gray)
+        voi = one.voi if same or isinstance(one.voi, Window) else None
+        told = one.voi_origin if same else f"that of the file in the middle, {one.voi_origin} there"
+        origin = told if voi else f"{MIN_MAX} of the series"
+        gray = tuple(replace(each, voi=voi, voi_origin=origin) for each in gray)
+        one = settled_transforms(gray, StoredSlices(series.sources), options.window)[0]
+        window, origin = cast(Window | LookupTable, one.voi), one.voi_origin
+    options = replace(options, window=window, frames=None)
+    header, image, _ = next(opened_slices(series.sources))
+    look = look_of(header, image, (), options)
+    if look.grayscale:
+        look = replace(look, grayscale=(replace(look.grayscale[0], voi_origin=origin),))
+    shown = (
+        (replace(look_of(header, image, (), options), pixel_aspect=look.pixel_aspect), 0, frame)
+        for header, image, frames in opened_slices(series.sources)
+        for frame in frames
+    )
+    count, rate = len(series.sources), options.frame_rate
+    origin = "times of its files" if series.durations else ""
+    timing = timing_of(series.durations, origin, count, rate, "the series")
+    return Scene(shown, count, look, timing, 0, largest_side(image, look))
+
+
+def own_transforms(series: Series, options: Options) -> tuple[GrayscaleTransform, ...]:
+    """Return the gray levels of each still of a series as if it were alone, () of color."""
+    return tuple(
+        transform
+        for header, image, _ in opened_slices(series.sources)
+        if image.photometric_interpretation.startswith("MONOCHROME")
+        for transform in grayscale_transforms(header.data_set, image, options.window)
+    )
+
+
+def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
+    """Write the clip of *series*; the facts tell where each of its frames comes from."""
+    for note in series.notes:
+        warn(note)
+    scene = scene_of_series(series, options)
+    write_files(scene, outputs, replace(options, frames=None))
+    window, files = described_window(scene.look), zip(series.places, series.sources, strict=True)
+    facts = (
+        ("Frames", f"{scene.number_of_frames}, by {series.order}"),
+        *((("Window", window),) if window else ()),
+        ("Frame rate", scene.timing.used),
+        *((f"Frame {n}", f"{place}, {one.label}") for n, (place, one) in enumerate(files, 1)),
+    )
+    remark = f"{scene.number_of_frames} frames, {scene.timing.used}"
+    frames = scene.number_of_frames
+    return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
+
+
 # --- Conversion of one source ---------------------------------------------------------------------
 
 
-def convert(source: Source, options: Options) -> Outcome:
-    """Convert one source and say how it ended. Never raises; takes and returns what pickles."""
+def convert(work: Work, options: Options) -> Outcome:
+    """Convert one work and say how it ended. Never raises; takes and returns what pickles."""
     began = time.perf_counter()
     with (
         warnings.catch_warnings(record=True, action="always") as caught,
         disable_value_validation(),
         ExitStack() as stack,
     ):
-        state = state_of(source.path)
-        header, error = attempt(
-            lambda: read_header(stack.enter_context(open_source(source))), options
-        )
+        states = tuple(state_of(one.path) for one in work.sources)
+        for one in work.sources:
+            opening = partial(opened_header, one, stack)
+            header, error = attempt(opening, options)
+            if header:
+                break
         if header is None:
-            outcome = unread(source, error, notes_of(caught))
+            outcome = unread(work, error, notes_of(caught))
         else:
             content, problem = attempt(partial(content_of, header), options)
-            origin = origin_of(source, header, state)
-            task = Task(source, options, header, origin, state, problem or content, caught)
-            instance, _ = attempt(partial(instance_of, header, problem or content), options)
+            shown = work if isinstance(work, Series) else problem or content
+            origin = origin_of(work, header, states)
+            task = Task(work, options, header, origin, states, shown, caught)
+            instance, _ = attempt(partial(instance_of, header, shown), options)
             outcome, syntax = delivered(task), str(header.transfer_syntax)
-            size = header.size
+            size = origin.size
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def unread(source: Source, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
-    """Return how *source* ends, whose header could not be read for *error*.
+def opened_header(source: Source, stack: ExitStack) -> Header:
+    """Return the header of *source*, whose file stays open as long as *stack* says."""
+    return read_header(stack.enter_context(open_source(source)))
+
+
+def unread(source: Work, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
+    """Return how *source* ends, no header of which could be read for *error*.
 
     In folders, what is not DICOM is skipped, unless its name says that it was.
     """
     name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
     lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
     cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
-    status = Status.SKIPPED if foreign and not lost and not source.named else Status.FAILED
+    named = isinstance(source, Series) or source.named
+    status = Status.SKIPPED if foreign and not lost and not named else Status.FAILED
     return Outcome(source, status, warnings=notes, reason=reason_of(error) + cure)
 
 
@@ -4634,7 +4731,8 @@ def delivered(task: Task) -> Outcome:
         if made is None:
             continue
         if task.options.resume and is_done(task, place, made):
-            return Outcome(source, Status.DONE)
+            there = (*made.values(), output_path(place, ".txt"))
+            return Outcome(source, Status.DONE, there)
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
@@ -4682,7 +4780,9 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     pixels, image, source = task.header.pixels, task.content, task.source
     if isinstance(image, Exception):
         raise image
-    if pixels is None or not image:
+    if isinstance(image, Series):
+        outcome = write_series(image, outputs, task.options)
+    elif pixels is None or not image:
         outcome = write_document(task, outputs)
     elif not isinstance(image, ImagePixel):
         outcome = write_dicom_video(task, pixels, outputs)
@@ -4692,8 +4792,9 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
         facts, frames = image_facts(image, scene), scene.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
-    if state_of(source.path) not in (task.state, None):
-        raise ConversionError("it changed while it was read: convert it again")
+    for one, state in zip(source.sources, task.states, strict=True):
+        if state_of(one.path) not in (state, None):
+            raise ConversionError("it changed while it was read: convert it again")
     return outcome
 
 
@@ -4702,7 +4803,9 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
     facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
     head = marks(outcome.status, task, outputs.parts)
-    lines = metadata_text(task.header, facts, outcome.warnings)
+    lines = summary_text(task.header, facts, outcome.warnings)
+    if isinstance(task.source, Source):
+        lines = chain(lines, content_text(task.header))
     text_part = outputs.part(".txt")
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(f"{line}\n" for line in chain(head, lines))
@@ -4739,7 +4842,7 @@ ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is close
 
 
 def convert_all(
-    sources: Iterator[Source], options: Options, where: Workers | Cluster
+    sources: Iterator[Work], options: Options, where: Workers | Cluster
 ) -> Generator[Outcome, None, None]:
     """Convert *sources* with *where* and yield how each ended, never more at once than it has room.
 
@@ -4751,26 +4854,23 @@ def convert_all(
     options = replace(options, threads=threads, output=resolved(options.output))
     sources = chain(head, sources)
     clean_once = cache(remove_stale_parts)
-    pending: dict[Future[Outcome], Source] = {}
+    pending: dict[Future[Outcome], Work] = {}
     coming: Future[Any] | None = awaited_next(sources, options)
-    try:
-        while pending or coming:
-            full = len(pending) >= where.room()
-            more = [coming] if coming and not full else []
-            for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
-                if source := pending.pop(future, None):
-                    yield where.outcome(future, source)
-                    continue
-                found = future.result()
-                coming = awaited_next(sources, options) if found else None
-                if found:
-                    clean_once(found.folder)
-                    pending[where.submit(found, options)] = found
-    finally:
-        where.close()
+    while pending or coming:
+        full = len(pending) >= where.room()
+        more = [coming] if coming and not full else []
+        for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
+            if source := pending.pop(future, None):
+                yield where.outcome(future, source)
+                continue
+            found = future.result()
+            coming = awaited_next(sources, options) if found else None
+            if found:
+                clean_once(found.folder)
+                pending[where.submit(found, options)] = found
 
 
-def awaited_next(sources: Iterator[Source], options: Options) -> Future[Any]:
+def awaited_next(sources: Iterator[Work], options: Options) -> Future[Any]:
     """Return what will hold the next of *sources*, or None after the last; no exit waits for it.
 
     It raises `ConversionError` where looking fails.
@@ -4815,11 +4915,11 @@ class Workers:
         """Return how many sources may be under way or wait."""
         return IN_FLIGHT * len(self._all)
 
-    def submit(self, source: Source, options: Options) -> Future[Outcome]:
+    def submit(self, source: Work, options: Options) -> Future[Outcome]:
         """Have *source* converted."""
         return self._threads.submit(self.convert, source, options)
 
-    def convert(self, source: Source, options: Options) -> Outcome:
+    def convert(self, source: Work, options: Options) -> Outcome:
         """Convert *source* with the next worker that is free."""
         worker: Worker = self._idle.get()
         try:
@@ -4827,7 +4927,7 @@ class Workers:
         finally:
             self._idle.put(worker)
 
-    def outcome(self, future: Future[Outcome], _: Source) -> Outcome:
+    def outcome(self, future: Future[Outcome], _: Work) -> Outcome:
         """Return how the source of *future* ended; raise where no worker can live."""
         return future.result()
 
@@ -4852,7 +4952,7 @@ class Worker:
         self._pipe: Any = None
         self._wanted = True
 
-    def convert(self, source: Source, options: Options) -> Outcome:
+    def convert(self, source: Work, options: Options) -> Outcome:
         """Have *source* converted."""
         outcome, reason = self.result_of(options, convert, source, options)
         if reason:
@@ -5056,12 +5156,13 @@ class Cluster:
                 raise self._error(f"no workers are left: {cure}")
         return IN_FLIGHT * max(self._cores, 1)
 
-    def submit(self, source: Source, options: Options) -> Future[Outcome]:
+    def submit(self, source: Work, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        there = replace(source, path=source.path.absolute())
+        whole = tuple(replace(one, path=one.path.absolute()) for one in source.sources)
+        there = replace(source, sources=whole) if isinstance(source, Series) else whole[0]
         return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
 
-    def outcome(self, future: Future[Outcome], source: Source) -> Outcome:
+    def outcome(self, future: Future[Outcome], source: Work) -> Outcome:
         """Return how *source* ended, named as it is here."""
         if future.cancelled():
             raise self._error(SCHEDULER_GONE)
@@ -5086,9 +5187,20 @@ def shipped_to() -> Workers:
     return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1))
 
 
-def convert_shipped(source: Source, options: Options) -> Outcome:
+def convert_shipped(source: Work, options: Options) -> Outcome:
     """Convert *source* on a worker of a cluster, one at a time."""
     return shipped_to().convert(source, options)
+
+
+# --- The page -------------------------------------------------------------------------------------
+
+
+def page_parts() -> tuple[bytes, bytes]:
+    """Return what stands before the data and after them."""
+    return (
+        b"<!doctype html><!-- made by dicom_converter --><script id=data type=application/json>",
+        b"</script>",
+    )
 
 
 # --- Report and progress --------------------------------------------------------------------------
@@ -5259,8 +5371,10 @@ class Tally:
 def is_trouble(outcome: Outcome) -> bool:
     """Tell whether a source failed, or was skipped though its name is DICOM's or an archive's."""
     source = outcome.source
-    odd = source.repeated or source.own_name.lower().endswith((*DICOM_SUFFIXES, *PACKED_SUFFIXES))
-    return outcome.status == Status.FAILED or (outcome.status == Status.SKIPPED and odd)
+    if outcome.status != Status.SKIPPED or isinstance(source, Series):
+        return outcome.status == Status.FAILED
+    ends = (*DICOM_SUFFIXES, *PACKED_SUFFIXES)
+    return source.repeated or source.own_name.lower().endswith(ends)
 
 
 def problem_lines(outcome: Outcome) -> list[str]:
@@ -5343,6 +5457,251 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
 def is_terminal(stream: TextIO | None) -> bool:
     """Tell whether somebody sees *stream*, which may be closed."""
     return stream is not None and stream.isatty()
+
+
+# --- Study ----------------------------------------------------------------------------------------
+
+MIN_SLICES = 3  # of a clip
+MAX_ON_PAGE = 5000  # pictures; beyond, each study has a page of its own
+MAX_LOST_SHOWN = 1000
+PAGE_BEGINS = b"<!doctype html><!-- made by dicom_converter -->"
+# Keywords by what the page calls them.
+PATIENT_SHOWN = {"name": "PatientName", "id": "PatientID", "birth": "PatientBirthDate",
+                        "sex": "PatientSex"}  # fmt: skip
+STUDY_SHOWN = {"date": "StudyDate", "time": "StudyTime", "description": "StudyDescription",
+                      "institution": "InstitutionName", "age": "PatientAge"}  # fmt: skip
+SERIES_SHOWN = {"number": "SeriesNumber", "modality": "Modality",
+                       "description": "SeriesDescription", "body": "BodyPartExamined"}  # fmt: skip
+FILE_SHOWN = {"number": "InstanceNumber", "position": "ImagePositionPatient",
+                     "spacing": "PixelSpacing", "thickness": "SliceThickness",
+                     "taken": "ContentDateTime"}  # fmt: skip
+Entry = dict[str, Any]  # of the JSON on the page
+SeriesGroup = tuple[str, str, str, list[Outcome]]  # keys of patient, study and series; its works
+
+
+class Shelf:
+    """How each work ended and what it belongs to, in a temporary file that goes with it."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._rows.execute(
+            "CREATE TABLE works (patient, study, date, series, number, path, outcome)"
+        )
+        self.lost = 0  # that belong to nothing known
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
+        keys: Sequence[Any] = (None,) * 5
+        if one := outcome.instance:
+            folder, texts = printable(f"/{outcome.source.folder}"), one.texts
+            patient = json.dumps([texts[name] for name in PATIENT_SHOWN.values()]).casefold()
+            study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
+            keys = patient, study, texts["StudyDate"], series, one.series_number
+        else:
+            self.lost += is_trouble(outcome)
+            if not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
+                return
+        path = f"{printable(outcome.source.label)}:{outcome.source.sources[0].entry}"
+        row = *keys, path, pickle.dumps(replace(outcome, facts=()))
+        self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def groups(self) -> Iterator[SeriesGroup]:
+        """Yield what is of each series: by patient, the newest study first, by series number."""
+        rows = self._rows.execute(
+            "SELECT patient, study, series, outcome FROM works WHERE patient NOT NULL"
+            " ORDER BY patient, max(date) OVER (PARTITION BY patient, study) DESC, study,"
+            " min(number) OVER (PARTITION BY patient, study, series), series, path"
+        )
+        for keys, group in groupby(rows, key=itemgetter(0, 1, 2)):
+            yield *keys, [pickle.loads(row[3]) for row in group]  # noqa: S301 - none but this program wrote it
+
+    def failed(self) -> list[Entry]:
+        """Return what the page says of files that belong to nothing known."""
+        rows = self._rows.execute("SELECT outcome FROM works WHERE patient IS NULL ORDER BY path")
+        lost = [pickle.loads(row) for (row,) in rows]  # noqa: S301 - none but this program wrote it
+        told = [{"path": printable(one.source.label), "reason": one.reason} for one in lost]
+        more = self.lost - len(lost)
+        return [*told, {"path": "...", "reason": f"and {more} more"}] if more else told
+
+    def size(self) -> int:
+        """Return how many works are kept."""
+        return int(self._rows.execute("SELECT count(*) FROM works").fetchone()[0])
+
+    def close(self) -> None:
+        """Give up the temporary file."""
+        self._rows.close()
+
+
+def series_works(shelf: Shelf) -> Iterator[Series]:
+    """Yield the clips to be made of what is on *shelf*, each with a name of its own."""
+    given: set[Path] = set()
+    for _, study, series, outcomes in shelf.groups():
+        if not series or series.startswith("/"):
+            continue
+        number = next(one.instance.series_number for one in outcomes if one.instance) or 0
+        for position, clip in enumerate(clips_of(outcomes)):
+            folder = Path(os.path.commonpath([one.folder for one in clip.sources]))
+            names = (folder / name for name in numbered(f"series-{number:03}"))
+            place = next(path for path in names if path not in given)
+            given.add(place)
+            uid = f"{study} {series} {position}"
+            yield replace(clip, uid=uid, folder=folder, name=place.name)
+
+
+def clips_of(outcomes: Iterable[Outcome]) -> list[Series]:
+    """Return the clips to be made of the files of one series, which tell what is in none."""
+    failed = [one.source.label for one in outcomes if one.status == Status.FAILED]
+    kept, copies = without_copies(stills_of(outcomes))
+    stacks = stacks_of(kept)
+    beside = [source.label for stack in stacks if len(stack) < MIN_SLICES for source, _ in stack]
+    told = (
+        (failed, "could not be converted"),
+        (copies, "show once more what others do"),
+        (beside, "are of another kind, size or orientation"),
+    )
+    notes = tuple(
+        f"{len(files)} files {why} and are left out: {', '.join(files[:MAX_NAMED])}"
+        for files, why in told
+        if files
+    )
+    clips = (ordered(stack) for stack in stacks if len(stack) >= MIN_SLICES)
+    return [replace(clip, notes=(*clip.notes, *notes)) for clip in clips]
+
+
+def stills_of(outcomes: Iterable[Outcome]) -> Iterator[Member]:
+    """Yield the files among *outcomes* that were written as one picture each."""
+    for one in outcomes:
+        source, instance = one.source, one.instance
+        shown = instance and instance.kind == "still" and one.status != Status.FAILED
+        if shown and isinstance(source, Source):
+            yield source, cast(Instance, instance)
+
+
+def write_pages(shelf: Shelf, options: Options) -> Path:
+    """Write the page of all that is on *shelf*; of very much one for each study, and their list.
+
+    Return where it is.
+    """
+    root, split = resolved(options.output), shelf.size() > MAX_ON_PAGE
+    names = (f"study-{number:03}" for number in count(1))
+    top = {"generator": f"dicom_converter {__version__}"}
+
+    def studies_of(patient: Entry, groups: Iterable[SeriesGroup]) -> Iterator[Iterable[str]]:
+        for first, of_study in headed(groups, 1):
+            study, seen = texts_for_page(first, STUDY_SHOWN, options), list[Entry]()
+
+            def text_of(group: SeriesGroup, seen: list[Entry] = seen) -> str:
+                entry = series_entry(group, options)
+                seen.append({"modality": entry.get("modality"), "files": len(entry["files"])})
+                return json.dumps(entry)
+
+            parts: Iterable[str] = nested(
+                study, "series", ([text_of(one)] for one in chain([first], of_study))
+            )
+            if split:
+                whole = nested(top, "patients", [nested(patient, "studies", [parts])])
+                study["page"] = quote(write_page(root, next(names), whole).name)
+                study["pictures"] = sum(one["files"] for one in seen)
+                study["modalities"] = ", ".join(sorted({one["modality"] or "" for one in seen}))
+                parts = [json.dumps(study | {"count": len(seen)})]
+            yield parts
+
+    of_patients = (
+        (texts_for_page(first, PATIENT_SHOWN, options), chain([first], groups))
+        for first, groups in headed(shelf.groups(), 0)
+    )
+    patients = (nested(one, "studies", studies_of(one, groups)) for one, groups in of_patients)
+    return write_page(root, "index", nested(top | {"failed": shelf.failed()}, "patients", patients))
+
+
+def headed(
+    groups: Iterable[SeriesGroup], level: int
+) -> Iterator[tuple[SeriesGroup, Iterator[SeriesGroup]]]:
+    """Yield the first of *groups* that have one key at *level*, and the others of them."""
+    for _, same in groupby(groups, key=itemgetter(level)):
+        yield next(same), same
+
+
+def nested(head: Entry, name: str, parts: Iterable[Iterable[str]]) -> Iterator[str]:
+    """Yield the JSON of *head* and of one more list in it, *name*, whose items come in pieces."""
+    yield f'{json.dumps(head)[:-1]}{", " if head else ""}"{name}": ['
+    for index, part in enumerate(parts):
+        yield ", " if index else ""
+        yield from part
+    yield "]}"
+
+
+def texts_for_page(group: SeriesGroup, names: dict[str, str], options: Options) -> Entry:
+    """Return the texts of the first file of *group* as the page calls them."""
+    return shown_texts(cast(Instance, group[-1][0].instance), names, options)
+
+
+def shown_texts(one: Instance, names: dict[str, str], options: Options) -> Entry:
+    """Return the texts of *one* that *names* calls; None for what is left out."""
+    found = {name: one.texts[keyword].replace("\\", ", ") for name, keyword in names.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def series_entry(group: SeriesGroup, options: Options) -> Entry:
+    """Return what the page shows of one series: its stills in order, then its other files."""
+    *_, series, outcomes = group
+    stacks = map(ordered, stacks_of(stills_of(outcomes)))
+    shown = {source: place for place, source in enumerate(chain(*(one.sources for one in stacks)))}
+
+    def rank(one: Outcome) -> tuple[int, int]:
+        return shown.get(cast(Source, one.source), len(shown)), cast(
+            Instance, one.instance
+        ).number or 0
+
+    files = sorted((one for one in outcomes if isinstance(one.source, Source)), key=rank)
+    clips = (one for one in outcomes if isinstance(one.source, Series))
+    entry = texts_for_page(group, SERIES_SHOWN, options)
+    entry["files"] = [work_entry(one, options) for one in files]
+    entry["clips"] = [work_entry(one, options) for one in clips]
+    return entry if not series.startswith("/") else entry | {"folder": series[1:]}
+
+
+def work_entry(outcome: Outcome, options: Options) -> Entry:
+    """Return what the page shows of one file or clip."""
+    one, root = cast(Instance, outcome.instance), resolved(options.output)
+    links = [
+        "/".join(map(quote, map(os.fsencode, path.relative_to(root).parts)))
+        for path in outcome.outputs
+    ]
+    is_series = isinstance(outcome.source, Series)
+    facts = {} if is_series else shown_texts(one, FILE_SHOWN, options) | {"size": one.size}
+    return {
+        "name": printable(outcome.source.name),
+        "links": links,
+        "frames": len(outcome.source.sources) if is_series else one.frames,
+        "facts": facts,
+        "notes": outcome.warnings,
+        **({"burned": True} if one.burned_in else {}),
+        **({"failed": outcome.reason} if outcome.status == Status.FAILED else {}),
+    }
+
+
+def write_page(root: Path, name: str, pieces: Iterable[str]) -> Path:
+    """Write the page *name* around the JSON that comes in *pieces*; return where it is.
+
+    It replaces one of ours; where something else has its name, it gets the next.
+    """
+    before, after = page_parts()
+    places = (root / f"{each}.html" for each in numbered(name))
+    place = next(path for path in places if not os.path.lexists(path) or is_page(path))
+    with closing(Outputs(root / name, root)) as outputs:
+        part = outputs.part(".html")
+        with part.open("wb") as file:
+            file.write(before)
+            file.writelines(piece.replace("<", "\\u003c").encode("ascii") for piece in pieces)
+            file.write(after)
+        part.replace(place)
+    return place
+
+
+def is_page(path: Path) -> bool:
+    """Tell whether a page of ours is at *path*."""
+    return not path.is_symlink() and head_of(path).startswith(PAGE_BEGINS)
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -5632,7 +5991,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = next(tally.lines()) or "nothing done"
         say(f"dicom_converter: interrupted: {done}; --resume goes on from here", sys.stderr)
         return 130
-    except (ConversionError, OSError) as error:  # of the report or the cluster, not of a source
+    except (
+        ConversionError,
+        OSError,
+        sqlite3.Error,
+    ) as error:  # of the report or the cluster, not of a source
         name = getattr(error, "filename", None)
         where = f"{printable(str(name))}: " if name else ""
         say(f"dicom_converter: {where}{reason_of(error)}", sys.stderr)
@@ -5687,6 +6050,18 @@ def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     return Workers(workers, memory_of_worker(workers))
 
 
+def rounds(
+    sources: Iterator[Source], shelf: Shelf, options: Options, where: Workers | Cluster
+) -> Generator[Outcome, None, None]:
+    """Convert *sources*, then the series that they make up as *shelf* has it by then."""
+    try:
+        yield from convert_all(sources, options, where)
+        if options.study:
+            yield from convert_all(series_works(shelf), options, where)
+    finally:
+        where.close()
+
+
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
     """Convert all *inputs*; report, show and count how each source ended.
 
@@ -5700,17 +6075,22 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         opened_report(options.report) as record,
         display(inputs, options) as show,
         bounded_lists(options) as reader,
+        closing(Shelf()) as shelf,
         closing(
-            convert_all(find_sources(inputs, options.output, reader), options, where)
-        ) as outcomes,
+            rounds(find_sources(inputs, options.output, reader), shelf, options, where)
+        ) as works,
     ):
-        for outcome in outcomes:
+        for outcome in works:
             tally.add(outcome)
             record(outcome)
+            if options.study:
+                shelf.add(outcome)
             if outcome.stops:
                 cure = "mend that, or name another folder with -o, and add --resume"
                 raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
+        if options.study and tally.counts:
+            write_pages(shelf, options)
 
 
 if __name__ == "__main__":
