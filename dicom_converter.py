@@ -1439,14 +1439,14 @@ def origin_of(work: Work, header: Header, states: Sequence[FileState | None]) ->
     """Return what the outputs of *work* are made of; *states* are from before it was opened."""
     # Discs come to one path in turn.
     patient = [text(header.data_set, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
-    paths = [f"{Path(one.label).absolute()}:{one.entry}" for one in work.sources]
+    files = [f"{Path(one.label).absolute()}:{one.entry}" for one in work.sources]
+    sizes, times = zip(*(state[1:] if state else (0, 0) for state in states), strict=True)
     if isinstance(work, Series):
-        size = sum(size for _, size, _ in filter(None, states))
-        changed = zlib.crc32(repr([*paths, *states]).encode(errors="backslashreplace"))
-        return Origin(check_sum(f"{work.label}:{patient}"), check_sum(work.uid), size, changed)
-    instance = text(header.data_set, "SOPInstanceUID")
-    _, size, changed = states[0] or (0, 0, 0)
-    return Origin(check_sum(f"{paths[0]}:{patient}"), check_sum(instance), size, changed)
+        path, instance = f"{Path(work.label).absolute()}", work.uid
+        changed = int(check_sum(f"{files}{times}{work.order}{work.notes}"), 16)
+    else:
+        path, instance, changed = files[0], text(header.data_set, "SOPInstanceUID"), times[0]
+    return Origin(check_sum(f"{path}:{patient}"), check_sum(instance), sum(sizes), changed)
 
 
 def check_sum(value: str) -> str:
@@ -4189,10 +4189,11 @@ def ordered(stack: Sequence[Member]) -> Series:
     """Return *stack* by the positions along its mean normal, or by what else orders it."""
     found = [normal_of(one) for _, one in stack]
     normals = [normal for normal in found if normal is not None]
-    if len(normals) < len(stack):
+    if len(normals) < len(stack) or len(stack) < 2:
         placed = any(one.position or one.orientation for _, one in stack)
+        bad = placed and len(normals) < len(stack)
         note = "not all positions and orientations can be right: they were left aside"
-        return by_value(stack, [one.location for _, one in stack], (note,) if placed else ())
+        return by_value(stack, [one.location for _, one in stack], (note,) if bad else ())
     towards = [normal * np.sign(normal @ normals[0]) for normal in normals]
     mean = np.mean(towards, axis=0)
     distances = np.array([one.position for _, one in stack]) @ (mean / np.linalg.norm(mean))
@@ -4595,8 +4596,8 @@ def opened_slices(
                     image,
                     stored_frames(header, cast(PixelLocation, header.pixels), image),
                 )
-        except ConversionError as error:
-            raise type(error)(f"{source.label}: {error}") from error
+        except (ConversionError, OSError) as error:
+            raise ConversionError(f"{source.label}: {reason_of(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -4660,15 +4661,17 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
         warn(note)
     scene = scene_of_series(series, options)
     write_files(scene, outputs, replace(options, frames=None))
-    window, files = described_window(scene.look), zip(series.places, series.sources, strict=True)
+    window, paths = described_window(scene.look), [Path(one.label) for one in series.sources]
+    folder = os.path.commonpath([path.absolute().parent for path in paths])
+    names = [printable(str(path.absolute().relative_to(folder))) for path in paths]
+    shown = enumerate(zip(series.places, names, strict=True), 1)
     facts = (
         ("Frames", f"{scene.number_of_frames}, by {series.order}"),
         *((("Window", window),) if window else ()),
         ("Frame rate", scene.timing.used),
-        *((f"Frame {n}", f"{place}, {one.label}") for n, (place, one) in enumerate(files, 1)),
+        *((f"Frame {number}", f"{place}, {name}") for number, (place, name) in shown),
     )
-    remark = f"{scene.number_of_frames} frames, {scene.timing.used}"
-    frames = scene.number_of_frames
+    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(names)
     return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
@@ -5560,7 +5563,7 @@ def clips_of(outcomes: Iterable[Outcome]) -> list[Series]:
         (beside, "are of another kind, size or orientation"),
     )
     notes = tuple(
-        f"{len(files)} files {why} and are left out: {', '.join(files[:MAX_NAMED])}"
+        f"left out, for they {why}: {len(files)}: {', '.join(files[:MAX_NAMED])}"
         for files, why in told
         if files
     )
@@ -5619,7 +5622,8 @@ def headed(
 ) -> Iterator[tuple[SeriesGroup, Iterator[SeriesGroup]]]:
     """Yield the first of *groups* that have one key at *level*, and the others of them."""
     for _, same in groupby(groups, key=itemgetter(level)):
-        yield next(same), same
+        others = iter(same)
+        yield next(others), others
 
 
 def nested(head: Entry, name: str, parts: Iterable[Iterable[str]]) -> Iterator[str]:
@@ -5646,39 +5650,35 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
     """Return what the page shows of one series: its stills in order, then its other files."""
     *_, series, outcomes = group
     stacks = map(ordered, stacks_of(stills_of(outcomes)))
-    shown = {source: place for place, source in enumerate(chain(*(one.sources for one in stacks)))}
+    places = {one: place for place, one in enumerate(chain(*(one.sources for one in stacks)))}
 
-    def rank(one: Outcome) -> tuple[int, int]:
-        return shown.get(cast(Source, one.source), len(shown)), cast(
-            Instance, one.instance
-        ).number or 0
+    def place(one: Outcome) -> tuple[int, tuple[Any, ...]]:
+        return places.get(cast(Source, one.source), len(places)), natural_order(one.source.label)
 
-    files = sorted((one for one in outcomes if isinstance(one.source, Source)), key=rank)
-    clips = (one for one in outcomes if isinstance(one.source, Series))
+    works = [(one, work_entry(one, options)) for one in sorted(outcomes, key=place)]
     entry = texts_for_page(group, SERIES_SHOWN, options)
-    entry["files"] = [work_entry(one, options) for one in files]
-    entry["clips"] = [work_entry(one, options) for one in clips]
-    return entry if not series.startswith("/") else entry | {"folder": series[1:]}
+    entry["files"] = [shown for one, shown in works if isinstance(one.source, Source)]
+    entry["clips"] = [shown for one, shown in works if isinstance(one.source, Series)]
+    if series.startswith("/"):
+        entry["folder"] = outcomes[0].source.folder.relative_to(resolved(options.output)).as_posix()
+    return entry
 
 
 def work_entry(outcome: Outcome, options: Options) -> Entry:
-    """Return what the page shows of one file or clip."""
-    one, root = cast(Instance, outcome.instance), resolved(options.output)
-    links = [
-        "/".join(map(quote, map(os.fsencode, path.relative_to(root).parts)))
-        for path in outcome.outputs
-    ]
-    is_series = isinstance(outcome.source, Series)
-    facts = {} if is_series else shown_texts(one, FILE_SHOWN, options) | {"size": one.size}
-    return {
-        "name": printable(outcome.source.name),
-        "links": links,
-        "frames": len(outcome.source.sources) if is_series else one.frames,
-        "facts": facts,
-        "notes": outcome.warnings,
-        **({"burned": True} if one.burned_in else {}),
-        **({"failed": outcome.reason} if outcome.status == Status.FAILED else {}),
-    }
+    """Return what the page shows of one file or clip: nothing that a run with --resume lacks."""
+    one, root, source = cast(Instance, outcome.instance), resolved(options.output), outcome.source
+    paths = [path.relative_to(root).parts for path in outcome.outputs]
+    links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
+    entry = {"name": printable(source.name), "links": links, "frames": one.frames}
+    if isinstance(source, Series):
+        entry |= {"frames": len(source.sources), "notes": source.notes}
+    else:
+        entry["facts"] = shown_texts(one, FILE_SHOWN, options) | {"size": one.size}
+    if one.burned_in:
+        entry["burned"] = True
+    if outcome.status == Status.FAILED:
+        entry["failed"] = outcome.reason
+    return entry
 
 
 def write_page(root: Path, name: str, pieces: Iterable[str]) -> Path:

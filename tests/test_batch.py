@@ -230,7 +230,18 @@ def test_another_version_makes_outputs_stale(
 
 
 def test_every_option_is_known_to_matter_or_not() -> None:
-    others = {"output", "quiet", "debug", "check", "jobs", "timeout", "resume", "report", "dask"}
+    others = {
+        "output",
+        "quiet",
+        "debug",
+        "check",
+        "jobs",
+        "timeout",
+        "resume",
+        "report",
+        "dask",
+        "study",
+    }
     assert {*dc.PictureOptions.__slots__} | others | {"threads"} == {
         one.name for one in fields(dc.Options)
     }
@@ -408,7 +419,7 @@ def test_a_full_disk_leaves_no_broken_output(tmp_path: Path) -> None:
         (errno.ENOSPC, "write_png"),
         (errno.EROFS, "write_png"),
         (errno.EACCES, "write_png"),
-        (errno.EDQUOT, "metadata_text"),
+        (errno.EDQUOT, "summary_text"),
     ],
 )
 def test_an_output_that_takes_no_more_ends_the_run_once(

@@ -1,0 +1,577 @@
+"""What several files say together: series, their order, their clips, and the shelf."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from conftest import CORPUS, Run, data_set, needs_corpus
+from pydicom.uid import CTImageStorage
+from test_batch import cluster, command, contents, needs_dask, program
+
+import dicom_converter as dc
+
+Runner = Callable[..., Run]
+AXIAL, CORONAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]
+STUDY, SERIES = "1.2.3", "1.2.3.4"
+
+
+def slice_file(folder: Path, name: str, position: float, **elements: Any) -> Path:
+    """Write a slice of 8 x 8 whose level tells its *position* in mm along the body."""
+    level = round(100 + 10 * position)
+    pixels = np.full((8, 8), level, np.uint16)
+    pixels[:2] = [0, 1000, 0, 1000, 0, 1000, 0, 1000]
+    defaults: dict[str, Any] = {
+        "SOPClassUID": CTImageStorage,
+        "Modality": "CT",
+        "StudyInstanceUID": STUDY,
+        "SeriesInstanceUID": SERIES,
+        "SeriesNumber": 3,
+        "ImageOrientationPatient": AXIAL,
+        "ImagePositionPatient": [0, 0, position],
+        "WindowCenter": 500,
+        "WindowWidth": 1000,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {key: value for key, value in (defaults | elements).items() if value is not None}
+    path = folder / name
+    data_set(pixels, **found).save_as(path, enforce_file_format=True)
+    return path
+
+
+def slices(folder: Path, positions: Sequence[float], **elements: Any) -> Path:
+    """Write slices at *positions* in mm, numbered and named as they come."""
+    for number, position in enumerate(positions, 1):
+        changes = {"InstanceNumber": number} | elements
+        slice_file(folder, f"IM{number}", position, **changes)
+    return folder
+
+
+def gif_frames(path: Path) -> list[np.ndarray[Any, Any]]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+
+
+def listed(text_path: Path) -> list[str]:
+    """Return the names of the files that the TXT of a series lists, in order."""
+    found = re.findall(r"^  Frame \d+ .*, (\S+)$", text_path.read_text("utf-8"), re.MULTILINE)
+    return [str(name) for name in found]
+
+
+def notes(text_path: Path) -> str:
+    return "\n".join(re.findall(r"^  Note +(.*)$", text_path.read_text("utf-8"), re.MULTILINE))
+
+
+def page_of(output: Path) -> Any:
+    """Return the data of the page in *output*."""
+    html = (output / "index.html").read_text("utf-8")
+    (found,) = re.findall(r"<script[^>]*application/json[^>]*>(.*?)</script>", html, re.DOTALL)
+    return json.loads(found)
+
+
+# --- Order ----------------------------------------------------------------------------------------
+
+
+def test_slices_are_shown_by_position_whatever_their_names_and_numbers(
+    run: Runner, tmp_path: Path
+) -> None:
+    places = [5.0, 2.5, 10.0, 0.0, 7.5]
+    for number, place in enumerate(places, 1):
+        slice_file(tmp_path / "in", f"IM{number}", place, InstanceNumber=None)
+    result = run(tmp_path / "in", "--study")
+    assert result.code == 0
+    assert listed(result.output / "series-003.txt") == ["IM4", "IM2", "IM1", "IM5", "IM3"]
+    levels = [int(frame[4, 4]) for frame in gif_frames(result.output / "series-003.gif")]
+    assert levels == sorted(levels)
+    assert len(set(levels)) == 5
+
+
+def test_the_end_with_the_lower_instance_numbers_comes_first(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", [10, 7.5, 5, 2.5, 0])
+    result = run(folder, "--study")
+    assert listed(result.output / "series-003.txt") == ["IM1", "IM2", "IM3", "IM4", "IM5"]
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected", "note"),
+    [
+        ({"ImageOrientationPatient": [0] * 6}, "slice location", "cannot all be right"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "slice location", ""),
+        ({"ImageOrientationPatient": [3, 0, 0, 0, 3, 0]}, "slice location", ""),
+        ({"ImagePositionPatient": [1e300, 1e300, 1e300]}, "slice location", ""),
+        ({"ImageOrientationPatient": None, "ImagePositionPatient": None}, "slice location", None),
+    ],
+    ids=["zero", "parallel", "long", "far away", "absent"],
+)
+def test_positions_that_cannot_be_right_give_way_to_the_next_key(
+    elements: dict[str, Any], expected: str, note: str | None, run: Runner, tmp_path: Path
+) -> None:
+    for number, place in enumerate([3, 1, 2], 1):
+        changes = {"SliceLocation": place, "InstanceNumber": number} | elements
+        slice_file(tmp_path / "in", f"IM{number}", place, **changes)
+    result = run(tmp_path / "in", "--study")
+    text = result.output / "series-003.txt"
+    assert listed(text) == ["IM2", "IM3", "IM1"]
+    assert f"by {expected}" in text.read_text("utf-8")
+    assert ("positions and orientations" in notes(text)) == (note is not None)
+
+
+def test_what_has_no_place_comes_by_number_time_or_name(tmp_path: Path) -> None:
+    nowhere = {"ImageOrientationPatient": None, "ImagePositionPatient": None}
+    times = {10: "100001", 9: "100004", 1: "100002", 2: "100003"}
+    paths = [
+        slice_file(tmp_path, f"IM{n}", n, **nowhere, ContentDate="20200101", ContentTime=moment)
+        for n, moment in times.items()
+    ]
+    members = [member(path) for path in paths]
+    assert [one.path.name for one in dc.ordered(members).sources] == ["IM10", "IM1", "IM2", "IM9"]
+    untimed = [
+        (source, dc.replace(one, moments=(None,) * len(one.moments))) for source, one in members
+    ]
+    assert dc.ordered(untimed).order == "file name"
+    assert [one.path.name for one in dc.ordered(untimed).sources] == ["IM1", "IM2", "IM9", "IM10"]
+
+
+def member(path: Path) -> dc.Member:
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        return dc.Source(path), dc.instance_of(header, dc.content_of(header))
+
+
+def test_volumes_follow_each_other_by_what_tells_them_apart(run: Runner, tmp_path: Path) -> None:
+    order = []
+    for volume in range(3):
+        for place in range(4):
+            name = f"IM{random.Random(volume * 4 + place).randrange(10**6):06}"  # noqa: S311
+            moment = {"TemporalPositionIdentifier": 3 - volume, "InstanceNumber": place + 1}
+            slice_file(tmp_path / "in", name, place, **moment)
+            order.append((3 - volume, place, name))
+    result = run(tmp_path / "in", "--study")
+    text = result.output / "series-003.txt"
+    assert listed(text) == [name for *_, name in sorted(order)]
+    told = "by position, 3 volumes one after the other by Temporal Position Identifier"
+    assert told in text.read_text("utf-8")
+
+
+def test_ragged_places_are_said(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", [0, 1, 2, 3, 3])
+    result = run(folder, "--study")
+    assert "from 1 to 2 files lie at a position" in notes(result.output / "series-003.txt")
+
+
+def test_other_sizes_planes_and_localizers_are_clips_of_their_own(
+    run: Runner, tmp_path: Path
+) -> None:
+    folder = slices(tmp_path / "in", [0, 1, 2, 3])
+    kinds: list[dict[str, Any]] = [
+        {"ImageOrientationPatient": CORONAL},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        {"PixelAspectRatio": [2, 1]},
+        {"EchoTime": 50},
+    ]
+    for kind, changes in enumerate(kinds):
+        for number in range(3):
+            changes = {"InstanceNumber": 10 * kind + number + 11} | changes
+            place = {"ImagePositionPatient": [0, number, 0]} if kind == 0 else {}
+            slice_file(folder, f"K{kind}N{number}", number, **(changes | place))
+    slice_file(folder, "ALONE", 9, ImageType=["DERIVED", "SECONDARY", "REFORMATTED"])
+    result = run(folder, "--study")
+    lists = {path.stem: listed(path) for path in result.output.glob("series-*.txt")}
+    assert lists.pop("series-003") == ["IM1", "IM2", "IM3", "IM4"]
+    assert lists == {
+        f"series-003-{at}": [f"K{kind}N{n}" for n in range(3)]
+        for at, kind in ((2, 0), (3, 2), (4, 3), (5, 1))
+    }
+    assert "another kind, size or orientation: 1: " in notes(result.output / "series-003.txt")
+    assert (result.output / "ALONE.png").exists()
+
+
+def test_copies_are_shown_once(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", [0, 1, 2])
+    (folder / "AGAIN").write_bytes((folder / "IM2").read_bytes())
+    slice_file(folder, "ENCODED", 2, InstanceNumber=3)
+    result = run(folder, "--study")
+    text = result.output / "series-003.txt"
+    assert listed(text) == ["AGAIN", "IM1", "ENCODED"] or len(listed(text)) == 3
+    assert "show once more what others do: 2: " in notes(text)
+
+
+def test_gaps_and_uneven_spacing_are_said(run: Runner, tmp_path: Path) -> None:
+    slices(tmp_path / "a", [0, 1, 2, 5, 6])
+    slices(tmp_path / "b", [0, 1, 2.2, 3.2], SeriesInstanceUID="1.9", SeriesNumber=4)
+    result = run(tmp_path / "a", "--study")
+    expected = "slices are missing: most lie 1 mm apart, but 3 mm behind frame 3"
+    assert expected in notes(result.output / "series-003.txt")
+    assert expected in result.err
+    result = run(tmp_path / "b", "--study")
+    assert "slices lie from 1 to 1.2 mm apart" in notes(result.output / "series-004.txt")
+
+
+@needs_corpus
+def test_real_series_are_in_the_order_of_their_scanners() -> None:
+    """By Series Instance UID; the places where a plain order of names is wrong."""
+    expected = {
+        ("fo-dicom+fo-dicom", "abd1.zip.d"): [range(1, 6), range(6, 9), range(9, 12)],
+        ("fo-dicom+fo-dicom-samples", "Patient1"): [range(1, 13)],
+        ("dcm4che+dcm4che", "testdata/dicom"): [range(1, 17)],
+        ("QIICR+dcmqi", "701-ADCb500"): [range(1, 21)],
+        ("pydicom+pydicom", "CT2"): [[18, 180, 181, 182]],
+        ("pydicom+pydicom", "CT5N"): [range(6, 11)],
+        ("pydicom+pydicom", "MR700"): [range(1, 8)],
+        **{("neurolabusc+dcm_qa_nih", f"mr_000{n}"): [range(1, 4)] for n in range(4, 8)},
+    }
+    for (repository, folder), orders in expected.items():
+        by_series = defaultdict(list)
+        for path in sorted((CORPUS / repository).rglob(f"{folder}/*")):
+            found, _ = dc.attempt(lambda path=path: member(path), dc.Options())
+            if found and found[1].kind == "still" and found[1].texts["SeriesInstanceUID"]:
+                by_series[found[1].texts["SeriesInstanceUID"]].append(found)
+        clips = [
+            [one[1].number for one in stack]
+            for members in by_series.values()
+            for stack in map(in_order, dc.stacks_of(dc.without_copies(members)[0]))
+            if len(stack) >= dc.MIN_SLICES
+        ]
+        assert clips == [list(order) for order in orders], folder
+
+
+def in_order(stack: list[dc.Member]) -> list[dc.Member]:
+    instances = dict(stack)
+    return [(source, instances[source]) for source in dc.ordered(stack).sources]
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def alone(path: Path, window: Any) -> np.ndarray[Any, Any]:
+    """Return the still *path* as its clip shows it: under *window*, in 8 bits."""
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.as_its_stream(dc.image_pixel(header.data_set, header.pixels), header.pixels)
+        (frame,) = dc.stored_frames(header, header.pixels, image)
+        look = dc.look_of(header, image, [frame], dc.Options(window=window))
+        return dc.render(look, 0, *frame, 8)
+
+
+def window_of(text_path: Path) -> dc.Window:
+    """Return the window that the TXT of a series names."""
+    found = re.search(r"center ([^,]+), width ([^,]+), (\w+)", text_path.read_text("utf-8"))
+    assert found
+    return dc.Window(float(found[1]), float(found[2]), dc.VoiFunction(found[3]))
+
+
+@needs_corpus
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "fo-dicom+fo-dicom/Tests/FO-DICOM.Tests/Test Data/abd1.zip.d",
+        "fo-dicom+fo-dicom-samples/Core/DICOM Media/Data/Patient1",
+        "dcm4che+dcm4che/dcm4che-assembly/src/etc/testdata/dicom",
+        "QIICR+dcmqi/data/paramaps/pm-example-dcm.zip.d/701-ADCb500",
+        "pydicom+pydicom/src/pydicom/data/test_files/dicomdirtests/77654033/CT2",
+        "pydicom+pydicom/src/pydicom/data/test_files/dicomdirtests/98892001/CT5N",
+        "pydicom+pydicom/src/pydicom/data/test_files/dicomdirtests/98892003/MR700",
+        "pydicom+pydicom/src/pydicom/data/test_files/dicomdirtests/98892003/MR2",
+        *(f"neurolabusc+dcm_qa_nih/In/20180918GE/mr_000{number}" for number in range(4, 8)),
+    ],
+)
+def test_each_frame_is_its_slice_as_rendered_alone(folder: str, run: Runner) -> None:
+    result = run(CORPUS / folder, "--study", "--no-mp4")
+    clips = list(result.output.rglob("series-*.gif"))
+    assert clips
+    for clip in clips:
+        text = clip.with_suffix(".txt")
+        window, names = window_of(text), listed(text)
+        frames = gif_frames(clip)
+        assert len(frames) == len(names) > 2
+        for frame, name in zip(frames, names, strict=True):
+            (path,) = (CORPUS / folder).rglob(name)
+            assert np.array_equal(frame, alone(path, window)), name
+
+
+def test_each_slice_has_its_own_rescale_and_all_one_window(run: Runner, tmp_path: Path) -> None:
+    """As in PET: the same activity is other stored values in each slice."""
+    folder = tmp_path / "in"
+    for number in range(1, 6):
+        pixels = np.array([[0, 4000 // number], [2000 // number, 1000 // number]], np.uint16)
+        ds = data_set(
+            pixels,
+            Modality="PT",
+            StudyInstanceUID=STUDY,
+            SeriesInstanceUID=SERIES,
+            ImageOrientationPatient=AXIAL,
+            ImagePositionPatient=[0, 0, number],
+            RescaleSlope=number / 8,
+            RescaleIntercept=0,
+        )
+        folder.mkdir(exist_ok=True)
+        ds.save_as(folder / f"IM{number}", enforce_file_format=True)
+    result = run(folder, "--study")
+    frames = gif_frames(result.output / "series-000.gif")
+    assert np.abs(np.array(frames, int) - np.array(frames[0], int)).max() <= 1
+    assert [frames[0].min(), frames[0].max()] == [0, 255]
+    assert "min-max" in (result.output / "series-000.txt").read_text("utf-8")
+
+
+def test_windows_that_differ_give_way_to_that_in_the_middle(run: Runner, tmp_path: Path) -> None:
+    for number in range(1, 6):
+        changes = {"InstanceNumber": number, "WindowCenter": 100 * number}
+        slice_file(tmp_path / "in", f"IM{number}", number, **changes)
+    result = run(tmp_path / "in", "--study")
+    text = (result.output / "series-003.txt").read_text("utf-8")
+    assert "center 300, width 1000, LINEAR (that of the file in the middle" in text
+    text = (
+        run(tmp_path / "in", "--study", "--window", "40,400").output / "series-003.txt"
+    ).read_text()
+    assert "center 40, width 400, LINEAR (as asked for)" in text
+    result = run(tmp_path / "in", "--study", "--window", "full")
+    assert "min-max" in (result.output / "series-003.txt").read_text("utf-8")
+    result = run(tmp_path / "in", "--study", "--window", "3")
+    assert "has no window number 3" in notes(result.output / "series-003.txt")
+    assert "center 300" in (result.output / "series-003.txt").read_text("utf-8")
+
+
+def test_a_series_keeps_its_speed_where_it_has_one(run: Runner, tmp_path: Path) -> None:
+    """Slices at one place are moments; those along the body are none, whenever they were taken."""
+    for number in range(1, 6):
+        when = {"InstanceNumber": number, "TriggerTime": 40 * number}
+        slice_file(tmp_path / "heart", f"IM{number}", 0, **when)
+        slice_file(tmp_path / "body", f"IM{number}", number, **when)
+    for folder, auto, default in (("heart", 25, 10), ("body", 10, 10)):
+        for option, rate in ((["--fps", "auto"], auto), ([], default), (["--fps", "5"], 5)):
+            result = run(tmp_path / folder, "--study", *option, output=tmp_path / folder / "out")
+            with av.open(str(result.output / "series-003.mp4")) as container:
+                assert container.streams.video[0].average_rate == rate
+    text = (tmp_path / "heart" / "out" / "series-003.txt").read_text("utf-8")
+    assert "recorded at 25 (times of its files), `--fps auto` keeps it" in text
+
+
+def test_options_of_clips_hold(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(4))
+    result = run(folder, "--study", "--no-gif", "--frames", "all")
+    ends = {"index.html", *(f"IM{n}.{end}" for n in range(1, 5) for end in ("png", "txt"))}
+    assert {*result.files()} == ends | {"series-003.mp4", "series-003.txt"}
+    result = run(folder, "--study", "--no-gif", "--no-mp4")
+    assert {*result.files()} == ends | {"series-003.txt"}
+    assert "0 done" not in result.out
+    result = run(folder, "--study", "--resume", "--no-gif", "--no-mp4", "--8bit")
+    assert "1 done before" in result.out  # the series, to which the depth of stills is nothing
+
+
+def test_without_the_option_there_is_nothing_of_it(run: Runner, tmp_path: Path) -> None:
+    result = run(slices(tmp_path / "in", range(4)))
+    assert result.files() == [f"IM{n}.{end}" for n in range(1, 5) for end in ("png", "txt")]
+
+
+def test_color_series_and_odd_sizes(run: Runner, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    for number in range(1, 4):
+        ds = data_set(
+            rng.integers(0, 255, (9, 7, 3), np.uint8),
+            SeriesInstanceUID=SERIES,
+            InstanceNumber=number,
+            PixelAspectRatio=[1, 2],
+        )
+        ds.save_as(tmp_path / "in" / f"IM{number}", enforce_file_format=True)
+    result = run(tmp_path / "in", "--study", "--window", "lung")
+    with av.open(str(result.output / "series-000.gif")) as container:
+        assert [(f.height, f.width) for f in container.decode(video=0)] == [(9, 14)] * 3
+    assert "Window" not in (result.output / "series-000.txt").read_text("utf-8")
+
+
+# --- Trouble --------------------------------------------------------------------------------------
+
+
+def test_a_slice_that_fails_is_a_gap_that_is_said(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(6))
+    cut = (folder / "IM3").read_bytes()
+    (folder / "IM3").write_bytes(cut[:-40])
+    result = run(folder, "--study")
+    assert result.code == 1
+    text = result.output / "series-003.txt"
+    assert listed(text) == ["IM1", "IM2", "IM4", "IM5", "IM6"]
+    assert f"could not be converted: 1: {folder / 'IM3'}" in notes(text)
+    assert "2 mm behind frame 2" in notes(text)
+    files = page_of(result.output)["patients"][0]["studies"][0]["series"][0]["files"]
+    assert [one["name"] for one in files if "failed" in one] == ["IM3"]
+
+
+def test_a_slice_that_vanishes_between_the_rounds_is_named(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = slices(tmp_path / "in", range(4))
+    works = dc.series_works
+
+    def vanishing(shelf: dc.Shelf) -> Any:
+        (folder / "IM3").unlink()
+        return works(shelf)
+
+    monkeypatch.setattr(dc, "series_works", vanishing)
+    result = run(folder, "--study")
+    assert result.code == 1
+    assert "IM3" in result.err
+    assert "series-003.gif" not in result.files()
+    (entry,) = page_of(result.output)["patients"][0]["studies"][0]["series"]
+    assert entry["clips"][0]["failed"]
+
+
+def test_files_without_a_series_are_listed_by_folder(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in" / "deep", range(4), SeriesInstanceUID=None)
+    slices(tmp_path / "in", range(4), SeriesInstanceUID=None, StudyInstanceUID=None)
+    result = run(folder.parent, "--study")
+    assert not list(result.output.rglob("series-*"))
+    (patient,) = page_of(result.output)["patients"]
+    folders = {one["folder"] for study in patient["studies"] for one in study["series"]}
+    assert folders == {"deep", "."}
+
+
+def test_patients_whose_series_share_a_uid_are_not_mixed(run: Runner, tmp_path: Path) -> None:
+    for patient in ("A", "B"):
+        slices(tmp_path / "in" / patient, range(3), PatientID=patient)
+    result = run(tmp_path / "in", "--study")
+    for patient in ("A", "B"):
+        assert len(listed(result.output / patient / "series-003.txt")) == 3
+    assert [one["id"] for one in page_of(result.output)["patients"]] == ["A", "B"]
+
+
+def test_series_of_one_number_and_folder_get_names_of_their_own(
+    run: Runner, tmp_path: Path
+) -> None:
+    for series in ("1.1", "1.2"):
+        for number in range(3):
+            name = f"S{series}N{number}"
+            slice_file(tmp_path / "in", name, number, SeriesInstanceUID=series)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "series-003.gif").write_bytes(b"theirs")
+    result = run(tmp_path / "in", "--study")
+    assert (result.output / "series-003.gif").read_bytes() == b"theirs"
+    texts = sorted(path.name for path in result.output.glob("series-*.txt"))
+    assert texts == ["series-003-2-2.txt", "series-003-2.txt"] or len(texts) == 2
+    again = run(tmp_path / "in", "--study", "--resume")
+    assert sorted(path.name for path in again.output.glob("series-*.txt")) == texts
+    assert "8 done before" in again.out
+
+
+HOSTILE = {
+    "markup": "</script><img src=x onerror=alert(1)><!--",
+    "right to left": "\u202egnp.exe\u2066",
+    "control": "a\x1b[2Jb\x07c\x00d",
+    "long": "<b>" * 22_000,
+}
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_is_text_and_short(value: str, run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(3))
+    for path in folder.iterdir():
+        import pydicom
+
+        ds = pydicom.dcmread(path)
+        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+        for keyword in ("PatientName", "StudyDescription", "SeriesDescription", "InstitutionName"):
+            ds.add_new(keyword, "UT", value)
+        ds.SpecificCharacterSet = "ISO_IR 192"
+        ds.save_as(path, implicit_vr=True, little_endian=True, enforce_file_format=True)
+    result = run(folder, "--study")
+    assert result.code == 0
+    html = (result.output / "index.html").read_bytes()
+    data = html[html.index(b"application/json") :]
+    assert data.index(b"</script>") > data.index(b"series-003.mp4")
+    assert data.isascii()
+    (patient,) = page_of(result.output)["patients"]
+    assert patient["studies"][0]["description"].isprintable()
+    assert len(patient["studies"][0]["description"]) <= 128
+
+
+def test_what_is_no_page_of_ours_stays(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(3))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("theirs")
+    run(folder, "--study")
+    run(folder, "--study", "--resume")
+    assert (tmp_path / "out" / "index.html").read_text() == "theirs"
+    pages = [path.name for path in (tmp_path / "out").glob("*.html")]
+    assert sorted(pages) == ["index-2.html", "index.html"]
+
+
+def test_very_many_pictures_get_a_page_for_each_study(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for study in range(3):
+        changes = {"StudyInstanceUID": f"1.{study}", "StudyDate": f"2020010{study + 1}"}
+        slices(tmp_path / "in" / str(study), range(3), SeriesInstanceUID=f"1.{study}.1", **changes)
+    monkeypatch.setattr(dc, "MAX_ON_PAGE", 8)
+    result = run(tmp_path / "in", "--study")
+    (patient,) = page_of(result.output)["patients"]
+    assert [one["date"] for one in patient["studies"]] == ["2020-01-03", "2020-01-02", "2020-01-01"]
+    for study in patient["studies"]:
+        assert "series" not in study
+        assert (study["pictures"], study["count"], study["modalities"]) == (3, 1, "CT")
+        assert (result.output / study["page"]).is_file()
+    assert sorted(path.name for path in result.output.glob("*.html")) == [
+        "index.html",
+        *(f"study-00{number}.html" for number in (1, 2, 3)),
+    ]
+
+
+# --- Again ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are of POSIX")
+def test_a_second_round_that_is_killed_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    for series in range(6):
+        uid, number = f"1.{series}", series + 1
+        for at in range(30):
+            slice_file(
+                tmp_path / "in", f"S{series}N{at}", at, SeriesInstanceUID=uid, SeriesNumber=number
+            )
+    assert program("in", "-o", "calm", "-j", "2", "--study", cwd=tmp_path).returncode == 0
+    arguments = command("in", "-o", "out", "-j", "2", "--study", "--resume")
+    for finished in (0, 2, 4):
+        process = subprocess.Popen(  # noqa: S603 - our own script
+            arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        end = time.monotonic() + 60
+        while len(list((tmp_path / "out").glob("series-*.txt"))) <= finished:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        time.sleep(0.2)
+    last = program("in", "-o", "out", "-j", "2", "--study", "--resume", cwd=tmp_path)
+    assert last.returncode == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+
+
+@needs_dask
+def test_a_cluster_makes_the_same_study(tmp_path: Path) -> None:
+    for series in range(3):
+        uid, number = f"1.{series}", series + 1
+        for at in range(5):
+            slice_file(
+                tmp_path / "in", f"S{series}N{at}", at, SeriesInstanceUID=uid, SeriesNumber=number
+            )
+    here = program("in", "-o", "here", "-j", "2", "--study", cwd=tmp_path)
+    with cluster(tmp_path, 1) as (address, _):
+        there = program("in", "-o", "there", "--dask", address, "--study", cwd=tmp_path)
+        again = program("in", "-o", "there", "--dask", address, "--study", "--resume", cwd=tmp_path)
+    assert (here.returncode, there.returncode, again.returncode) == (0, 0, 0)
+    assert "18 done before" in again.stdout
+    ours, theirs = contents(tmp_path / "here"), contents(tmp_path / "there")
+    assert ours.keys() == theirs.keys()
+    if dc.available_cores() == 2:
+        assert ours == theirs
