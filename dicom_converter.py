@@ -4233,10 +4233,10 @@ def sources_and_places(
     stack: Sequence[Member], positions: Iterable[float | None]
 ) -> tuple[tuple[Source, ...], tuple[str, ...]]:
     """Return the files of *stack* and in words where each is."""
-    places = [
-        f"{'' if position is None else f'at {position:.2f} mm, '}instance {one.number or '-'}"
-        for (_, one), position in zip(stack, positions, strict=False)
-    ]
+    places = []
+    for (_, one), position in zip(stack, positions, strict=False):
+        at = "" if position is None else f"at {position:.2f} mm, "
+        places.append(f"{at}instance {'-' if one.number is None else one.number}")
     return tuple(source for source, _ in stack), tuple(places)
 
 
@@ -5490,7 +5490,7 @@ class Shelf:
         self._rows.execute(
             "CREATE TABLE works (patient, study, date, series, number, path, outcome)"
         )
-        self.lost = 0  # that belong to nothing known
+        self.pictures = self.lost = 0  # what is lost belongs to nothing known
 
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
@@ -5500,6 +5500,7 @@ class Shelf:
             patient = json.dumps([texts[name] for name in PATIENT_SHOWN.values()]).casefold()
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
             keys = patient, study, texts["StudyDate"], series, one.series_number
+            self.pictures += bool(one.kind) and isinstance(outcome.source, Source)
         else:
             self.lost += is_trouble(outcome)
             if not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
@@ -5525,10 +5526,6 @@ class Shelf:
         told = [{"path": printable(one.source.label), "reason": one.reason} for one in lost]
         more = self.lost - len(lost)
         return [*told, {"path": "...", "reason": f"and {more} more"}] if more else told
-
-    def size(self) -> int:
-        """Return how many works are kept."""
-        return int(self._rows.execute("SELECT count(*) FROM works").fetchone()[0])
 
     def close(self) -> None:
         """Give up the temporary file."""
@@ -5585,7 +5582,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
 
     Return where it is.
     """
-    root, split = resolved(options.output), shelf.size() > MAX_ON_PAGE
+    root, split = resolved(options.output), shelf.pictures > MAX_ON_PAGE
     names = (f"study-{number:03}" for number in count(1))
     top = {"generator": f"dicom_converter {__version__}"}
 

@@ -11,14 +11,17 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import pydicom
 import pytest
 from conftest import CORPUS, Run, data_set, needs_corpus
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 from test_batch import cluster, command, contents, needs_dask, program
 
 import dicom_converter as dc
@@ -138,7 +141,7 @@ def test_what_has_no_place_comes_by_number_time_or_name(tmp_path: Path) -> None:
     members = [member(path) for path in paths]
     assert [one.path.name for one in dc.ordered(members).sources] == ["IM10", "IM1", "IM2", "IM9"]
     untimed = [
-        (source, dc.replace(one, moments=(None,) * len(one.moments))) for source, one in members
+        (source, replace(one, moments=(None,) * len(one.moments))) for source, one in members
     ]
     assert dc.ordered(untimed).order == "file name"
     assert [one.path.name for one in dc.ordered(untimed).sources] == ["IM1", "IM2", "IM9", "IM10"]
@@ -222,7 +225,7 @@ def test_gaps_and_uneven_spacing_are_said(run: Runner, tmp_path: Path) -> None:
 @needs_corpus
 def test_real_series_are_in_the_order_of_their_scanners() -> None:
     """By Series Instance UID; the places where a plain order of names is wrong."""
-    expected = {
+    expected: dict[tuple[str, str], list[Sequence[int]]] = {
         ("fo-dicom+fo-dicom", "abd1.zip.d"): [range(1, 6), range(6, 9), range(9, 12)],
         ("fo-dicom+fo-dicom-samples", "Patient1"): [range(1, 13)],
         ("dcm4che+dcm4che", "testdata/dicom"): [range(1, 17)],
@@ -235,7 +238,7 @@ def test_real_series_are_in_the_order_of_their_scanners() -> None:
     for (repository, folder), orders in expected.items():
         by_series = defaultdict(list)
         for path in sorted((CORPUS / repository).rglob(f"{folder}/*")):
-            found, _ = dc.attempt(lambda path=path: member(path), dc.Options())
+            found, _ = dc.attempt(partial(member, path), dc.Options())
             if found and found[1].kind == "still" and found[1].texts["SeriesInstanceUID"]:
                 by_series[found[1].texts["SeriesInstanceUID"]].append(found)
         clips = [
@@ -478,10 +481,8 @@ HOSTILE = {
 def test_hostile_text_is_text_and_short(value: str, run: Runner, tmp_path: Path) -> None:
     folder = slices(tmp_path / "in", range(3))
     for path in folder.iterdir():
-        import pydicom
-
         ds = pydicom.dcmread(path)
-        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         for keyword in ("PatientName", "StudyDescription", "SeriesDescription", "InstitutionName"):
             ds.add_new(keyword, "UT", value)
         ds.SpecificCharacterSet = "ISO_IR 192"
