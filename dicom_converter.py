@@ -378,8 +378,8 @@ class Instance:
     """What a file says that it is and belongs to (PS3.3 A.1.2); *texts* by keyword, cut.
 
     *kind* is still, clip or video, "" without a picture; *stack* tells apart what cannot be in one
-    clip. Lengths are in mm, *orientation* has the cosines of rows and columns, *moments* are the
-    values of `MOMENTS` and when it was taken, in s.
+    clip. *position* is in mm, *normal* that of the slice, () where these cannot be right; *moments*
+    are the values of `MOMENTS` and when it was taken, in s.
     """
 
     texts: dict[str, str]
@@ -389,7 +389,7 @@ class Instance:
     stack: str
     series_number: int | None
     number: int | None
-    orientation: tuple[float, ...]
+    normal: tuple[float, ...]
     position: tuple[float, ...]
     location: float | None
     moments: tuple[float | None, ...]
@@ -4031,18 +4031,11 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
 
 # --- What a file belongs to -----------------------------------------------------------------------
 
-MAX_NUMBER = 1 << 31  # of an instance
+MAX_NUMBER, MAX_POSITION = 1 << 31, 1e6  # of an instance, in mm
 MAX_SHORT = 128  # characters of a text that is shown in a list
 SHORT_TEXTS = (  # by which files are sorted and listed
-    *(
-        "PatientName",
-        "PatientID",
-        "PatientBirthDate",
-        "PatientSex",
-        "PatientAge",
-        "InstitutionName",
-    ),
-    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription"),
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
+    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription", "InstitutionName"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "BodyPartExamined"),
     *("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "PixelSpacing", "SliceThickness"),
 )
@@ -4081,7 +4074,7 @@ def instance_of(header: Header, content: object) -> Instance:
             stack=stack_of(ds, image) if image else "",
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
-            orientation=numbers(ds, "ImageOrientationPatient"),
+            normal=normal_of(ds),
             position=numbers(ds, "ImagePositionPatient"),
             location=number(ds, "SliceLocation"),
             moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
@@ -4096,6 +4089,21 @@ def stack_of(ds: Dataset, image: ImagePixel) -> str:
     form = f"{image.columns} x {image.rows} {'gray' if gray else 'color'} {pixel_aspect(ds):.3g}"
     kind = text(ds, "ImageType").upper().split("\\")[:4]
     return "|".join([form, echo, *kind, *(text(ds, name)[:MAX_SHORT] for name in APART)])
+
+
+def normal_of(ds: Dataset) -> tuple[float, ...]:
+    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), () where none can be right."""
+    orientation, position = (
+        numbers(ds, f"Image{name}Patient") for name in ("Orientation", "Position")
+    )
+    far = max(map(abs, (*orientation, *position)), default=0) > MAX_POSITION
+    if (len(orientation), len(position)) != (6, 3) or far:
+        return ()
+    cosines = np.array(orientation).reshape(2, 3)
+    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
+        return ()
+    normal = np.cross(*cosines)
+    return tuple((normal / np.linalg.norm(normal)).tolist())
 
 
 def when_taken(ds: Dataset) -> tuple[str, float | None]:
@@ -4114,7 +4122,6 @@ def when_taken(ds: Dataset) -> tuple[str, float | None]:
 
 Member = tuple[Source, Instance]
 MAX_TILT = math.cos(math.radians(30))  # between normals of one stack
-MAX_POSITION = 1e6  # mm
 SAME_PLACE = 0.01  # mm, and of the median step
 GAP, UNEQUAL = 1.5, 1.05  # by the median step, by the shortest
 STEADY = 2  # by the shortest time between frames
@@ -4129,7 +4136,7 @@ def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
     seen: set[tuple[Any, ...]] = set()
     kept, copies = [], []
     for source, one in members:
-        place = (one.stack, one.orientation, one.position, one.number, one.moments)
+        place = (one.stack, one.normal, one.position, one.number, one.moments)
         keys = {(one.texts["SOPInstanceUID"] or source,)} | ({place} if one.position else set())
         if seen.isdisjoint(keys):
             kept.append((source, one))
@@ -4160,49 +4167,32 @@ def parts_by_plane(group: list[Member]) -> list[list[Member]]:
 
     Projections turn around the body; files without positions have no plane.
     """
-    parts: list[tuple[Array, list[Member]]] = []
-    for member in group:
-        if (normal := normal_of(member[1])) is None:
-            return [group]
-        held = next((held for first, held in parts if abs(normal @ first) > MAX_TILT), None)
-        if held is None:
-            parts.append((normal, [member]))
-        else:
-            held.append(member)
+    if not all(one.normal for _, one in group):
+        return [group]
+    normals, rest, parts = np.array([one.normal for _, one in group]), np.arange(len(group)), []
+    while rest.size:
+        near = np.abs(normals[rest] @ normals[rest[0]]) > MAX_TILT
+        parts.append([group[index] for index in rest[near]])
+        rest = rest[~near]
     turning = 2 * len(parts) > len(group) or "PROJECTION" in group[0][1].stack
-    return [group] if turning else [held for _, held in parts]
-
-
-def normal_of(one: Instance) -> Array | None:
-    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), None where none can be right."""
-    lengths = max(map(abs, (*one.orientation, *one.position)), default=0)
-    if len(one.orientation) != 6 or len(one.position) != 3 or lengths > MAX_POSITION:
-        return None
-    cosines = np.array(one.orientation).reshape(2, 3)
-    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
-        return None
-    normal = np.cross(*cosines)
-    return np.asarray(normal / np.linalg.norm(normal))
+    return [group] if turning else parts
 
 
 def ordered(stack: Sequence[Member]) -> Series:
     """Return *stack* by the positions along its mean normal, or by what else orders it."""
-    found = [normal_of(one) for _, one in stack]
-    normals = [normal for normal in found if normal is not None]
-    if len(normals) < len(stack) or len(stack) < 2:
-        placed = any(one.position or one.orientation for _, one in stack)
-        bad = placed and len(normals) < len(stack)
+    if not all(one.normal for _, one in stack):
+        bad = any(one.position for _, one in stack)
         note = "not all positions and orientations can be right: they were left aside"
         return by_value(stack, [one.location for _, one in stack], (note,) if bad else ())
-    towards = [normal * np.sign(normal @ normals[0]) for normal in normals]
-    mean = np.mean(towards, axis=0)
+    normals = np.array([one.normal for _, one in stack])
+    along = normals @ normals[0]
+    mean = np.mean(normals * np.sign(along)[:, np.newaxis], axis=0)
     distances = np.array([one.position for _, one in stack]) @ (mean / np.linalg.norm(mean))
-    along = np.argsort(distances, kind="stable")
-    steps = np.diff(distances[along])
-    typical = max(float(np.median(steps)), 1)
+    order = np.argsort(distances, kind="stable")
+    steps = np.diff(distances[order])
     places = np.zeros(len(stack), int)
-    places[along[1:]] = np.cumsum(steps > SAME_PLACE * typical)
-    turning = min(one @ normals[0] for one in towards) <= MAX_TILT
+    places[order[1:]] = np.cumsum(steps > SAME_PLACE * max(np.median([*steps, 1]), 1))
+    turning = np.abs(along).min() <= MAX_TILT
     if turning or "MOSAIC" in stack[0][1].stack or not places.any():
         return by_value(stack)
     return by_place(stack, distances, places)
@@ -4576,10 +4566,10 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
 
 # --- Scene of a series ----------------------------------------------------------------------------
 
+OpenedStill = tuple[Header, ImagePixel, StoredFrames]
 
-def opened_slices(
-    sources: Iterable[Source],
-) -> Iterator[tuple[Header, ImagePixel, StoredFrames]]:
+
+def opened_slices(sources: Iterable[Source]) -> Iterator[OpenedStill]:
     """Open the stills of a series one after the other; nothing is decoded until that is asked for.
 
     Raises `ConversionError`, with the name of the file, where one is no still any more.
@@ -4591,11 +4581,8 @@ def opened_slices(
                 image = content_of(header)
                 if not isinstance(image, ImagePixel) or image.number_of_frames > 1:
                     raise ConversionError("it changed: it was a still")
-                yield (
-                    header,
-                    image,
-                    stored_frames(header, cast(PixelLocation, header.pixels), image),
-                )
+                frames = stored_frames(header, cast(PixelLocation, header.pixels), image)
+                yield header, image, frames
         except (ConversionError, OSError) as error:
             raise ConversionError(f"{source.label}: {reason_of(error)}") from error
 
