@@ -3,6 +3,7 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #     "av>=17.1,<20",
+#     "dicom-anonymizer>=2.1,<3",
 #     "imagecodecs>=2026.3.6,<2027",
 #     "isal>=1.7",
 #     "numpy>=2,<3",
@@ -79,7 +80,7 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, cycle, pairwise, repeat
+from itertools import accumulate, chain, count, cycle, groupby, pairwise, repeat
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -161,6 +162,8 @@ MAX_FRAME_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
+LEFT_OUT = "left out"
+FREE_TEXTS = ("PN", "AE", "LT", "ST", "UC", "UT", "UR", "UN")  # VRs; UN: in no dictionary
 MAX_NESTING_SHOWN = 32  # sequences in sequences
 RECURSIONS = 10_000  # of which pydicom needs several for each level of nesting
 MAX_FRAME_RATE = 1000
@@ -294,6 +297,7 @@ class PictureOptions:
     overlays: bool = True
     shutter: bool = True
     native_pixels: bool = False
+    names: bool = True  # and what else tells of the patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -714,6 +718,22 @@ def described(tag_number: int, creator: str) -> tuple[str, str]:
         if tag.element == 0:
             return "Group Length", "UL"
         return "Private tag data" if tag.is_private else "Unknown", "UN"
+
+
+@lru_cache(maxsize=4096)
+def is_left_out(keyword: str | int) -> bool:
+    """Tell whether --no-names leaves it out: in PS3.15 Table E.1-1, private, unknown, free text."""
+    tag = Tag(keyword)
+    name, vr = described(int(tag), "")
+    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|Explanation$", name):
+        return True
+    table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
+    rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
+    for group, element, *masks in rows:
+        wide, long = masks or (0xFFFF, 0xFFFF)  # groups 50xx and 60xx repeat
+        if (tag.group & wide, tag.element & long) == (group, element):
+            return True
+    return False
 
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
@@ -3037,7 +3057,7 @@ def look_of(
         depth=16,
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
-        overlays=overlays_of(ds, image) if options.overlays else (),
+        overlays=overlays_of(ds, image) if options.overlays and options.names else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
     if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
@@ -3078,14 +3098,14 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     return squared(picture, look.pixel_aspect)
 
 
-def described_window(look: Look) -> str:
+def described_window(look: Look, *, named: bool = True) -> str:
     """Say in words what the gray levels of *look* come from."""
     if not look.grayscale:
         return ""
     transform = look.grayscale[0]
     if isinstance(transform.voi, Window):
         voi = transform.voi
-        name = f' "{printable(voi.explanation)}"' if voi.explanation else ""
+        name = f' "{printable(voi.explanation)}"' if voi.explanation and named else ""
         levels = f"center {voi.center:g}, width {voi.width:g}, {voi.function}{name}"
     else:
         levels = "a table"
@@ -3116,35 +3136,95 @@ SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
     ("STUDY", (("Date", "StudyDate"), ("Time", "StudyTime"), ("Description", "StudyDescription"),
-               ("Series", "SeriesDescription"), ("Modality", "Modality"))),
+               ("Series", "SeriesDescription"), ("Series number", "SeriesNumber"),
+               ("Image number", "InstanceNumber"), ("Modality", "Modality"),
+               ("Body part", "BodyPartExamined"))),
     ("EQUIPMENT", (("Manufacturer", "Manufacturer"), ("Model", "ManufacturerModelName"),
                    ("Institution", "InstitutionName"))),
 )  # fmt: skip
+RECORDS = {  # of a DICOMDIR that hold others, and what tells them apart (PS3.3 F.5)
+    "PATIENT": ("PatientName", "PatientID"),
+    "STUDY": ("StudyDate", "StudyDescription"),
+    "SERIES": ("SeriesNumber", "Modality", "SeriesDescription"),
+}
 
 
-def metadata_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -> Iterator[str]:
+def metadata_text(
+    header: Header, facts: Sequence[Fact], notes: Sequence[str], *, names: bool = True
+) -> Iterator[str]:
     """Yield the lines of the TXT: a summary a person can read, then every element of the file.
 
-    *facts* say how the picture was shown, *notes* are the warnings.
+    *facts* say how the picture was shown, *notes* are warnings; no *names*: see `is_left_out`.
     """
     ds = header.data_set
+    if "DirectoryRecordSequence" in ds:
+        yield from ("", "DIRECTORY", *directory_lines(ds, names))
     for title, rows in SUMMARY:
         yield from ("", title)
         for label, keyword in rows:
-            yield f"  {label:<14} {readable(keyword, text(ds, keyword)) or '-'}"
+            yield f"  {label:<14} {summarized(ds, keyword, names) or '-'}"
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    noted = (("Note", printable(note)) for note in notes)
-    for label, value in (("Kind", kind), *facts, ("Encoding", encoding), *noted):
+    said = (("Kind", kind), *facts, *geometry_facts(ds), ("Encoding", encoding))
+    for label, value in (*said, *(("Note", printable(note)) for note in notes)):
         yield f"  {label:<14} {value}"
     if report := list(report_lines(ds, "  ")):
-        yield from ("", "REPORT", *report)
+        yield from ("", "REPORT", *(report if names else [f"  {LEFT_OUT}"]))
     if waveforms := list(waveform_lines(ds)):
-        yield from ("", "WAVEFORMS", *waveforms)
+        yield from ("", "WAVEFORMS", *(waveforms if names else [f"  {LEFT_OUT}"]))
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
-    yield from element_lines(header.file_meta, "")
-    yield from element_lines(ds, "", header.pixels)
+    yield from element_lines(header.file_meta, "", names=names)
+    yield from element_lines(ds, "", header.pixels, names=names)
+
+
+def summarized(ds: Dataset, keyword: str, names: bool) -> str:
+    """Return an element as a summary shows it, "" where it is absent."""
+    value = readable(keyword, text(ds, keyword))
+    return LEFT_OUT if value and not names and is_left_out(keyword) else value
+
+
+def geometry_facts(ds: Dataset) -> Iterator[Fact]:
+    """Yield thickness, place and pixel spacing (vertical first) of the first frame."""
+    measures = functional_group(ds, "PixelMeasuresSequence", 0)
+    plane = functional_group(ds, "PlanePositionSequence", 0)
+    spacing = numbers(measures, "PixelSpacing") or numbers(measures, "ImagerPixelSpacing")
+    for label, joint, lengths in (
+        ("Thickness", "", numbers(measures, "SliceThickness")[:1]),
+        ("Position", ", ", numbers(plane, "ImagePositionPatient")[:3]),
+        ("Pixel spacing", " x ", spacing[:2]),
+    ):
+        yield label, f"{joint.join(f'{length:g}' for length in lengths)} mm" if lengths else "-"
+
+
+def directory_lines(ds: Dataset, names: bool) -> Iterator[str]:
+    """Yield how many records of which type a DICOMDIR holds, and their tree, its leaves counted."""
+    tree = list(record_tree(ds))
+    total = Counter(kind for _, kind, _ in tree)
+    yield f"  {', '.join(f'{found} x {kind}' for kind, found in total.items()) or 'no records'}"
+    for (level, kind), group in groupby(tree, key=lambda entry: entry[:2]):
+        records, begins = [record for _, _, record in group], "  " * (level + 1)
+        if kind not in RECORDS:
+            yield f"{begins}{len(records)} x {kind}"
+        for record in records if kind in RECORDS else ():
+            facts = (summarized(record, keyword, names) for keyword in RECORDS[kind])
+            yield f"{begins}{kind} {', '.join(filter(None, facts))}".rstrip()
+
+
+def record_tree(ds: Dataset) -> Iterator[tuple[int, str, Dataset]]:
+    """Yield level, type and record: as linked (PS3.3 F.3.2.2), each once, the lost by type."""
+    records = {record.seq_item_tell: record for record in sequence(ds, "DirectoryRecordSequence")}
+    kinds = {start: printable(text(one, "DirectoryRecordType")) for start, one in records.items()}
+    starts = [([*RECORDS, kind].index(kind), float(start)) for start, kind in kinds.items()]
+    linked = {number(one, link) for one in records.values() for link in (0x00041400, 0x00041420)}
+    for begin in ((0, number(ds, 0x00041200)), *sorted(starts, key=lambda at: at[1] in linked)):
+        ahead = [begin]
+        while ahead:
+            level, start = ahead.pop()
+            if start in records:
+                record, below = records.pop(start), min(level + 1, MAX_NESTING_SHOWN)
+                yield level, kinds[start] or "record without a type", record
+                ahead += (level, number(record, 0x00041400)), (below, number(record, 0x00041420))
 
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
@@ -3225,7 +3305,7 @@ def readable(keyword: str, value: str) -> str:
 
 
 def element_lines(
-    data_set: Dataset, indent: str, pixels: PixelLocation | None = None
+    data_set: Dataset, indent: str, pixels: PixelLocation | None = None, *, names: bool = True
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
     elements: dict[BaseTag, Any] = dict(data_set.items())
@@ -3234,6 +3314,10 @@ def element_lines(
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted(elements, key=int):
         raw, begins = elements[tag], f"{indent}{tag_text(tag)}"
+        if not names and is_left_out(int(tag)):
+            name, vr = described(int(tag), "")
+            yield f"{begins} {vr} {name} = {LEFT_OUT}"
+            continue
         try:
             name, vr = described(int(tag), creator_of_block(tag >> 8))
             if isinstance(raw, PixelLocation):
@@ -3249,7 +3333,7 @@ def element_lines(
         for position, item in enumerate(value if vr == "SQ" else (), 1):
             yield f"{indent}  item {position}"
             if len(indent) < 4 * MAX_NESTING_SHOWN:
-                yield from element_lines(item, indent + "    ")
+                yield from element_lines(item, indent + "    ", names=names)
             else:
                 yield f"{indent}    ... nested too deeply to be shown"
 
@@ -3957,7 +4041,7 @@ def sizes_of(paths: Iterable[Path]) -> int:
 
 def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
-    matter: tuple[str, ...] = ("mp4",) if content == "video" else ()
+    matter: tuple[str, ...] = ("mp4", "names") if content == "video" else ("names",)
     if isinstance(content, ImagePixel):
         names, still = PictureOptions.__slots__, content.number_of_frames == 1
         matter = tuple(name for name in names if not (still and name in CLIP_OPTIONS))
@@ -3997,6 +4081,8 @@ MOMENTS = (
 )
 # Where names are in the pixels, unless the file denies it.
 OFTEN_BURNED_IN = re.compile("Ultrasound|Secondary Capture|Endoscop|Photograph")
+BURNED_IN = "the file says that names are burned into its picture"
+PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
 
 def instance_of(header: Header, content: object) -> Instance:
@@ -4021,8 +4107,6 @@ def read_instance(header: Header, content: object) -> Instance:
         return None if value is None else int(value)
 
     taken, moment = when_taken(ds)
-    burned_in = text(ds, "BurnedInAnnotation").upper()
-    suspect = not burned_in and OFTEN_BURNED_IN.search(sop_class_name(header))
     return Instance(
         patient_name=short("PatientName"),
         patient_id=short("PatientID"),
@@ -4052,8 +4136,25 @@ def read_instance(header: Header, content: object) -> Instance:
         thickness=number(ds, "SliceThickness"),
         taken=taken,
         moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
-        burned_in=bool(kind) and (burned_in == "YES" or bool(suspect)),
+        burned_in=bool(kind) and bool(burned_in_note(header)),
     )
+
+
+def burned_in_note(header: Header) -> str:
+    """Return a warning where names are in the pixels or may be, "" where they are not."""
+    declared = text(header.data_set, "BurnedInAnnotation").upper()
+    suspect = not declared and OFTEN_BURNED_IN.search(sop_class_name(header))
+    return BURNED_IN if declared == "YES" else PERHAPS_BURNED_IN if suspect else ""
+
+
+def is_called_after(label: str, instance: Instance) -> bool:
+    """Tell whether *label* holds the ID, the name or a word of it: 3 letters, or 1 of Chinese."""
+    there, ident, *groups = (
+        " ".join(re.findall(r"[^\W_]+", value.casefold()))
+        for value in (label, instance.patient_id, *instance.patient_name.split("="))
+    )
+    names = [ident, *" ".join(groups).split(), *(group.replace(" ", "") for group in groups)]
+    return any(f" {name} " in f" {there} " for name in names if len(name.encode()) >= 3)
 
 
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
@@ -4111,7 +4212,9 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     """
     ds = task.header.data_set
     if "EncapsulatedDocument" not in ds:
-        raise reason_for_no_picture(task.header)
+        raise reason_for_no_picture(task.header, names=task.options.names)
+    if not task.options.names:
+        raise NotAnImageError("the document is left out: it may hold names")
     if task.header.truncated:
         raise ConversionError("the file ends inside its document: it is truncated")
     document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
@@ -4135,12 +4238,12 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     return Outcome(task.source, Status.CONVERTED, remark=f"{length} bytes", facts=(fact,))
 
 
-def reason_for_no_picture(header: Header) -> ConversionError:
+def reason_for_no_picture(header: Header, *, names: bool) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
     if header.truncated:
         return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
     if elsewhere := ELSEWHERE.get(header.transfer_syntax.name.partition(" ")[0]):
-        url = text(header.data_set, "PixelDataProviderURL")
+        url = text(header.data_set, "PixelDataProviderURL") if names else ""
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
@@ -4219,9 +4322,10 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     try:
         look = look_of(header, image, frames, options)
     except NoWindowError as error:
+        lack = error if options.names else NoWindowError("has no such window")
         if task.source.named and not task.source.listed:
-            raise
-        warn(f"{error}; shown as by default")
+            raise lack from error
+        warn(f"{lack}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
     still = Timing((), "")
     timing = clip_timing(header.data_set, count, options.frame_rate) if count > 1 else still
@@ -4247,10 +4351,10 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(image: ImagePixel, scene: Scene) -> tuple[Fact, ...]:
+def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     sign = ", signed" if image.pixel_representation else ""
-    window, rate = described_window(scene.look), scene.timing.used
+    window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
@@ -4348,6 +4452,8 @@ def convert(source: Source, options: Options) -> Outcome:
             origin = origin_of(source, header, state)
             task = Task(source, options, header, origin, state, problem or content, caught)
             instance, _ = attempt(partial(instance_of, header, problem or content), options)
+            if instance and not options.names and is_called_after(source.label, instance):
+                warn("its path, and that of its outputs, holds the patient's name or ID")
             outcome, syntax = delivered(task), str(header.transfer_syntax)
             size = header.size
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
@@ -4431,9 +4537,11 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     else:
         scene = scene_of(task, pixels, image)
         write_files(scene, outputs, task.options)
-        facts, frames = image_facts(image, scene), scene.number_of_frames
+        facts, frames = image_facts(image, scene, task.options.names), scene.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
+    if image and outputs.parts and (note := burned_in_note(task.header)):
+        warn(note)
     if state_of(source.path) not in (task.state, None):
         raise ConversionError("it changed while it was read: convert it again")
     return outcome
@@ -4444,7 +4552,7 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
     facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
     head = marks(outcome.status, task, outputs.parts)
-    lines = metadata_text(task.header, facts, outcome.warnings)
+    lines = metadata_text(task.header, facts, outcome.warnings, names=task.options.names)
     text_part = outputs.part(".txt")
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(f"{line}\n" for line in chain(head, lines))
@@ -4836,7 +4944,8 @@ def convert_shipped(source: Source, options: Options) -> Outcome:
 # --- Report and progress --------------------------------------------------------------------------
 
 REPORT_FIELDS = ("path", "status", "outputs", "warnings", "reason", "frames", "transfer_syntax",
-                 "bytes_in", "bytes_out", "seconds")  # fmt: skip
+                 "bytes_in", "bytes_out", "modality", "study", "series", "instance", "version",
+                 "seconds")  # fmt: skip
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
 FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")  # also wide ones
@@ -4845,8 +4954,9 @@ MANY_INPUTS = 10  # for which a bar says more than lines
 
 def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
-    row: dict[str, Any] = {"path": outcome.source.label}
-    row |= {name: getattr(outcome, name) for name in REPORT_FIELDS[1:]}
+    known = asdict(outcome.instance) if outcome.instance else {}
+    row = {name: getattr(outcome, name, known.get(name, "")) for name in REPORT_FIELDS}
+    row |= {"path": outcome.source.label, "instance": known.get("uid", ""), "version": __version__}
     row["outputs"] = tuple(map(str, outcome.outputs))
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
@@ -4972,6 +5082,8 @@ class Tally:
 
     counts: Counter[Status] = field(default_factory=Counter)
     warned: int = 0
+    pictures: int = 0  # files of which there are some
+    burned_in: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # where all of a kind are the same
 
@@ -4979,6 +5091,9 @@ class Tally:
         """Count *outcome*; reasons that differ in numbers only are one."""
         self.counts[outcome.status] += 1
         self.warned += bool(outcome.warnings) and not is_trouble(outcome)
+        if outcome.instance and outcome.status in (Status.CONVERTED, Status.DONE):
+            self.pictures += bool(outcome.instance.kind)
+            self.burned_in += outcome.instance.burned_in
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
             if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
@@ -4996,6 +5111,8 @@ class Tally:
                 yield f"{count:>8} x {self.examples[reason]}"
             if (rest := len(self.reasons) - REASONS_SHOWN) > 0:
                 yield f"         and {rest} other reasons"
+        if self.burned_in:
+            yield f"{self.burned_in} of {self.pictures} pictures may show names that are burned in"
 
 
 def is_trouble(outcome: Outcome) -> bool:
@@ -5005,13 +5122,13 @@ def is_trouble(outcome: Outcome) -> bool:
     return outcome.status == Status.FAILED or (outcome.status == Status.SKIPPED and odd)
 
 
-def problem_lines(outcome: Outcome) -> list[str]:
-    """Return just why a source is trouble, or else its warnings."""
+def problem_lines(outcome: Outcome, untold: Sequence[str] = ()) -> list[str]:
+    """Return just why a source is trouble, or else its warnings but for those *untold*."""
     path = f"dicom_converter: {printable(outcome.source.label)}"
     if is_trouble(outcome):
         how = "skipped: " if outcome.status == Status.SKIPPED else ""
         return [f"{path}: {how}{outcome.reason}"]
-    return [f"{path}: warning: {warning}" for warning in outcome.warnings]
+    return [f"{path}: warning: {warning}" for warning in outcome.warnings if warning not in untold]
 
 
 def say_written(outcome: Outcome) -> None:
@@ -5068,7 +5185,7 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
             threading.Thread(target=count_sources, daemon=True).start()
 
         def show(outcome: Outcome) -> None:
-            for line in problem_lines(outcome):
+            for line in problem_lines(outcome, untold=(BURNED_IN, PERHAPS_BURNED_IN)):  # counted
                 screen.print(line)
             if not is_terminal(sys.stdout):
                 say_written(outcome)
@@ -5156,6 +5273,7 @@ CAPABILITIES: tuple[tuple[str, str, Callable[[], object]], ...] = (
         lambda: cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16)),
     ),
     ("computes", "numpy", str),
+    ("knows what names a patient", "dicom-anonymizer", partial(is_left_out, "PatientID")),
     ("shows progress", "rich", partial(import_module, "rich.progress")),
 )
 
@@ -5267,6 +5385,7 @@ HELP = {
     "--no-overlays": "leave out overlay planes",
     "--no-shutter": "show what the display shutter hides",
     "--native-pixels": "do not resample pixels that are not square",
+    "--no-names": "leave out what may tell who the patient is: texts, documents, overlays",
     "--study": "make a clip of each series too, and a page, index.html, that shows everything",
     "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
     "cores)",
@@ -5313,6 +5432,7 @@ def argument_parser() -> Parser:
     add("--no-overlays", dest="overlays", action="store_false")
     add("--no-shutter", dest="shutter", action="store_false")
     add("--native-pixels", action="store_true")
+    add("--no-names", dest="names", action="store_false")
     add("--study", action="store_true")
     group = parser.add_argument_group("archives")
     add("-j", "--jobs", metavar="N", type=positive)
@@ -5391,6 +5511,9 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
     if not options.quiet:
         for line in tally.lines():
             say(line, sys.stdout)
+        page = f"open {printable(str(options.output / 'index.html'))} in a browser"
+        if is_terminal(sys.stdout) and (options.study or tally.pictures > MANY_INPUTS):
+            say(page if options.study else "--study makes one page of all pictures", sys.stdout)
     return 1 if tally.counts[Status.FAILED] else 0
 
 
