@@ -3326,7 +3326,7 @@ def element_lines(
                 continue
             vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
         except UNREADABLE:
-            content = shown_bytes(raw_bytes(data_set, tag) or b"")
+            content = shown_bytes(raw_bytes(data_set, tag) or b"") if names else LEFT_OUT
             yield f"{begins} ?? = {content} (not of its type)"
             continue
         yield f"{begins} {vr} {name} = {shown_value(value, vr)}".rstrip()

@@ -359,6 +359,15 @@ def test_names_of_a_directory_are_left_out(tmp_path: Path) -> None:
     assert "Archibald" not in text
 
 
+@pytest.mark.parametrize("vr", ["SQ", "UN"])
+def test_items_that_cannot_be_read_are_left_out(vr: str) -> None:
+    ds = Dataset()
+    tag = Tag("WaveformSequence")
+    ds[tag] = RawDataElement(tag, vr, 7, b"Zorglub", 0, False, True)
+    (line,) = dc.element_lines(ds, "", names=False)
+    assert line == "(5400,0100) ?? = left out (not of its type)"
+
+
 def test_a_file_without_names_is_not_parsed_for_its_private_objects() -> None:
     ds = Dataset()
     ds[0x00290010] = RawDataElement(Tag(0x00290010), "LO", 8, b"Zorglub ", 0, False, True)
