@@ -3,6 +3,7 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #     "av>=17.1,<20",
+#     "dicom-anonymizer>=2.1,<3",
 #     "imagecodecs>=2026.3.6,<2027",
 #     "isal>=1.7",
 #     "numpy>=2,<3",
@@ -165,6 +166,8 @@ MAX_FRAME_BYTES = 1 << 31
 KEEP_DECODED_BYTES = 64 << 20
 # What is not printable to Python but belongs to texts: other blanks, and joiners of letters.
 HARMLESS = "\u00a0\u2002\u2003\u2007\u2009\u202f\u3000\u200c\u200d"
+LEFT_OUT = "left out"
+FREE_TEXTS = ("PN", "AE", "LT", "ST", "UC", "UT", "UR", "UN")  # VRs; UN: in no dictionary
 MAX_NESTING_SHOWN = 32  # sequences in sequences
 RECURSIONS = 10_000  # of which pydicom needs several for each level of nesting
 MAX_FRAME_RATE = 1000
@@ -294,6 +297,7 @@ class PictureOptions:
     overlays: bool = True
     shutter: bool = True
     native_pixels: bool = False
+    names: bool = True  # and what else tells of the patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -737,6 +741,22 @@ def described(tag_number: int, creator: str) -> tuple[str, str]:
         if tag.element == 0:
             return "Group Length", "UL"
         return "Private tag data" if tag.is_private else "Unknown", "UN"
+
+
+@lru_cache(maxsize=4096)
+def is_left_out(keyword: str | int) -> bool:
+    """Tell whether --no-names leaves it out: in PS3.15 Table E.1-1, private, unknown, free text."""
+    tag = Tag(keyword)
+    name, vr = described(int(tag), "")
+    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|Explanation$", name):
+        return True
+    table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
+    rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
+    for group, element, *masks in rows:
+        wide, long = masks or (0xFFFF, 0xFFFF)  # groups 50xx and 60xx repeat
+        if (tag.group & wide, tag.element & long) == (group, element):
+            return True
+    return False
 
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
@@ -3074,7 +3094,7 @@ def look_of(
         depth=16,
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
-        overlays=overlays_of(ds, image) if options.overlays else (),
+        overlays=overlays_of(ds, image) if options.overlays and options.names else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
     if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
@@ -3115,14 +3135,14 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     return squared(picture, look.pixel_aspect)
 
 
-def described_window(look: Look) -> str:
+def described_window(look: Look, *, named: bool = True) -> str:
     """Say in words what the gray levels of *look* come from."""
     if not look.grayscale:
         return ""
     transform = look.grayscale[0]
     if isinstance(transform.voi, Window):
         voi = transform.voi
-        name = f' "{printable(voi.explanation)}"' if voi.explanation else ""
+        name = f' "{printable(voi.explanation)}"' if voi.explanation and named else ""
         levels = f"center {voi.center:g}, width {voi.width:g}, {voi.function}{name}"
     else:
         levels = "a table"
@@ -3153,40 +3173,100 @@ SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
     ("STUDY", (("Date", "StudyDate"), ("Time", "StudyTime"), ("Description", "StudyDescription"),
-               ("Series", "SeriesDescription"), ("Modality", "Modality"))),
+               ("Series", "SeriesDescription"), ("Series number", "SeriesNumber"),
+               ("Image number", "InstanceNumber"), ("Modality", "Modality"),
+               ("Body part", "BodyPartExamined"))),
     ("EQUIPMENT", (("Manufacturer", "Manufacturer"), ("Model", "ManufacturerModelName"),
                    ("Institution", "InstitutionName"))),
 )  # fmt: skip
+RECORDS = {  # of a DICOMDIR that hold others, and what tells them apart (PS3.3 F.5)
+    "PATIENT": ("PatientName", "PatientID"),
+    "STUDY": ("StudyDate", "StudyDescription"),
+    "SERIES": ("SeriesNumber", "Modality", "SeriesDescription"),
+}
 
 
-def summary_text(header: Header, facts: Sequence[Fact], notes: Sequence[str]) -> Iterator[str]:
+def summary_text(
+    header: Header, facts: Sequence[Fact], notes: Sequence[str], *, names: bool
+) -> Iterator[str]:
     """Yield the lines of the TXT that a person reads first.
 
-    *facts* say how the picture was shown, *notes* are the warnings.
+    *facts* say how the picture was shown, *notes* are warnings; no *names*: see `is_left_out`.
     """
     ds = header.data_set
+    if "DirectoryRecordSequence" in ds:
+        yield from ("", "DIRECTORY", *directory_lines(ds, names))
     for title, rows in SUMMARY:
         yield from ("", title)
         for label, keyword in rows:
-            yield f"  {label:<14} {readable(keyword, text(ds, keyword)) or '-'}"
+            yield f"  {label:<14} {summarized(ds, keyword, names) or '-'}"
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    noted = (("Note", printable(note)) for note in notes)
-    for label, value in (("Kind", kind), *facts, ("Encoding", encoding), *noted):
+    said = (("Kind", kind), *facts, *geometry_facts(ds), ("Encoding", encoding))
+    for label, value in (*said, *(("Note", printable(note)) for note in notes)):
         yield f"  {label:<14} {value}"
 
 
-def content_text(header: Header) -> Iterator[str]:
+def content_text(header: Header, *, names: bool) -> Iterator[str]:
     """Yield the lines of the TXT that tell what is in a file: reports, then every element."""
     ds = header.data_set
     if report := list(report_lines(ds, "  ")):
-        yield from ("", "REPORT", *report)
+        yield from ("", "REPORT", *(report if names else [f"  {LEFT_OUT}"]))
     if waveforms := list(waveform_lines(ds)):
-        yield from ("", "WAVEFORMS", *waveforms)
+        yield from ("", "WAVEFORMS", *(waveforms if names else [f"  {LEFT_OUT}"]))
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
-    yield from element_lines(header.file_meta, "")
-    yield from element_lines(ds, "", header.pixels)
+    yield from element_lines(header.file_meta, "", names=names)
+    yield from element_lines(ds, "", header.pixels, names=names)
+
+
+def summarized(ds: Dataset, keyword: str, names: bool) -> str:
+    """Return an element as a summary shows it, "" where it is absent."""
+    value = readable(keyword, text(ds, keyword))
+    return LEFT_OUT if value and not names and is_left_out(keyword) else value
+
+
+def geometry_facts(ds: Dataset) -> Iterator[Fact]:
+    """Yield thickness, place and pixel spacing (vertical first) of the first frame."""
+    measures = functional_group(ds, "PixelMeasuresSequence", 0)
+    plane = functional_group(ds, "PlanePositionSequence", 0)
+    spacing = numbers(measures, "PixelSpacing") or numbers(measures, "ImagerPixelSpacing")
+    for label, joint, lengths in (
+        ("Thickness", "", numbers(measures, "SliceThickness")[:1]),
+        ("Position", ", ", numbers(plane, "ImagePositionPatient")[:3]),
+        ("Pixel spacing", " x ", spacing[:2]),
+    ):
+        yield label, f"{joint.join(f'{length:g}' for length in lengths)} mm" if lengths else "-"
+
+
+def directory_lines(ds: Dataset, names: bool) -> Iterator[str]:
+    """Yield how many records of which type a DICOMDIR holds, and their tree, its leaves counted."""
+    tree = list(record_tree(ds))
+    total = Counter(kind for _, kind, _ in tree)
+    yield f"  {', '.join(f'{found} x {kind}' for kind, found in total.items()) or 'no records'}"
+    for (level, kind), group in groupby(tree, key=lambda entry: entry[:2]):
+        records, begins = [record for _, _, record in group], "  " * (level + 1)
+        if kind not in RECORDS:
+            yield f"{begins}{len(records)} x {kind}"
+        for record in records if kind in RECORDS else ():
+            facts = (summarized(record, keyword, names) for keyword in RECORDS[kind])
+            yield f"{begins}{kind} {', '.join(filter(None, facts))}".rstrip()
+
+
+def record_tree(ds: Dataset) -> Iterator[tuple[int, str, Dataset]]:
+    """Yield level, type and record: as linked (PS3.3 F.3.2.2), each once, the lost by type."""
+    records = {record.seq_item_tell: record for record in sequence(ds, "DirectoryRecordSequence")}
+    kinds = {start: printable(text(one, "DirectoryRecordType")) for start, one in records.items()}
+    starts = [([*RECORDS, kind].index(kind), float(start)) for start, kind in kinds.items()]
+    linked = {number(one, link) for one in records.values() for link in (0x00041400, 0x00041420)}
+    for begin in ((0, number(ds, 0x00041200)), *sorted(starts, key=lambda at: at[1] in linked)):
+        ahead = [begin]
+        while ahead:
+            level, start = ahead.pop()
+            if start in records:
+                record, below = records.pop(start), min(level + 1, MAX_NESTING_SHOWN)
+                yield level, kinds[start] or "record without a type", record
+                ahead += (level, number(record, 0x00041400)), (below, number(record, 0x00041420))
 
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
@@ -3267,7 +3347,7 @@ def readable(keyword: str, value: str) -> str:
 
 
 def element_lines(
-    data_set: Dataset, indent: str, pixels: PixelLocation | None = None
+    data_set: Dataset, indent: str, pixels: PixelLocation | None = None, *, names: bool = True
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
     elements: dict[BaseTag, Any] = dict(data_set.items())
@@ -3276,6 +3356,10 @@ def element_lines(
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted(elements, key=int):
         raw, begins = elements[tag], f"{indent}{tag_text(tag)}"
+        if not names and is_left_out(int(tag)):
+            name, vr = described(int(tag), "")
+            yield f"{begins} {vr} {name} = {LEFT_OUT}"
+            continue
         try:
             name, vr = described(int(tag), creator_of_block(tag >> 8))
             if isinstance(raw, PixelLocation):
@@ -3284,14 +3368,14 @@ def element_lines(
                 continue
             vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
         except UNREADABLE:
-            content = shown_bytes(raw_bytes(data_set, tag) or b"")
+            content = shown_bytes(raw_bytes(data_set, tag) or b"") if names else LEFT_OUT
             yield f"{begins} ?? = {content} (not of its type)"
             continue
         yield f"{begins} {vr} {name} = {shown_value(value, vr)}".rstrip()
         for position, item in enumerate(value if vr == "SQ" else (), 1):
             yield f"{indent}  item {position}"
             if len(indent) < 4 * MAX_NESTING_SHOWN:
-                yield from element_lines(item, indent + "    ")
+                yield from element_lines(item, indent + "    ", names=names)
             else:
                 yield f"{indent}    ... nested too deeply to be shown"
 
@@ -4001,7 +4085,7 @@ def sizes_of(paths: Iterable[Path]) -> int:
 
 def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
-    matter: tuple[str, ...] = ("mp4",) if content == "video" else ()
+    matter: tuple[str, ...] = ("mp4", "names") if content == "video" else ("names",)
     if isinstance(content, ImagePixel | Series):
         still = isinstance(content, ImagePixel) and content.number_of_frames == 1
         without = CLIP_OPTIONS if still else STILL_OPTIONS if isinstance(content, Series) else ()
@@ -4046,6 +4130,8 @@ MOMENTS = ("TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "D
 APART = ("ConvolutionKernel", "Units", "CorrectedImage", "PixelPresentation")
 # Where names are in the pixels, unless the file denies it.
 OFTEN_BURNED_IN = re.compile("Ultrasound|Secondary Capture|Endoscop|Photograph")
+BURNED_IN = "the file says that names are burned into its picture"
+PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
 
 def instance_of(header: Header, content: object) -> Instance:
@@ -4064,8 +4150,8 @@ def instance_of(header: Header, content: object) -> Instance:
             name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT] for name in SHORT_TEXTS
         }
         texts["ContentDateTime"], moment = when_taken(ds)
-        burned_in = text(ds, "BurnedInAnnotation").upper()
-        suspect = not burned_in and OFTEN_BURNED_IN.search(sop_class_name(header))
+        if isinstance(content, Series):
+            texts["SOPInstanceUID"] = ""
         return Instance(
             texts=texts,
             kind=kind,
@@ -4078,8 +4164,25 @@ def instance_of(header: Header, content: object) -> Instance:
             position=numbers(ds, "ImagePositionPatient"),
             location=number(ds, "SliceLocation"),
             moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
-            burned_in=bool(kind) and (burned_in == "YES" or bool(suspect)),
+            burned_in=bool(kind) and bool(burned_in_note(header)),
         )
+
+
+def burned_in_note(header: Header) -> str:
+    """Return a warning where names are in the pixels or may be, "" where they are not."""
+    declared = text(header.data_set, "BurnedInAnnotation").upper()
+    suspect = not declared and OFTEN_BURNED_IN.search(sop_class_name(header))
+    return BURNED_IN if declared == "YES" else PERHAPS_BURNED_IN if suspect else ""
+
+
+def is_called_after(label: str, texts: dict[str, str]) -> bool:
+    """Tell whether *label* holds the ID, the name or a word of it: 3 letters, or 1 of Chinese."""
+    there, ident, *groups = (
+        " ".join(re.findall(r"[^\W_]+", value.casefold()))
+        for value in (label, texts["PatientID"], *texts["PatientName"].split("="))
+    )
+    names = [ident, *" ".join(groups).split(), *(group.replace(" ", "") for group in groups)]
+    return any(f" {name} " in f" {there} " for name in names if len(name.encode()) >= 3)
 
 
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
@@ -4340,7 +4443,9 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     """
     ds = task.header.data_set
     if "EncapsulatedDocument" not in ds:
-        raise reason_for_no_picture(task.header)
+        raise reason_for_no_picture(task.header, names=task.options.names)
+    if not task.options.names:
+        raise NotAnImageError("the document is left out: it may hold names")
     if task.header.truncated:
         raise ConversionError("the file ends inside its document: it is truncated")
     document = raw_bytes(ds, Tag("EncapsulatedDocument")) or b""
@@ -4364,12 +4469,12 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     return Outcome(task.source, Status.CONVERTED, remark=f"{length} bytes", facts=(fact,))
 
 
-def reason_for_no_picture(header: Header) -> ConversionError:
+def reason_for_no_picture(header: Header, *, names: bool) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
     if header.truncated:
         return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
     if elsewhere := ELSEWHERE.get(header.transfer_syntax.name.partition(" ")[0]):
-        url = text(header.data_set, "PixelDataProviderURL")
+        url = text(header.data_set, "PixelDataProviderURL") if names else ""
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
@@ -4419,6 +4524,19 @@ def write_dicom_video(task: Task, pixels: PixelLocation, outputs: Outputs) -> Ou
     return Outcome(task.source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
+def content_of(header: Header) -> ImagePixel | str:
+    """Return what the pixels of a file are: an image, "video", or "" where there are none.
+
+    Raises `ConversionError` where that cannot be told.
+    """
+    pixels = header.pixels
+    if pixels is None or not pixels.length:
+        return ""
+    if holds_video(header, pixels):
+        return "video"
+    return as_its_stream(image_pixel(header.data_set, pixels), pixels)
+
+
 # --- Scene ----------------------------------------------------------------------------------------
 
 OBJECT_BYTES = 512  # that a frame takes besides its pixels
@@ -4451,9 +4569,10 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     try:
         look = look_of(header, image, frames, options)
     except NoWindowError as error:
+        lack = error if options.names else NoWindowError("has no such window")
         if isinstance(task.source, Source) and task.source.named and not task.source.listed:
-            raise
-        warn(f"{error}; shown as by default")
+            raise lack from error
+        warn(f"{lack}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
     still = Timing((), "")
     timing = clip_timing(header.data_set, count, options.frame_rate) if count > 1 else still
@@ -4485,10 +4604,10 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(image: ImagePixel, scene: Scene) -> tuple[Fact, ...]:
+def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     sign = ", signed" if image.pixel_representation else ""
-    window, rate = described_window(scene.look), scene.timing.used
+    window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
@@ -4605,7 +4724,7 @@ def scene_of_series(series: Series, options: Options) -> Scene:
     try:
         gray = own_transforms(series, options)
     except NoWindowError as error:
-        warn(f"{error}; shown as by default")
+        warn(f"{error if options.names else 'has no such window'}; shown as by default")
         return scene_of_series(series, replace(options, window="auto"))
     if gray:
         one = gray[(len(gray) - 1) // 2]
@@ -4648,7 +4767,8 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
         warn(note)
     scene = scene_of_series(series, options)
     write_files(scene, outputs, replace(options, frames=None))
-    window, paths = described_window(scene.look), [Path(one.label) for one in series.sources]
+    window = described_window(scene.look, named=options.names)
+    paths = [Path(one.label) for one in series.sources]
     folder = os.path.commonpath([path.absolute().parent for path in paths])
     names = [printable(str(path.absolute().relative_to(folder))) for path in paths]
     shown = enumerate(zip(series.places, names, strict=True), 1)
@@ -4687,6 +4807,8 @@ def convert(work: Work, options: Options) -> Outcome:
             origin = origin_of(work, header, states)
             task = Task(work, options, header, origin, states, shown, caught)
             instance, _ = attempt(partial(instance_of, header, shown), options)
+            if instance and not options.names and is_called_after(work.label, instance.texts):
+                warn("its path, and that of its outputs, holds the patient's name or ID")
             outcome, syntax = delivered(task), str(header.transfer_syntax)
             size = origin.size
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
@@ -4752,19 +4874,6 @@ def written(task: Task, outputs: Outputs) -> Outcome:
     return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
 
 
-def content_of(header: Header) -> ImagePixel | str:
-    """Return what the pixels of a file are: an image, "video", or "" where there are none.
-
-    Raises `ConversionError` where that cannot be told.
-    """
-    pixels = header.pixels
-    if pixels is None or not pixels.length:
-        return ""
-    if holds_video(header, pixels):
-        return "video"
-    return as_its_stream(image_pixel(header.data_set, pixels), pixels)
-
-
 def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
     pixels, image, source = task.header.pixels, task.content, task.source
@@ -4779,9 +4888,11 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     else:
         scene = scene_of(task, pixels, image)
         write_files(scene, outputs, task.options)
-        facts, frames = image_facts(image, scene), scene.number_of_frames
+        facts, frames = image_facts(image, scene, task.options.names), scene.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
+    if image and outputs.parts and (note := burned_in_note(task.header)):
+        warn(note)
     for one, state in zip(source.sources, task.states, strict=True):
         if state_of(one.path) not in (state, None):
             raise ConversionError("it changed while it was read: convert it again")
@@ -4793,9 +4904,9 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
     facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
     head = marks(outcome.status, task, outputs.parts)
-    lines = summary_text(task.header, facts, outcome.warnings)
+    lines = summary_text(task.header, facts, outcome.warnings, names=task.options.names)
     if isinstance(task.source, Source):
-        lines = chain(lines, content_text(task.header))
+        lines = chain(lines, content_text(task.header, names=task.options.names))
     text_part = outputs.part(".txt")
     with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(f"{line}\n" for line in chain(head, lines))
@@ -5196,7 +5307,10 @@ def page_parts() -> tuple[bytes, bytes]:
 # --- Report and progress --------------------------------------------------------------------------
 
 REPORT_FIELDS = ("path", "status", "outputs", "warnings", "reason", "frames", "transfer_syntax",
-                 "bytes_in", "bytes_out", "seconds")  # fmt: skip
+                 "bytes_in", "bytes_out", "modality", "study", "series", "instance", "version",
+                 "seconds")  # fmt: skip
+REPORTED = {"modality": "Modality", "study": "StudyInstanceUID", "series": "SeriesInstanceUID",
+            "instance": "SOPInstanceUID"}  # fmt: skip
 REASONS_SHOWN, REASONS_KEPT = 10, 1000
 MAX_ROW = 1 << 26  # bytes of the report in which its last row surely begins
 FORMULA_SIGNS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")  # also wide ones
@@ -5205,8 +5319,10 @@ MANY_INPUTS = 10  # for which a bar says more than lines
 
 def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
-    row: dict[str, Any] = {"path": outcome.source.label}
-    row |= {name: getattr(outcome, name) for name in REPORT_FIELDS[1:]}
+    texts = outcome.instance.texts if outcome.instance else {}
+    known = {name: texts.get(keyword, "") for name, keyword in REPORTED.items()}
+    own = {"path": outcome.source.label, "version": __version__, **known}
+    row = {name: own.get(name) if name in own else getattr(outcome, name) for name in REPORT_FIELDS}
     row["outputs"] = tuple(map(str, outcome.outputs))
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
@@ -5331,14 +5447,23 @@ class Tally:
     """How many sources ended how, and why those failed that did."""
 
     counts: Counter[Status] = field(default_factory=Counter)
+    clips: int = 0  # of series
     warned: int = 0
+    pictures: int = 0  # files of which there are some
+    burned_in: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # where all of a kind are the same
 
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*; reasons that differ in numbers only are one."""
-        self.counts[outcome.status] += 1
+        if isinstance(outcome.source, Source) or outcome.status == Status.FAILED:
+            self.counts[outcome.status] += 1
+        else:
+            self.clips += 1
         self.warned += bool(outcome.warnings) and not is_trouble(outcome)
+        if outcome.instance and outcome.status in (Status.CONVERTED, Status.DONE):
+            self.pictures += bool(outcome.instance.kind)
+            self.burned_in += outcome.instance.burned_in
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
             if kind not in self.reasons and len(self.reasons) >= REASONS_KEPT:
@@ -5350,12 +5475,15 @@ class Tally:
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
         counted = [f"{self.counts[end]} {end}" for end in Status if self.counts[end]]
-        yield ", ".join([*counted, f"{self.warned} with warnings"] if self.warned else counted)
+        more = ((self.clips, "clips of series"), (self.warned, "with warnings"))
+        yield ", ".join([*counted, *(f"{number} {what}" for number, what in more if number)])
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
                 yield f"{count:>8} x {self.examples[reason]}"
             if (rest := len(self.reasons) - REASONS_SHOWN) > 0:
                 yield f"         and {rest} other reasons"
+        if self.burned_in:
+            yield f"{self.burned_in} of {self.pictures} pictures may show names that are burned in"
 
 
 def is_trouble(outcome: Outcome) -> bool:
@@ -5367,18 +5495,18 @@ def is_trouble(outcome: Outcome) -> bool:
     return source.repeated or source.own_name.lower().endswith(ends)
 
 
-def problem_lines(outcome: Outcome) -> list[str]:
-    """Return just why a source is trouble, or else its warnings."""
+def problem_lines(outcome: Outcome, untold: Sequence[str] = ()) -> list[str]:
+    """Return just why a source is trouble, or else its warnings but for those *untold*."""
     path = f"dicom_converter: {printable(outcome.source.label)}"
     if is_trouble(outcome):
         how = "skipped: " if outcome.status == Status.SKIPPED else ""
         return [f"{path}: {how}{outcome.reason}"]
-    return [f"{path}: warning: {warning}" for warning in outcome.warnings]
+    return [f"{path}: warning: {warning}" for warning in outcome.warnings if warning not in untold]
 
 
 def say_written(outcome: Outcome) -> None:
-    """Print what was written of a source on one line; nothing where it failed."""
-    if not outcome.outputs or outcome.status == Status.FAILED:
+    """Print what was written of a source on one line; nothing where nothing was."""
+    if not outcome.outputs or outcome.status in (Status.FAILED, Status.DONE):
         return
     first, *rest = outcome.outputs
     name = outcome.outputs[-1].stem  # of the TXT, which each source has
@@ -5430,7 +5558,7 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
             threading.Thread(target=count_sources, daemon=True).start()
 
         def show(outcome: Outcome) -> None:
-            for line in problem_lines(outcome):
+            for line in problem_lines(outcome, untold=(BURNED_IN, PERHAPS_BURNED_IN)):  # counted
                 screen.print(line)
             if not is_terminal(sys.stdout):
                 say_written(outcome)
@@ -5438,7 +5566,8 @@ def display(inputs: Sequence[Path], options: Options) -> Iterator[Callable[[Outc
                 screen.print(f"{printable(outcome.source.label)}: {outcome.remark}")
             failed = task.fields["failed"] + (outcome.status == Status.FAILED)
             rate = (task.completed + 1) / max(task.elapsed or 0, 1e-3)
-            bar.update(task.id, advance=1, failed=failed, rate=rate)
+            step = isinstance(outcome.source, Source)  # series are not counted before
+            bar.update(task.id, advance=step, failed=failed, rate=rate)
 
         yield show
     screen.print(f"the outputs are in {printable(str(options.output))}")
@@ -5626,8 +5755,11 @@ def texts_for_page(group: SeriesGroup, names: dict[str, str], options: Options) 
 
 def shown_texts(one: Instance, names: dict[str, str], options: Options) -> Entry:
     """Return the texts of *one* that *names* calls; None for what is left out."""
-    found = {name: one.texts[keyword].replace("\\", ", ") for name, keyword in names.items()}
-    return {name: value for name, value in found.items() if value}
+    return {
+        name: value.replace("\\", ", ") if options.names or not is_left_out(keyword) else None
+        for name, keyword in names.items()
+        if (value := one.texts[keyword])
+    }
 
 
 def series_entry(group: SeriesGroup, options: Options) -> Entry:
@@ -5757,6 +5889,7 @@ CAPABILITIES: tuple[tuple[str, str, Callable[[], object]], ...] = (
         lambda: cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(1 << 16, np.uint16)),
     ),
     ("computes", "numpy", str),
+    ("knows what names a patient", "dicom-anonymizer", partial(is_left_out, "PatientID")),
     ("shows progress", "rich", partial(import_module, "rich.progress")),
 )
 
@@ -5868,6 +6001,7 @@ HELP = {
     "--no-overlays": "leave out overlay planes",
     "--no-shutter": "show what the display shutter hides",
     "--native-pixels": "do not resample pixels that are not square",
+    "--no-names": "leave out what may tell who the patient is: texts, documents, overlays",
     "--study": "make a clip of each series too, and a page, index.html, that shows everything",
     "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
     "cores)",
@@ -5914,6 +6048,7 @@ def argument_parser() -> Parser:
     add("--no-overlays", dest="overlays", action="store_false")
     add("--no-shutter", dest="shutter", action="store_false")
     add("--native-pixels", action="store_true")
+    add("--no-names", dest="names", action="store_false")
     add("--study", action="store_true")
     group = parser.add_argument_group("archives")
     add("-j", "--jobs", metavar="N", type=positive)
@@ -5996,6 +6131,9 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
     if not options.quiet:
         for line in tally.lines():
             say(line, sys.stdout)
+        page = f"open {printable(str(options.output / 'index.html'))} in a browser"
+        if is_terminal(sys.stdout) and (options.study or tally.pictures > MANY_INPUTS):
+            say(page if options.study else "--study makes one page of all pictures", sys.stdout)
     return 1 if tally.counts[Status.FAILED] else 0
 
 

@@ -64,6 +64,7 @@ def data_set(
         ds.PixelRepresentation = int(pixels.dtype.kind == "i")
         if frames:
             ds.NumberOfFrames = pixels.shape[0]
+        ds.BurnedInAnnotation = "NO"
         ds.PixelData = encapsulate([bytes(c) for c in codes]) if codes else padded(pixels)
         ds["PixelData"].VR = "OB" if codes or bits == 8 else "OW"
     for keyword, value in elements.items():

@@ -24,6 +24,7 @@ from typing import Any, cast
 from unittest.mock import Mock
 
 import numpy as np
+import pydicom
 import pytest
 from conftest import SAMPLES, Here, Run, data_set
 
@@ -230,18 +231,8 @@ def test_another_version_makes_outputs_stale(
 
 
 def test_every_option_is_known_to_matter_or_not() -> None:
-    others = {
-        "output",
-        "quiet",
-        "debug",
-        "check",
-        "jobs",
-        "timeout",
-        "resume",
-        "report",
-        "dask",
-        "study",
-    }
+    others = {"output", "quiet", "debug", "check", "jobs", "timeout", "resume", "report", "dask"}
+    others |= {"study"}
     assert {*dc.PictureOptions.__slots__} | others | {"threads"} == {
         one.name for one in fields(dc.Options)
     }
@@ -275,6 +266,12 @@ def test_the_report_has_a_row_for_each_file(run: Runner, tmp_path: Path) -> None
     assert clip["bytes_out"] == sum(Path(path).stat().st_size for path in clip["outputs"])
     assert clip["outputs"] == rows["clip"]["outputs"].split(" | ")
     assert 0 < clip["seconds"] < 60
+    ds = pydicom.dcmread(SAMPLES / "DCM00001")
+    uids = (ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    for row in (clip, rows["clip"]):
+        assert (row["modality"], row["version"]) == ("XA", dc.__version__)
+        assert (row["study"], row["series"], row["instance"]) == uids
+    assert {objects["notes"][name] for name in ("study", "series", "instance")} == {""}
     assert objects["notes"]["status"] == "skipped"
     assert objects['odd, "name"\n']["status"] == "failed"
     assert rows['odd, "name"\\x0a']["reason"] == objects['odd, "name"\n']["reason"] != ""
@@ -1096,6 +1093,35 @@ def test_files_with_warnings_are_counted(run: Runner, tmp_path: Path) -> None:
     result = run(folder)
     assert result.out.splitlines()[-1] == "3 converted, 1 with warnings"
     assert result.err.count("warning: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "pictures", "said"),
+    [
+        (dc.Options(), 10, ""),
+        (dc.Options(), 11, "--study makes one page of all pictures"),
+        (dc.Options(study=True, output=Path("o\x1b")), 1, "open o\\x1b/index.html in a browser"),
+        (dc.Options(study=True, quiet=True), 1, ""),
+    ],
+)
+@pytest.mark.parametrize("seen", [True, False])
+def test_what_to_open_is_named_on_a_terminal(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dc.Options,
+    pictures: int,
+    said: str,
+    seen: bool,
+) -> None:
+    monkeypatch.setattr(dc, "is_terminal", lambda _: seen)
+    outcome = dc.convert(dc.Source(CT, tmp_path, "a"), dc.Options(output=tmp_path))
+    tally = dc.Tally()
+    for _ in range(pictures):
+        tally.add(outcome)
+    assert tally.pictures == pictures
+    assert dc.summed_up([CT], options, tally) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ([said] if said and seen else [])
 
 
 def test_reasons_are_merged_by_their_numbers_only_where_they_differ() -> None:

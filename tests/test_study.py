@@ -371,7 +371,8 @@ def test_options_of_clips_hold(run: Runner, tmp_path: Path) -> None:
     assert {*result.files()} == ends | {"series-003.txt"}
     assert "0 done" not in result.out
     result = run(folder, "--study", "--resume", "--no-gif", "--no-mp4", "--8bit")
-    assert "1 done before" in result.out  # the series, to which the depth of stills is nothing
+    assert "4 converted, 1 clips of series" in result.out
+    assert "series-003" not in result.out.replace("clips of series", "")  # as before
 
 
 def test_without_the_option_there_is_nothing_of_it(run: Runner, tmp_path: Path) -> None:
@@ -466,7 +467,7 @@ def test_series_of_one_number_and_folder_get_names_of_their_own(
     assert texts == ["series-003-2-2.txt", "series-003-2.txt"] or len(texts) == 2
     again = run(tmp_path / "in", "--study", "--resume")
     assert sorted(path.name for path in again.output.glob("series-*.txt")) == texts
-    assert "8 done before" in again.out
+    assert "6 done before, 2 clips of series" in again.out
 
 
 HOSTILE = {
@@ -571,7 +572,7 @@ def test_a_cluster_makes_the_same_study(tmp_path: Path) -> None:
         there = program("in", "-o", "there", "--dask", address, "--study", cwd=tmp_path)
         again = program("in", "-o", "there", "--dask", address, "--study", "--resume", cwd=tmp_path)
     assert (here.returncode, there.returncode, again.returncode) == (0, 0, 0)
-    assert "18 done before" in again.stdout
+    assert "15 done before, 3 clips of series" in again.stdout
     ours, theirs = contents(tmp_path / "here"), contents(tmp_path / "there")
     assert ours.keys() == theirs.keys()
     if dc.available_cores() == 2:

@@ -51,6 +51,36 @@ def test_summary_of_the_angiography_sample(tmp_path: Path) -> None:
         assert line in summary
 
 
+def test_the_place_of_a_slice_is_in_the_summary(dicom_file: Factory, tmp_path: Path) -> None:
+    measures, plane, shared = Dataset(), Dataset(), Dataset()
+    measures.SliceThickness, measures.PixelSpacing = "5", ["0.781", "0.00025"]
+    plane.ImagePositionPatient = ["-12.5", "3", "40"]
+    shared.PixelMeasuresSequence, shared.PlanePositionSequence = [measures], [plane]
+    for elements in (
+        {"SharedFunctionalGroupsSequence": [shared]},
+        {one.keyword: one for one in (*measures, *plane)},
+    ):
+        path = dicom_file(
+            PIXELS, SeriesNumber=3, InstanceNumber=7, BodyPartExamined="HEAD", **elements
+        )
+        lines = lines_of(path, tmp_path / "out")
+        summary = lines[: lines.index("ELEMENTS")]
+        for line in (
+            "  Series number  3",
+            "  Image number   7",
+            "  Body part      HEAD",
+            "  Thickness      5 mm",
+            "  Position       -12.5, 3, 40 mm",
+            "  Pixel spacing  0.781 x 0.00025 mm",
+        ):
+            assert line in summary
+    lines = lines_of(dicom_file(PIXELS, ImagerPixelSpacing=[1, 2]), tmp_path / "out")
+    assert "  Pixel spacing  1 x 2 mm" in lines
+    lines = lines_of(dicom_file(PIXELS), tmp_path / "out")
+    for label in ("Series number", "Image number", "Body part", "Thickness", "Pixel spacing"):
+        assert f"  {label:<14} -" in lines
+
+
 @pytest.mark.parametrize(
     "path",
     [PYDICOM_FILES / name for name in ("CT_small.dcm", "reportsi.dcm", "nested_priv_SQ.dcm")],
