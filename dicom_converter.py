@@ -4117,12 +4117,19 @@ def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
 
 MAX_NUMBER, MAX_POSITION = 1 << 31, 1e6  # of an instance, in mm
 MAX_SHORT = 128  # characters of a text that is shown in a list
-SHORT_TEXTS = (  # by which files are sorted and listed
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge"),
-    *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyDescription", "InstitutionName"),
-    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "BodyPartExamined"),
-    *("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "PixelSpacing", "SliceThickness"),
-)
+TEXTS = {  # by which files are sorted and listed
+    "patient": ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    "study": ("StudyDate", "StudyTime", "StudyDescription", "InstitutionName", "PatientAge"),
+    "series": ("SeriesNumber", "Modality", "SeriesDescription", "BodyPartExamined"),
+    "instance": (
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "PixelSpacing",
+        "SliceThickness",
+        "AcquisitionDateTime",
+    ),
+    "identity": ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+}
 # What tells the volumes of one series apart, in the order of trust.
 MOMENTS = ("TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "DiffusionBValue",
            "AcquisitionNumber")  # fmt: skip
@@ -4147,9 +4154,10 @@ def instance_of(header: Header, content: object) -> Instance:
 
     with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
         texts = {
-            name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT] for name in SHORT_TEXTS
+            name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT]
+            for name in chain(*TEXTS.values())
         }
-        texts["ContentDateTime"], moment = when_taken(ds)
+        texts["AcquisitionDateTime"], moment = when_taken(ds)
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
         return Instance(
@@ -5584,18 +5592,8 @@ MIN_SLICES = 3  # of a clip
 MAX_ON_PAGE = 5000  # pictures; beyond, each study has a page of its own
 MAX_LOST_SHOWN = 1000
 PAGE_BEGINS = b"<!doctype html><!-- made by dicom_converter -->"
-# Keywords by what the page calls them.
-PATIENT_SHOWN = {"name": "PatientName", "id": "PatientID", "birth": "PatientBirthDate",
-                        "sex": "PatientSex"}  # fmt: skip
-STUDY_SHOWN = {"date": "StudyDate", "time": "StudyTime", "description": "StudyDescription",
-                      "institution": "InstitutionName", "age": "PatientAge"}  # fmt: skip
-SERIES_SHOWN = {"number": "SeriesNumber", "modality": "Modality",
-                       "description": "SeriesDescription", "body": "BodyPartExamined"}  # fmt: skip
-FILE_SHOWN = {"number": "InstanceNumber", "position": "ImagePositionPatient",
-                     "spacing": "PixelSpacing", "thickness": "SliceThickness",
-                     "taken": "ContentDateTime"}  # fmt: skip
 Entry = dict[str, Any]  # of the JSON on the page
-SeriesGroup = tuple[str, str, str, list[Outcome]]  # keys of patient, study and series; its works
+SeriesGroup = tuple[int, int, str, list[Outcome]]  # number of patient and study, key of the series
 
 
 class Shelf:
@@ -5613,7 +5611,7 @@ class Shelf:
         keys: Sequence[Any] = (None,) * 5
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
-            patient = json.dumps([texts[name] for name in PATIENT_SHOWN.values()]).casefold()
+            patient = json.dumps([texts[name] for name in TEXTS["patient"]]).casefold()
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
             keys = patient, study, texts["StudyDate"], series, one.series_number
             self.pictures += bool(one.kind) and isinstance(outcome.source, Source)
@@ -5628,7 +5626,9 @@ class Shelf:
     def groups(self) -> Iterator[SeriesGroup]:
         """Yield what is of each series: by patient, the newest study first, by series number."""
         rows = self._rows.execute(
-            "SELECT patient, study, series, outcome FROM works WHERE patient NOT NULL"
+            "SELECT dense_rank() OVER (ORDER BY patient),"
+            " dense_rank() OVER (ORDER BY patient, study), series, outcome"
+            " FROM works WHERE patient NOT NULL"
             " ORDER BY patient, max(date) OVER (PARTITION BY patient, study) DESC, study,"
             " min(number) OVER (PARTITION BY patient, study, series), series, path"
         )
@@ -5651,16 +5651,14 @@ class Shelf:
 def series_works(shelf: Shelf) -> Iterator[Series]:
     """Yield the clips to be made of what is on *shelf*, each with a name of its own."""
     given: set[Path] = set()
-    for _, study, series, outcomes in shelf.groups():
-        if not series or series.startswith("/"):
-            continue
-        number = next(one.instance.series_number for one in outcomes if one.instance) or 0
-        for position, clip in enumerate(clips_of(outcomes)):
+    for *_, series, outcomes in shelf.groups():
+        first = next(one.instance for one in outcomes if one.instance)
+        for position, clip in enumerate(() if series.startswith("/") else clips_of(outcomes)):
             folder = Path(os.path.commonpath([one.folder for one in clip.sources]))
-            names = (folder / name for name in numbered(f"series-{number:03}"))
+            names = (folder / name for name in numbered(f"series-{first.series_number or 0:03}"))
             place = next(path for path in names if path not in given)
             given.add(place)
-            uid = f"{study} {series} {position}"
+            uid = f"{first.texts['StudyInstanceUID']} {series} {position}"
             yield replace(clip, uid=uid, folder=folder, name=place.name)
 
 
@@ -5687,10 +5685,9 @@ def clips_of(outcomes: Iterable[Outcome]) -> list[Series]:
 def stills_of(outcomes: Iterable[Outcome]) -> Iterator[Member]:
     """Yield the files among *outcomes* that were written as one picture each."""
     for one in outcomes:
-        source, instance = one.source, one.instance
-        shown = instance and instance.kind == "still" and one.status != Status.FAILED
-        if shown and isinstance(source, Source):
-            yield source, cast(Instance, instance)
+        made = isinstance(one.source, Source) and one.status != Status.FAILED
+        if made and one.instance and one.instance.kind == "still":
+            yield cast(Source, one.source), one.instance
 
 
 def write_pages(shelf: Shelf, options: Options) -> Path:
@@ -5698,73 +5695,36 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
 
     Return where it is.
     """
-    root, split = resolved(options.output), shelf.pictures > MAX_ON_PAGE
-    names = (f"study-{number:03}" for number in count(1))
-    top = {"generator": f"dicom_converter {__version__}"}
+    root, numbers = resolved(options.output), count(1)
 
-    def studies_of(patient: Entry, groups: Iterable[SeriesGroup]) -> Iterator[Iterable[str]]:
-        for first, of_study in headed(groups, 1):
-            study, seen = texts_for_page(first, STUDY_SHOWN, options), list[Entry]()
-
-            def text_of(group: SeriesGroup, seen: list[Entry] = seen) -> str:
-                entry = series_entry(group, options)
-                seen.append({"modality": entry.get("modality"), "files": len(entry["files"])})
-                return json.dumps(entry)
-
-            parts: Iterable[str] = nested(
-                study, "series", ([text_of(one)] for one in chain([first], of_study))
+    def listed() -> Iterator[Entry]:
+        for _, of_study in groupby(shelf.groups(), key=itemgetter(0, 1)):
+            entries = (series_entry(group, options) for group in of_study)
+            if shelf.pictures <= MAX_ON_PAGE:
+                yield from entries
+                continue
+            seen: list[Entry] = []
+            page = write_page(root, f"study-{next(numbers):03}", kept_heads(entries, seen), [])
+            modalities = sorted({one["series"].get("Modality", "") for one in seen})
+            yield (
+                seen[0]
+                | {"page": quote(page.name), "modalities": ", ".join(modalities)}
+                | {"files": sum(one["files"] for one in seen), "count": len(seen)}
             )
-            if split:
-                whole = nested(top, "patients", [nested(patient, "studies", [parts])])
-                study["page"] = quote(write_page(root, next(names), whole).name)
-                study["pictures"] = sum(one["files"] for one in seen)
-                study["modalities"] = ", ".join(sorted({one["modality"] or "" for one in seen}))
-                parts = [json.dumps(study | {"count": len(seen)})]
-            yield parts
 
-    of_patients = (
-        (texts_for_page(first, PATIENT_SHOWN, options), chain([first], groups))
-        for first, groups in headed(shelf.groups(), 0)
-    )
-    patients = (nested(one, "studies", studies_of(one, groups)) for one, groups in of_patients)
-    return write_page(root, "index", nested(top | {"failed": shelf.failed()}, "patients", patients))
+    return write_page(root, "index", listed(), shelf.failed())
 
 
-def headed(
-    groups: Iterable[SeriesGroup], level: int
-) -> Iterator[tuple[SeriesGroup, Iterator[SeriesGroup]]]:
-    """Yield the first of *groups* that have one key at *level*, and the others of them."""
-    for _, same in groupby(groups, key=itemgetter(level)):
-        others = iter(same)
-        yield next(others), others
-
-
-def nested(head: Entry, name: str, parts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Yield the JSON of *head* and of one more list in it, *name*, whose items come in pieces."""
-    yield f'{json.dumps(head)[:-1]}{", " if head else ""}"{name}": ['
-    for index, part in enumerate(parts):
-        yield ", " if index else ""
-        yield from part
-    yield "]}"
-
-
-def texts_for_page(group: SeriesGroup, names: dict[str, str], options: Options) -> Entry:
-    """Return the texts of the first file of *group* as the page calls them."""
-    return shown_texts(cast(Instance, group[-1][0].instance), names, options)
-
-
-def shown_texts(one: Instance, names: dict[str, str], options: Options) -> Entry:
-    """Return the texts of *one* that *names* calls; None for what is left out."""
-    return {
-        name: value.replace("\\", ", ") if options.names or not is_left_out(keyword) else None
-        for name, keyword in names.items()
-        if (value := one.texts[keyword])
-    }
+def kept_heads(entries: Iterable[Entry], heads: list[Entry]) -> Iterator[Entry]:
+    """Yield *entries*, of which *heads* get all but their files, and the number of these."""
+    for entry in entries:
+        heads.append(entry | {"files": len(entry["files"]), "clips": []})
+        yield entry
 
 
 def series_entry(group: SeriesGroup, options: Options) -> Entry:
     """Return what the page shows of one series: its stills in order, then its other files."""
-    *_, series, outcomes = group
+    patient, study, series, outcomes = group
     stacks = map(ordered, stacks_of(stills_of(outcomes)))
     places = {one: place for place, one in enumerate(chain(*(one.sources for one in stacks)))}
 
@@ -5772,12 +5732,21 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
         return places.get(cast(Source, one.source), len(places)), natural_order(one.source.label)
 
     works = [(one, work_entry(one, options)) for one in sorted(outcomes, key=place)]
-    entry = texts_for_page(group, SERIES_SHOWN, options)
+    first = cast(Instance, outcomes[0].instance)
+    entry: Entry = {level: shown_texts(first, level, options) for level in list(TEXTS)[:3]}
+    entry["of"] = [patient, study]
     entry["files"] = [shown for one, shown in works if isinstance(one.source, Source)]
     entry["clips"] = [shown for one, shown in works if isinstance(one.source, Series)]
     if series.startswith("/"):
         entry["folder"] = outcomes[0].source.folder.relative_to(resolved(options.output)).as_posix()
     return entry
+
+
+def shown_texts(one: Instance, level: str, options: Options) -> Entry:
+    """Return the texts of *one* at a *level*; None for what is left out."""
+    found = {name: one.texts[name].replace("\\", ", ") for name in TEXTS[level] if one.texts[name]}
+    hidden = [name for name in found if not options.names and is_left_out(name)]
+    return found | dict.fromkeys(hidden)
 
 
 def work_entry(outcome: Outcome, options: Options) -> Entry:
@@ -5789,7 +5758,7 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     if isinstance(source, Series):
         entry |= {"frames": len(source.sources), "notes": source.notes}
     else:
-        entry["facts"] = shown_texts(one, FILE_SHOWN, options) | {"size": one.size}
+        entry["texts"] = shown_texts(one, "instance", options) | {"size": one.size}
     if one.burned_in:
         entry["burned"] = True
     if outcome.status == Status.FAILED:
@@ -5797,19 +5766,21 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     return entry
 
 
-def write_page(root: Path, name: str, pieces: Iterable[str]) -> Path:
-    """Write the page *name* around the JSON that comes in *pieces*; return where it is.
+def write_page(root: Path, name: str, series: Iterable[Entry], failed: list[Entry]) -> Path:
+    """Write the page *name* of *series*, which come one by one; return where it is.
 
     It replaces one of ours; where something else has its name, it gets the next.
     """
-    before, after = page_parts()
     places = (root / f"{each}.html" for each in numbered(name))
     place = next(path for path in places if not os.path.lexists(path) or is_page(path))
+    head = {"generator": f"dicom_converter {__version__}", "failed": failed}
+    before, after = page_parts()
     with closing(Outputs(root / name, root)) as outputs:
         part = outputs.part(".html")
         with part.open("wb") as file:
             file.write(before)
-            file.writelines(piece.replace("<", "\\u003c").encode("ascii") for piece in pieces)
+            for entry in chain([head], series):
+                file.write(json.dumps(entry).replace("<", "\\u003c").encode("ascii") + b"\n")
             file.write(after)
         part.replace(place)
     return place

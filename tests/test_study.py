@@ -77,11 +77,12 @@ def notes(text_path: Path) -> str:
     return "\n".join(re.findall(r"^  Note +(.*)$", text_path.read_text("utf-8"), re.MULTILINE))
 
 
-def page_of(output: Path) -> Any:
-    """Return the data of the page in *output*."""
-    html = (output / "index.html").read_text("utf-8")
+def page_of(path: Path) -> tuple[Any, list[Any]]:
+    """Return the head of the page at *path*, or of the index in a folder, and its series."""
+    html = (path / "index.html" if path.is_dir() else path).read_text("utf-8")
     (found,) = re.findall(r"<script[^>]*application/json[^>]*>(.*?)</script>", html, re.DOTALL)
-    return json.loads(found)
+    head, *series = map(json.loads, found.strip().splitlines())
+    return head, series
 
 
 # --- Order ----------------------------------------------------------------------------------------
@@ -410,8 +411,8 @@ def test_a_slice_that_fails_is_a_gap_that_is_said(run: Runner, tmp_path: Path) -
     assert listed(text) == ["IM1", "IM2", "IM4", "IM5", "IM6"]
     assert f"could not be converted: 1: {folder / 'IM3'}" in notes(text)
     assert "2 mm behind frame 2" in notes(text)
-    files = page_of(result.output)["patients"][0]["studies"][0]["series"][0]["files"]
-    assert [one["name"] for one in files if "failed" in one] == ["IM3"]
+    _, (series,) = page_of(result.output)
+    assert [one["name"] for one in series["files"] if "failed" in one] == ["IM3"]
 
 
 def test_a_slice_that_vanishes_between_the_rounds_is_named(
@@ -429,8 +430,8 @@ def test_a_slice_that_vanishes_between_the_rounds_is_named(
     assert result.code == 1
     assert "IM3" in result.err
     assert "series-003.gif" not in result.files()
-    (entry,) = page_of(result.output)["patients"][0]["studies"][0]["series"]
-    assert entry["clips"][0]["failed"]
+    _, (series,) = page_of(result.output)
+    assert series["clips"][0]["failed"]
 
 
 def test_files_without_a_series_are_listed_by_folder(run: Runner, tmp_path: Path) -> None:
@@ -438,9 +439,8 @@ def test_files_without_a_series_are_listed_by_folder(run: Runner, tmp_path: Path
     slices(tmp_path / "in", range(4), SeriesInstanceUID=None, StudyInstanceUID=None)
     result = run(folder.parent, "--study")
     assert not list(result.output.rglob("series-*"))
-    (patient,) = page_of(result.output)["patients"]
-    folders = {one["folder"] for study in patient["studies"] for one in study["series"]}
-    assert folders == {"deep", "."}
+    _, series = page_of(result.output)
+    assert {one["folder"] for one in series} == {"deep", "."}
 
 
 def test_patients_whose_series_share_a_uid_are_not_mixed(run: Runner, tmp_path: Path) -> None:
@@ -449,7 +449,8 @@ def test_patients_whose_series_share_a_uid_are_not_mixed(run: Runner, tmp_path: 
     result = run(tmp_path / "in", "--study")
     for patient in ("A", "B"):
         assert len(listed(result.output / patient / "series-003.txt")) == 3
-    assert [one["id"] for one in page_of(result.output)["patients"]] == ["A", "B"]
+    _, series = page_of(result.output)
+    assert [(one["patient"]["PatientID"], one["of"][0]) for one in series] == [("A", 1), ("B", 2)]
 
 
 def test_series_of_one_number_and_folder_get_names_of_their_own(
@@ -494,9 +495,9 @@ def test_hostile_text_is_text_and_short(value: str, run: Runner, tmp_path: Path)
     data = html[html.index(b"application/json") :]
     assert data.index(b"</script>") > data.index(b"series-003.mp4")
     assert data.isascii()
-    (patient,) = page_of(result.output)["patients"]
-    assert patient["studies"][0]["description"].isprintable()
-    assert len(patient["studies"][0]["description"]) <= 128
+    _, (series,) = page_of(result.output)
+    assert series["study"]["StudyDescription"].isprintable()
+    assert len(series["study"]["StudyDescription"]) <= 128
 
 
 def test_what_is_no_page_of_ours_stays(run: Runner, tmp_path: Path) -> None:
@@ -518,12 +519,13 @@ def test_very_many_pictures_get_a_page_for_each_study(
         slices(tmp_path / "in" / str(study), range(3), SeriesInstanceUID=f"1.{study}.1", **changes)
     monkeypatch.setattr(dc, "MAX_ON_PAGE", 8)
     result = run(tmp_path / "in", "--study")
-    (patient,) = page_of(result.output)["patients"]
-    assert [one["date"] for one in patient["studies"]] == ["2020-01-03", "2020-01-02", "2020-01-01"]
-    for study in patient["studies"]:
-        assert "series" not in study
-        assert (study["pictures"], study["count"], study["modalities"]) == (3, 1, "CT")
-        assert (result.output / study["page"]).is_file()
+    _, listed_studies = page_of(result.output)
+    dates = [one["study"]["StudyDate"] for one in listed_studies]
+    assert dates == ["2020-01-03", "2020-01-02", "2020-01-01"]
+    for study in listed_studies:
+        assert (study["files"], study["count"], study["modalities"]) == (3, 1, "CT")
+        _, (series,) = page_of(result.output / study["page"])
+        assert [one["name"] for one in series["files"]] == ["IM1", "IM2", "IM3"]
     assert sorted(path.name for path in result.output.glob("*.html")) == [
         "index.html",
         *(f"study-00{number}.html" for number in (1, 2, 3)),
