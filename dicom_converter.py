@@ -2312,11 +2312,7 @@ def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
 
 
 def timing_of(
-    recorded: tuple[Fraction, ...],
-    origin: str,
-    frames: int,
-    rate: Fraction | None,
-    whose: str = "the file",
+    recorded: tuple[Fraction, ...], origin: str, frames: int, rate: Fraction | None
 ) -> Timing:
     """Decide how long each of *frames* is shown: at *rate* (1/s), or as *recorded* without one."""
     if recorded and not MIN_DURATION <= min(recorded) <= max(recorded) <= MAX_DURATION:
@@ -2325,7 +2321,7 @@ def timing_of(
     steady = (1 / (rate or DEFAULT_FRAME_RATE),) * frames
     if not recorded:
         usable = "usable rate" if origin else "rate"
-        return Timing(steady, f"{shown_rate(steady)} fps; {whose} records no {usable}")
+        return Timing(steady, f"{shown_rate(steady)} fps; no {usable} is recorded")
     if rate is None or recorded == steady:
         return Timing(recorded, f"{shown_rate(recorded)} fps, as recorded ({origin})")
     used = f"{shown_rate(steady)} fps; recorded at {shown_rate(recorded)} ({origin}), {RATE_HINT}"
@@ -4316,11 +4312,10 @@ def by_place(stack: Sequence[Member], distances: Array, places: Array) -> Series
     """
     numbers = [one.number or 0 for _, one in stack]
     direction = -1 if np.cov(distances, numbers)[0, 1] < 0 else 1
-    ranks, told_by = ranks_at_places(stack, places.tolist())
+    ranks, told_by = ranks_at_places(stack, places)
     counts = np.bincount(places)
-    even = counts.min() == counts.max()
-    keys = zip(ranks if even else repeat(0), (direction * places).tolist(), ranks, count())
-    order = [index for *_, index in sorted(keys)]
+    even = bool(counts.min() == counts.max())
+    order = np.lexsort((ranks, direction * places, ranks * even))
     how, notes = "position", spacing_notes(distances[order[: len(counts)]])
     if not even:
         notes = (f"from {counts.min()} to {counts.max()} files lie at a position",)
@@ -4341,25 +4336,20 @@ def sources_and_places(
     return tuple(source for source, _ in stack), tuple(places)
 
 
-def ranks_at_places(stack: Sequence[Member], places: Sequence[int]) -> tuple[list[int], str]:
+def ranks_at_places(stack: Sequence[Member], places: Array) -> tuple[Array, str]:
     """Return for each of *stack* which one it is at its place, from 0, and what tells that."""
-    there: defaultdict[int, list[int]] = defaultdict(list)
-    for index, place in enumerate(places):
-        there[place].append(index)
-    by_moment = zip(*(one.moments for _, one in stack), strict=True)
-    named = dict(zip((*MOMENTS, "AcquisitionTime"), by_moment, strict=True))
+    columns = zip(*(one.moments for _, one in stack), strict=True)
+    named = dict(zip((*MOMENTS, "AcquisitionTime"), columns, strict=True))
     apart = (
         name
         for name, values in named.items()
-        if None not in values
-        and all(len({values[index] for index in held}) == len(held) for held in there.values())
+        if None not in values and len({*zip(places.tolist(), values, strict=True)}) == len(stack)
     )
     name = next(apart, "InstanceNumber")
-    values = named.get(name, [one.number or 0 for _, one in stack])
-    ranks = [0] * len(stack)
-    for held in there.values():
-        for rank, index in enumerate(sorted(held, key=values.__getitem__)):
-            ranks[index] = rank
+    values = named.get(name) or [one.number or 0 for _, one in stack]
+    counts, ranks = np.bincount(places), np.empty(len(stack), int)
+    firsts = np.repeat(np.cumsum(counts) - counts, counts)
+    ranks[np.lexsort((np.array(values), places))] = np.arange(len(stack)) - firsts
     return ranks, dictionary_description(name)
 
 
@@ -4755,7 +4745,7 @@ def scene_of_series(series: Series, options: Options) -> Scene:
     )
     count, rate = len(series.sources), options.frame_rate
     origin = "times of its files" if series.durations else ""
-    timing = timing_of(series.durations, origin, count, rate, "the series")
+    timing = timing_of(series.durations, origin, count, rate)
     return Scene(shown, count, look, timing, 0, largest_side(image, look))
 
 

@@ -503,8 +503,8 @@ def test_recorded_timing_of_functional_groups() -> None:
         (10, {"FrameTime": 66.7}, "10 fps; recorded at 14.99 (Frame Time), `--fps auto` keeps it"),
         (None, {"FrameTime": 66.7}, "14.99 fps, as recorded (Frame Time)"),
         (10, {"FrameTime": 100}, "10 fps, as recorded (Frame Time)"),
-        (None, {}, "10 fps; the file records no rate"),
-        (25, {}, "25 fps; the file records no rate"),
+        (None, {}, "10 fps; no rate is recorded"),
+        (25, {}, "25 fps; no rate is recorded"),
     ],
 )
 def test_the_rate_used_is_said(rate: int | None, elements: dict[str, Any], used: str) -> None:
