@@ -1,13 +1,15 @@
 """Write the sample files of `dicom_data/`: python tests/make_samples.py [FOLDER].
 
-Everything in them is computed: a slice that looks like a chest CT, a run that looks like a coronary
-angiography, a clip that looks like a color Doppler ultrasound. The same pixels come out each time.
+Everything in them is computed: a slice that looks like a chest CT, and a series of such slices from
+top to bottom; a run that looks like a coronary angiography; a clip that looks like a color Doppler
+ultrasound. The same pixels come out each time.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,18 +96,234 @@ def chest_slice() -> Array:
 
 
 def ct_sample() -> Dataset:
-    """Return the slice as 12 bits in 16, signed, JPEG Lossless Process 14 SV1."""
+    """Return the slice, 5 mm thick."""
+    ds = ct_image(chest_slice())
+    ds.PixelSpacing, ds.SliceThickness, ds.SeriesDescription = [0.78125, 0.78125], 5, "Axial 5 mm"
+    return ds
+
+
+def ct_image(hounsfield: Array) -> Dataset:
+    """Return a slice as 12 bits in 16, signed, JPEG Lossless Process 14 SV1."""
     ds = common("CT", CTImageStorage, JPEGLosslessSV1, 0)
-    stored = np.clip(np.rint(chest_slice()) + 500, -2048, 2047).astype(np.int16)
+    stored = np.clip(np.rint(hounsfield) + 500, -2048, 2047).astype(np.int16)
     add_pixels(ds, [lossless(stored.view(np.uint16) & 0x0FFF, 12)], stored.shape)
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 1
     ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = 1, -500, "HU"
     ds.WindowCenter, ds.WindowWidth = [40, -500], [400, 1500]
     ds.WindowCenterWidthExplanation = ["MEDIASTINUM", "LUNG"]
-    ds.PixelSpacing, ds.SliceThickness, ds.KVP = [0.78125, 0.78125], 5, 120
-    ds.StudyDescription, ds.SeriesDescription = "Chest (computed)", "Axial 5 mm"
-    ds.BodyPartExamined = "CHEST"
+    ds.StudyDescription, ds.BodyPartExamined, ds.KVP = "Chest (computed)", "CHEST", 120
     return ds
+
+
+# --- A series of the chest ------------------------------------------------------------------------
+
+CT_SIDE, CT_SLICES, CT_SPACING = 192, 20, 400 / 192  # pixels, files, mm
+
+
+@dataclass
+class Slice:
+    """An axial slice that is painted from back to front; all lengths are mm from its middle."""
+
+    z: float  # how far below the topmost slice
+    hounsfield: Array = field(default_factory=lambda: np.full((CT_SIDE, CT_SIDE), -1000.0))
+
+    def mask(self, center: tuple[float, float], axes: tuple[float, float], angle: float) -> Array:
+        """Return an ellipse, 0..1."""
+        x, y = (CT_SIDE / 2 + value / CT_SPACING for value in center)
+        width, height = (value / CT_SPACING for value in axes)
+        return ellipse((CT_SIDE, CT_SIDE), (x, y), (width, height), angle)
+
+    def put(self, mask: Array, value: float) -> None:
+        """Cover what is there by *value*."""
+        self.hounsfield += mask * (value - self.hounsfield)
+
+    def tube(
+        self, center: tuple[float, float], axes: tuple[float, float], value: float, angle: float = 0
+    ) -> None:
+        """Cut a thing that goes on above and below."""
+        self.put(self.mask(center, axes, angle), value)
+
+    def ball(
+        self,
+        center: tuple[float, float, float],
+        axes: tuple[float, float, float],
+        value: float,
+        angle: float = 0,
+    ) -> None:
+        """Cut an ellipsoid: larger towards its middle, nothing beyond its ends."""
+        across = 1 - ((self.z - center[2]) / axes[2]) ** 2
+        if across > 0:
+            scale = across**0.5
+            self.tube(center[:2], (axes[0] * scale, axes[1] * scale), value, angle)
+
+    def at(self, *values: float) -> float:
+        """Return *values*, evenly spread from the topmost slice to the lowest, at this slice."""
+        places = np.linspace(0, 10 * (CT_SLICES - 1), len(values))
+        return float(np.interp(self.z, places, values))
+
+
+def lung_vessels() -> list[tuple[float, float, float, float]]:
+    """Return points (x, y, z, radius) on branches that run from the roots of the lungs."""
+    rng = np.random.default_rng(1628)
+    points = []
+    for branch in range(96):
+        side = 1 if branch % 2 else -1
+        root = np.array([side * 30, 0, 88])
+        end = np.array([side * rng.uniform(40, 140), rng.uniform(-85, 90), rng.uniform(0, 185)])
+        bend = (root + end) / 2 + rng.normal(0, 14, 3)
+        radius = rng.uniform(1.4, 4.2)
+        for part in np.linspace(0, 1, 90):
+            place = (1 - part) ** 2 * root + 2 * part * (1 - part) * bend + part**2 * end
+            points.append((*place.tolist(), 0.5 + radius * (1 - part) ** 1.4))
+    return points
+
+
+def paint_trunk(cut: Slice) -> tuple[float, float]:
+    """Paint skin, fat and muscle, and return the half width and height of the thorax."""
+    width, height = cut.at(150, 160, 166, 167, 163), cut.at(80, 99, 112, 117, 116)
+    chest = cut.at(62, 112, 133, 141, 143), cut.at(46, 76, 92, 97, 98)
+    middle = 122 - height  # the back lies on the table
+    cut.tube((0, middle), (width, height), -98)
+    cut.tube((0, middle), (width - 10, height - 9), 52)
+    for side in (-1, 1):  # fat between the muscles of the shoulder, and the shoulder blade
+        cut.ball((side * 104, 66, 0), (34, 9, 130), -90, -side * 35)
+        cut.ball((side * 114, 66, 40), (36, 4.5, 100), 420, -side * 48)
+        cut.ball((side * 92, -12, 0), (40, 12, 45), -92, side * 20)
+        cut.ball((side * 60, -8, 8), (46, 6, 22), 520, side * 24)  # collar bone
+        cut.ball((side * 60, -8, 8), (40, 3, 15), 260, side * 24)
+    cut.tube((0, 96 - chest[1]), chest, -80)
+    return chest
+
+
+def paint_lungs(
+    cut: Slice, chest: tuple[float, float], vessels: list[tuple[float, float, float, float]]
+) -> None:
+    """Paint both lungs with their vessels, and a nodule in the left one."""
+    tree = np.zeros((CT_SIDE, CT_SIDE), np.float32)
+    near = [point for point in vessels if abs(point[2] - cut.z) < 4]
+    for x, y, _, radius in sorted(near, key=lambda point: point[3]):
+        column, row = (round(16 * (CT_SIDE / 2 + value / CT_SPACING)) for value in (x, y))
+        size = max(round(16 * radius / CT_SPACING), 12)
+        cv2.circle(tree, (column, row), size, min(1.0, radius / 2.2), -1, cv2.LINE_AA, 4)
+    for side in (-1, 1):
+        width, height = 0.46 * chest[0] - 2, chest[1] - 5
+        lung = cut.mask((side * 0.52 * chest[0], 97 - chest[1]), (width, height), -side * 7)
+        cut.put(lung, -865)
+        cut.put(lung * tree, 60)
+    cut.ball((92, -22, 88), (13, 12, 14), 45)
+
+
+def paint_heart(cut: Slice, front: float) -> None:
+    """Paint what lies between the lungs: vessels, airways, gullet and the heart."""
+    cut.tube((0, 12), (cut.at(34, 30, 36, 44, 40), cut.at(34, 48, 58, 54, 46)), -75)
+    cut.tube((2, front + 12), (cut.at(20, 16, 14, 30, 30), 10), -85)
+    cut.ball((18, 2, 128), (62, 50, 62), 48, 25)  # the heart, and its chambers
+    cut.ball((40, 10, 134), (26, 19, 40), 165, 35)
+    cut.ball((2, -10, 128), (25, 26, 44), 140, 20)
+    cut.ball((8, 32, 118), (32, 15, 30), 160)
+    if cut.z < 48:  # what leaves the arch for head and arms
+        for x, y, radius in ((-22, -2, 8), (-8, -12, 6), (12, -2, 5), (20, 16, 6)):
+            cut.tube((x * cut.at(1.3, 0.9, 0.6), y), (radius, radius), 175)
+    cut.ball((6, 6, 54), (38, 13, 15), 180, 52)  # the arch, and what goes up and down from it
+    cut.ball((6, -14, 88), (16, 16, 44), 180)
+    if cut.z > 50:
+        cut.tube((cut.at(26, 26, 24, 20, 10), 44), (12, 12), 178)
+    cut.ball((20, -4, 82), (17, 15, 22), 190)  # the lung's artery, and its right and left branch
+    cut.ball((-4, 12, 90), (36, 9, 11), 188, 8)
+    cut.ball((36, 20, 80), (16, 10, 13), 188, 40)
+    if 30 < cut.z < 115:
+        cut.tube((-24, -2), (9, 10), 185)  # the vein from above
+    cut.tube((4, cut.at(28, 36, 46, 44, 36)), (6, 5), 35)
+    if cut.z < 76:
+        cut.tube((0, cut.at(8, 14, 24, 24)), (9, 9), -985)
+    apart = max(0.0, cut.z - 74)
+    for side in (-1, 1):
+        cut.ball((side * (9 + 0.9 * apart), 22, 86), (9, 7, 16), -980, side * 20)
+
+
+def paint_bones(cut: Slice, chest: tuple[float, float]) -> None:
+    """Paint spine, breast bone and ribs, which run forward as they go down."""
+    disc = 0.5 + 0.5 * np.cos(2 * np.pi * (cut.z - 6) / 27)
+    cut.tube((0, 76), (27, 20), 620 - 260 * disc)
+    cut.tube((0, 76), (23, 16), 260 - 150 * disc)
+    for side in (-1, 1):
+        cut.tube((side * 26, 94), (22 - 8 * disc, 6), 480 - 200 * disc, side * 20)
+        cut.tube((side * 14, 98), (9, 5), 520, -side * 35)
+    cut.tube((0, 98), (10, 8), 35)
+    cut.tube((0, 112), (5, 10 - 3 * disc), 560)
+    front = 96 - 2 * chest[1]
+    cut.ball((0, front - 3, 48), (cut.at(26, 24, 18), 8, 32), 380)
+    cut.ball((0, front - 3, 48), (cut.at(23, 21, 15), 5, 28), 170)
+    cut.ball((0, front - 3, 125), (18, 7, 62), 380)
+    cut.ball((0, front - 3, 125), (15, 4, 58), 170)
+    for side in (-1, 1):
+        for number in range(8):
+            turn = (24 * number + 0.9 * cut.z) % 192 - 6  # degrees from the spine
+            angle = np.deg2rad(90 - side * turn)
+            x, y = (chest[0] + 4) * np.cos(angle), 96 - chest[1] + (chest[1] + 3) * np.sin(angle)
+            size = min(chest[0] / 143, (turn - 12) / 16, (166 - turn) / 16)
+            if size > 0:
+                along = np.rad2deg(np.arctan2(chest[1] * np.cos(angle), -chest[0] * np.sin(angle)))
+                cut.tube((x, y), (14 * size, 4), 560, along)
+                cut.tube((x, y), (11 * size, 2), 220, along)
+
+
+def paint_belly(cut: Slice) -> None:
+    """Paint the domes of liver and spleen, and the stomach."""
+    cut.ball((-66, 2, 218), (70, 84, 66), 118)
+    cut.ball((-14, -14, 222), (74, 46, 50), 116, -12)
+    cut.ball((82, 46, 212), (40, 34, 46), 128, -30)
+    cut.ball((74, -18, 216), (46, 40, 52), 30)
+    cut.ball((70, -30, 214), (34, 22, 42), -940)
+    if cut.z > 150:
+        cut.tube((-26, 26), (13, 11), 130)  # the vein from below
+
+
+def chest_volume() -> Array:
+    """Return the series from top to bottom in Hounsfield units, (20, 192, 192) float."""
+    rng = np.random.default_rng(1971)
+    vessels = lung_vessels()
+    slices = []
+    for number in range(CT_SLICES):
+        parts = []
+        for inside in (-4, -2, 0, 2, 4):  # a slice is 10 mm thick
+            cut = Slice(10 * number + inside)
+            chest = paint_trunk(cut)
+            paint_lungs(cut, chest, vessels)
+            paint_heart(cut, 96 - 2 * chest[1])
+            paint_belly(cut)
+            paint_bones(cut, chest)
+            cut.put(cut.mask((0, 131), (190, 3), 0), -250)  # the table
+            parts.append(cut.hounsfield)
+        picture = cv2.GaussianBlur(np.stack(parts).mean(axis=0), (0, 0), 0.6)
+        noise = cv2.GaussianBlur(rng.standard_normal(picture.shape), (0, 0), 0.6)
+        slices.append(picture + noise * np.where(picture > -900, 5, 1.5))
+    return np.stack(slices)
+
+
+def ct_series() -> list[Dataset]:
+    """Return a second series of the CT sample's study, as files lie on a CD: in no order."""
+    files = []
+    for number, hounsfield in enumerate(chest_volume()):
+        ds = ct_image(hounsfield)
+        add_series(ds, number)
+        files.append(ds)
+    return [files[7 * number % CT_SLICES] for number in range(CT_SLICES)]
+
+
+def add_series(ds: Dataset, number: int) -> None:
+    """Say where the slice *number*, from the top, lies, and when it was made."""
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = UID(f"{ROOT_UID}04{number:02}")
+    ds.SeriesInstanceUID, ds.FrameOfReferenceUID = f"{ROOT_UID}05", f"{ROOT_UID}06"
+    ds.SeriesNumber, ds.InstanceNumber, ds.SeriesDescription = 2, number + 1, "Axial 10 mm"
+    ds.ImageType, ds.PatientPosition = ["ORIGINAL", "PRIMARY", "AXIAL"], "HFS"
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.ImagePositionPatient = [-200, -200, -10 * number]
+    ds.SliceLocation, ds.SliceThickness, ds.SpacingBetweenSlices = -10 * number, 10, 10
+    ds.PixelSpacing = [round(CT_SPACING, 5)] * 2
+    ds.AcquisitionDate = ds.SeriesDate = ds.ContentDate = ds.StudyDate
+    ds.SeriesTime, ds.AcquisitionNumber = "101200", 1
+    ds.AcquisitionTime = ds.ContentTime = f"1012{10 + number // 2:02}.{number % 2 * 5}"
 
 
 # --- X-ray angiography ----------------------------------------------------------------------------
@@ -330,10 +548,12 @@ def add_pixels(
 
 
 def main(folder: Path) -> None:
-    """Write the three samples into *folder*."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the three samples into *folder*, and the series into a folder of its own."""
+    (folder / "CT").mkdir(parents=True, exist_ok=True)
     for number, sample in enumerate((ct_sample, xa_sample, us_sample)):
         sample().save_as(folder / f"DCM{number:05}", enforce_file_format=True)
+    for number, ds in enumerate(ct_series(), 1):
+        ds.save_as(folder / "CT" / f"IM{number:06}", enforce_file_format=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Prints a row for each clip (sizes, and how near GIF and MP4 are to the rendered frames) and for each
 16-bit still (PNG writer against `cv2.imencode`), and one for a radiograph of 2140 x 1760 pixels.
+The samples' series of slices counts as a clip.
 """
 
 from __future__ import annotations
@@ -86,6 +87,28 @@ def clip_row(name: str, pictures: list[Array], timing: dc.Timing, folder: Path) 
     )
 
 
+def rendered(path: Path, *, whole: bool) -> tuple[dc.Header, list[Array]]:
+    """Return the header of *path* and its pictures: a still in 16 bits where *whole*, else in 8."""
+    with path.open("rb") as file:
+        header = dc.read_header(file)
+        assert header.pixels
+        image = dc.image_pixel(header.data_set, header.pixels)
+        frames = list(dc.stored_frames(header, header.pixels, image))
+        look = dc.look_of(header, image, frames, dc.Options())
+        bits = 16 if whole and image.number_of_frames == 1 else 8
+        pictures = [dc.render(look, index, *frame, bits) for index, frame in enumerate(frames)]
+    return header, pictures
+
+
+def series_row(series: Path, folder: Path) -> str:
+    """Measure the clip of a folder of slices, which share their window, by instance number."""
+    slices = [rendered(path, whole=False) for path in series.iterdir()]
+    slices.sort(key=lambda read: int(read[0].data_set.InstanceNumber))
+    pictures = [picture for _, (picture,) in slices]
+    timing = dc.clip_timing(slices[0][0].data_set, len(pictures), dc.DEFAULT_FRAME_RATE)
+    return clip_row(series.name, pictures, timing, folder)
+
+
 def main(paths: list[Path]) -> None:
     """Measure every image below *paths*."""
     print("| file | frames | GIF | MP4 | MP4 smaller by | time MP4 / GIF |")
@@ -93,23 +116,16 @@ def main(paths: list[Path]) -> None:
     stills = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for source in dc.find_sources(paths, folder):
-            with source.path.open("rb") as file:
-                header = dc.read_header(file)
-                assert header.pixels
-                image = dc.image_pixel(header.data_set, header.pixels)
-                frames = list(dc.stored_frames(header, header.pixels, image))
-                still = image.number_of_frames == 1
-                look = dc.look_of(header, image, frames, dc.Options())
-                pictures = [
-                    dc.render(look, index, *frame, 16 if still else 8)
-                    for index, frame in enumerate(frames)
-                ]
-                if not still:
-                    timing = dc.clip_timing(header.data_set, len(pictures), dc.DEFAULT_FRAME_RATE)
-                    print(clip_row(source.name, pictures, timing, folder))
-                elif pictures[0].ndim == 2:
-                    stills.append((source.name, pictures[0]))
+        if not paths:
+            paths = [path for path in dc.DEFAULT_INPUT.iterdir() if path.is_file()]
+            print(series_row(dc.DEFAULT_INPUT / "CT", folder))
+        for source in dc.find_sources(sorted(paths), folder):
+            header, pictures = rendered(source.path, whole=True)
+            if len(pictures) > 1:
+                timing = dc.clip_timing(header.data_set, len(pictures), dc.DEFAULT_FRAME_RATE)
+                print(clip_row(source.name, pictures, timing, folder))
+            elif pictures[0].ndim == 2:
+                stills.append((source.name, pictures[0]))
         if stills:
             large = cv2.resize(stills[0][1], (1760, 2140), interpolation=cv2.INTER_CUBIC)
             noise = np.random.default_rng(0).normal(0, 300, large.shape)
@@ -121,4 +137,4 @@ def main(paths: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]] or [dc.DEFAULT_INPUT])
+    main([Path(argument) for argument in sys.argv[1:]])

@@ -31,7 +31,10 @@ def test_the_samples_come_out_by_default(monkeypatch: pytest.MonkeyPatch, tmp_pa
     shutil.copytree(SAMPLES, tmp_path / "dicom_data")
     monkeypatch.chdir(tmp_path)
     assert dc.main([]) == 0
+    slices = {path.name for path in (tmp_path / "output" / "CT").iterdir()}
+    assert slices == {f"IM{n:06}.{kind}" for n in range(1, 21) for kind in ("png", "txt")}
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
+        "CT",
         "DCM00000.png",
         "DCM00000.txt",
         "DCM00001.gif",
@@ -420,7 +423,7 @@ def test_a_full_or_closed_output_stops_no_conversion(tmp_path: Path) -> None:
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
     for folder in ("a", "b"):
-        assert len(list((tmp_path / folder).iterdir())) == 8
+        assert sum(path.is_file() for path in (tmp_path / folder).rglob("*")) == 8 + 40
 
 
 def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
