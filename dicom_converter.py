@@ -647,6 +647,11 @@ def listed(value: Any) -> list[Any]:
 
 def text(data_set: Dataset, keyword: str | int) -> str:
     """Return an element as text, several values joined by a backslash; "" where it is absent."""
+    tag = tag_of(keyword)
+    if (raw := raw_bytes(data_set, tag)) is not None and raw.isascii() and ESC not in raw:
+        vr = data_set.get_item(tag).VR
+        if (described(int(tag), "")[1] if vr in (None, "UN") else vr) in STR_VR:
+            return "\\".join(part.strip(" \0") for part in raw.decode("ascii").split("\\")).strip()
     values = listed(value_of(data_set, keyword))
     return "\\".join(plain_text(value) for value in values if not isinstance(value, bytes)).strip()
 
