@@ -181,7 +181,7 @@ def lung_vessels() -> list[tuple[float, float, float, float]]:
 def paint_trunk(cut: Slice) -> tuple[float, float]:
     """Paint skin, fat and muscle, and return the half width and height of the thorax."""
     width, height = cut.at(150, 160, 166, 167, 163), cut.at(80, 99, 112, 117, 116)
-    chest = cut.at(62, 112, 133, 141, 143), cut.at(46, 76, 92, 97, 98)
+    chest = cut.at(62, 112, 133, 141, 143), cut.at(46, 75, 89, 93, 93)
     middle = 122 - height  # the back lies on the table
     cut.tube((0, middle), (width, height), -98)
     cut.tube((0, middle), (width - 10, height - 9), 52)
@@ -207,7 +207,7 @@ def paint_lungs(
         cv2.circle(tree, (column, row), size, min(1.0, radius / 2.2), -1, cv2.LINE_AA, 4)
     for side in (-1, 1):
         width, height = 0.46 * chest[0] - 2, chest[1] - 5
-        lung = cut.mask((side * 0.52 * chest[0], 97 - chest[1]), (width, height), -side * 7)
+        lung = cut.mask((side * 0.52 * chest[0], 97 - chest[1]), (width, height), side * 5)
         cut.put(lung, -865)
         cut.put(lung * tree, 60)
     cut.ball((92, -22, 88), (13, 12, 14), 45)
@@ -250,7 +250,7 @@ def paint_bones(cut: Slice, chest: tuple[float, float]) -> None:
         cut.tube((side * 26, 94), (22 - 8 * disc, 6), 480 - 200 * disc, side * 20)
         cut.tube((side * 14, 98), (9, 5), 520, -side * 35)
     cut.tube((0, 98), (10, 8), 35)
-    cut.tube((0, 112), (5, 10 - 3 * disc), 560)
+    cut.tube((0, 108), (5, 9 - 3 * disc), 560)
     front = 96 - 2 * chest[1]
     cut.ball((0, front - 3, 48), (cut.at(26, 24, 18), 8, 32), 380)
     cut.ball((0, front - 3, 48), (cut.at(23, 21, 15), 5, 28), 170)
