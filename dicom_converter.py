@@ -5454,6 +5454,7 @@ class Tally:
     warned: int = 0
     pictures: int = 0  # files of which there are some
     burned_in: int = 0
+    page: Path | None = None
     reasons: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)  # where all of a kind are the same
 
@@ -6097,9 +6098,9 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
     if not options.quiet:
         for line in tally.lines():
             say(line, sys.stdout)
-        page = f"open {printable(str(options.output / 'index.html'))} in a browser"
-        if is_terminal(sys.stdout) and (options.study or tally.pictures > MANY_INPUTS):
-            say(page if options.study else "--study makes one page of all pictures", sys.stdout)
+        hint = f"open {printable(str(tally.page))} in a browser"
+        if is_terminal(sys.stdout) and (tally.page or tally.pictures > MANY_INPUTS):
+            say(hint if tally.page else "--study makes one page of all pictures", sys.stdout)
     return 1 if tally.counts[Status.FAILED] else 0
 
 
@@ -6178,7 +6179,7 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
                 raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
         if options.study and tally.counts:
-            write_pages(shelf, options)
+            tally.page = write_pages(shelf, options)
 
 
 if __name__ == "__main__":
