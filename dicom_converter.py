@@ -4881,7 +4881,7 @@ main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
 #stage { display: grid; grid-template: 100% / 100%; overflow: auto; background: #000;
   touch-action: pan-y; user-select: none; }
 #stage > * { width: 100%; height: 100%; object-fit: contain; }
-#stage.actual { grid-template: auto / auto; touch-action: auto; }
+#stage.actual:not(:has(iframe)) { grid-template: auto / auto; touch-action: auto; }
 #stage.actual > :is(img, video) { width: auto; height: auto; margin: auto; }
 #stage.busy > img { opacity: .25; transition: opacity 0s .2s; }
 iframe { width: 100%; height: 100%; min-height: 300px; border: 0; color-scheme: light; }
@@ -4981,13 +4981,15 @@ function entriesOf({files = [], clips = []}) {  // what can be opened; all still
     if (!kind) stack.items.push(...of("png").map(link => ({file, link})));
     else entries.push({kind, items: [{file, link: clip || other || file.links[0] || ""}]});
   }
-  return stack.items[0] ? [stack, ...entries] : entries;
+  const none = {kind: 3, items: [{file: {name: "", links: []}, link: ""}]};
+  return stack.items[0] ? [stack, ...entries] : entries[0] ? entries : [none];
 }
 function card(series, above, hay) {
   const entries = entriesOf(series), all = entries.flatMap(({items}) => items);
-  const kinds = entries.flatMap(({kind, items}) => items.map(() => kind));
-  const counts = KINDS.map((name, kind) => [kinds.filter(each => each === kind).length, name])
-    .map(([n, name]) => n ? count(n, name) : "");
+  const counts = KINDS.map((name, kind) => {
+    const {length} = entries.filter(each => each.kind === kind).flatMap(each => each.items);
+    return length ? count(length, name) : "";
+  });
   const {description, modality, body, folder} = series, number = `${t("Series")} ${series.number}`;
   const [{items}] = entries, {link} = items[items.length >> 1], kind = suffix(link);
   const thumb = kind === "png" ? el("img", {loading: "lazy", alt: "", src: local(link)})
@@ -5036,7 +5038,6 @@ function find() {
   const found = rows.filter(({node}) => !node.hidden).length;
   $("hits").textContent = words.join("") && `${found} / ${rows.length}`;
 }
-
 function show(one, which = 0, index = 0) {
   open?.button.removeAttribute("aria-current");
   (open = one).button.ariaCurrent = "true";
@@ -5108,7 +5109,6 @@ async function picture(link) {
   stage.classList.remove("busy");
   for (const ahead of [1, 2, 3, -1]) if (items[at + ahead]) load(items[at + ahead].link);
 }
-
 const frames = () => video ? items[at].file.frames || 1 : items.length;
 const here = () => !video ? at
   : Math.min(frames() - 1, Math.floor(video.currentTime / video.duration * frames() + .01) || 0);
@@ -5161,7 +5161,7 @@ const ACTIONS = {
   loop: () => { turn("loop", !isOn("loop")); if (video) video.loop = isOn("loop"); },
   sweep: () => turn("sweep", !isOn("sweep")),
   text: () => { turn("text", !isOn("text")); settle(); },
-  full: () => document.fullscreenElement ? document.exitFullscreen() : main.requestFullscreen(),
+  full: () => document.fullscreenElement ? document.exitFullscreen() : main.requestFullscreen?.(),
   faster: () => { speed.stepUp(); speed.oninput(); }, before: () => other(-1),
   slower: () => { speed.stepDown(); speed.oninput(); }, after: () => other(1),
   language: () => {

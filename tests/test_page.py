@@ -441,6 +441,24 @@ def test_a_phone_shows_all_below_each_other(phone: Shown) -> None:
     assert phone.page.locator("#stage").bounding_box()["height"] > 400
 
 
+def test_a_finger_swipes_through_a_stack(phone: Shown) -> None:
+    phone.at(1)
+    touch = phone.page.context.new_cdp_session(phone.page)
+    for kind, x in (("Start", 300), *(("Move", 300 - 10 * n) for n in range(1, 9)), ("End", None)):
+        points = [] if x is None else [{"x": x, "y": 300}]
+        touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+    phone.until("document.getElementById('position').valueAsNumber >= 2")
+
+
+def test_a_series_of_nothing_hinders_nothing(browser: Any, tmp_path: Path) -> None:
+    data = study_data()
+    data["patients"][0]["studies"][0]["series"] = [series(1, "CT", "")]
+    data["patients"], data["failed"] = data["patients"][:1], []
+    for shown in shown_in(browser, write_page(tmp_path, data)):
+        assert shown.text(".card").startswith("Series 1 · CT")
+        assert not shown.page.locator("summary.red").is_visible()
+
+
 def test_hostile_text_is_text(shown: Shown) -> None:
     shown.page.locator(".card >> nth=-1").click()
     shown.until("document.querySelector('#stage > img')")
