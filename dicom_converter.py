@@ -4874,6 +4874,7 @@ button[aria-pressed=true], .card[aria-current=true] { background: #1b3147; borde
 #tree .card[aria-current] { background: #1b3147; border-color: #4b85bd; }
 .thumb { width: 64px; height: 64px; object-fit: contain; background: #000; color: var(--quiet);
   display: grid; place-items: center; }
+.card, #what, #tree h2, #tree p, #tree summary { max-height: 11em; overflow: hidden; }
 main { display: grid; grid-template: auto minmax(0, 1fr) auto auto / 1fr 264px; }
 main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
 #head, #bar, #help { grid-column: 1 / -1; flex-wrap: wrap; }
@@ -4889,7 +4890,7 @@ iframe[sandbox] { background: #fff; filter: invert(.92); }
 aside { padding: 12px 16px; overflow-y: auto; border-left: 1px solid var(--line); display: flex;
   flex-direction: column; gap: 10px; }
 #beside { flex: 1 0 auto; display: grid; } .beside dl { display: none; }
-dl { display: grid; grid-template-columns: auto 1fr; gap: 4px 14px; margin: 8px 0; }
+dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
 input[type=range] { accent-color: var(--blue); width: 80px; }
 #bar #position { flex: 1 1 90px; }
 output { font-variant-numeric: tabular-nums; min-width: 4.5em; }

@@ -321,6 +321,7 @@ def test_a_stack_plays_round_and_to_and_fro(shown: Shown) -> None:
     assert round_[:13] == [*range(2, SLICES + 1), 1, 2]
     shown.page.locator("#sweep").click()
     shown.page.locator("#stage").focus()
+    shown.page.evaluate("window.seen.length = 0")  # what came before the click took effect
     shown.until("window.seen.length > 26")
     shown.page.keyboard.press(" ")
     seen = shown.page.evaluate("window.seen.splice(0)")
@@ -467,6 +468,8 @@ def test_hostile_text_is_text(shown: Shown) -> None:
     assert shown.page.locator("script").count() == 2
     assert shown.page.locator("[onerror], img[src=x]").count() == 0
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert shown.page.locator("#stage").bounding_box()["height"] > 300
+    assert shown.page.evaluate("document.documentElement.scrollHeight") <= 800
     shown.page.locator("summary", has_text="1 failed").click()
     assert IMAGE in shown.text("#tree")
 
