@@ -391,7 +391,7 @@ class Instance:
     texts: dict[str, str]
     kind: str
     frames: int
-    size: str
+    facts: tuple[Fact, ...]  # of the first frame
     stack: str
     series_number: int | None
     number: int | None
@@ -4124,13 +4124,7 @@ TEXTS = {  # by which files are sorted and listed
     "patient": ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     "study": ("StudyDate", "StudyTime", "StudyDescription", "InstitutionName", "PatientAge"),
     "series": ("SeriesNumber", "Modality", "SeriesDescription", "BodyPartExamined"),
-    "instance": (
-        "InstanceNumber",
-        "ImagePositionPatient",
-        "PixelSpacing",
-        "SliceThickness",
-        "AcquisitionDateTime",
-    ),
+    "instance": ("InstanceNumber", "AcquisitionDateTime"),
     "identity": ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
 # What tells the volumes of one series apart, in the order of trust.
@@ -4163,11 +4157,12 @@ def instance_of(header: Header, content: object) -> Instance:
         texts["AcquisitionDateTime"], moment = when_taken(ds)
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
+        size = f"{image.columns} x {image.rows} pixels" if image else "-"
         return Instance(
             texts=texts,
             kind=kind,
             frames=image.number_of_frames if image else integer(ds, "NumberOfFrames"),
-            size=f"{image.columns} x {image.rows}" if image else "",
+            facts=(("Size", size), *geometry_facts(ds)),
             stack=stack_of(ds, image) if image else "",
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
@@ -5391,7 +5386,7 @@ main[data-mode=frame] .look, :fullscreen #help, :fullscreen:not(.beside) aside {
 const WORDS = new Map(`
 title=Study overview=检查总览; search=Search names, texts, dates=搜索姓名、描述、日期;
 next=On=前进; tree=Patients and series=患者与序列; viewer=Viewer=查看器; facts=Facts=信息;
-position=Position=位置; ImagePositionPatient=Position=位置; back=Back=后退; M=male=男;
+position=Position=位置; Position=Position=位置; back=Back=后退; M=male=男;
 stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看;
 play=Play, pause=播放、暂停; speed=Speed=速度; loop=Loop=循环; ageW=weeks=周; fit=Fit=适合窗口;
 actual=Original size=原始大小; full=Full screen=全屏; documents=documents=份文档;
@@ -5399,8 +5394,8 @@ Series=Series=序列; pictures=pictures=幅图像; clips=clips=段动态影像; 
 ageY=y=岁; failed=failed=个失败; F=female=女; series=series=个序列; null=left out=已略去;
 AcquisitionDateTime=Taken=采集时间; unnamed=No name=无姓名; text=Text=文本;
 burned=Names may be burned in=图像中可能烧录有姓名; broken=Cannot be shown here=无法在此显示;
-O=other=其他; InstanceNumber=Number=编号; size=Size=尺寸; SliceThickness=Slice thickness=层厚;
-PixelSpacing=Pixel spacing=像素间距; ageD=days=天; ageM=months=个月;
+O=other=其他; InstanceNumber=Number=编号; Size=Size=尺寸; Thickness=Slice thickness=层厚;
+Pixel spacing=Pixel spacing=像素间距; ageD=days=天; ageM=months=个月;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
 help=↑ ↓ wheel: picture · Home End · PgUp PgDn: series · Space: play · + −: speed · F: full screen
 · 1 0: original size, fit · T: text=↑ ↓ 滚轮：翻图 · Home End：首尾 · PgUp PgDn：序列 · 空格：播放
@@ -6143,7 +6138,8 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     if isinstance(source, Series):
         entry |= {"frames": len(source.sources), "notes": source.notes}
     else:
-        entry["texts"] = shown_texts(one, "instance", options) | {"size": one.size}
+        facts = {label: value for label, value in one.facts if value != "-"}
+        entry["texts"] = shown_texts(one, "instance", options) | facts
     if one.burned_in:
         entry["burned"] = True
     if outcome.status == Status.FAILED:

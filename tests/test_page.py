@@ -61,8 +61,8 @@ def slice_of(index: int, of: int, side: int = 128) -> dc.Array:
 
 
 def still(folder: str, name: str, number: int, **more: Any) -> dict[str, Any]:
-    texts = {"InstanceNumber": str(number), "size": "128 x 128", "SliceThickness": "5 mm"}
-    texts |= {"ImagePositionPatient": f"{5 * number} mm"}
+    texts = {"InstanceNumber": str(number), "Size": "128 x 128", "Thickness": "5 mm"}
+    texts |= {"Position": f"{5 * number} mm"}
     texts |= {"AcquisitionDateTime": "2024-03-05 10:11:12"}
     links = [f"{folder}/{name}.png", f"{folder}/{name}.txt"]
     return {"name": name, "links": links, "frames": 1, "texts": texts, **more}
@@ -114,7 +114,7 @@ def study_data() -> list[dict[str, Any]]:
         "PatientSex": "X",
     }
     bad = still("CT", "IM01", 1, notes=[SCRIPT, LONG], burned=True) | {"name": IMAGE}
-    texts = {"InstanceNumber": SCRIPT, IMAGE: TURNED, "PixelSpacing": LONG}
+    texts = {"InstanceNumber": SCRIPT, IMAGE: TURNED, "Pixel spacing": LONG}
     bad["texts"] = {**texts, "AcquisitionDateTime": None}
     worst = series(1, IMAGE, SCRIPT, TURNED, folder=LONG, files=[bad])
     worst |= {
