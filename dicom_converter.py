@@ -5305,118 +5305,92 @@ PAGE = r"""<!doctype html><!-- made by dicom_converter -->
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>DICOM</title>
 <style>
-:root { color-scheme: dark; --line: #272c34; --quiet: #97a1b0; --blue: #7ab8ff;
-  font: 14px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; }
+:root { color-scheme: dark; --line: 1px solid #272c34; --quiet: #97a1b0; --blue: #7ab8ff;
+  font: 14px/1.5 system-ui, sans-serif; }
 * { box-sizing: border-box; margin: 0; padding: 0; font-size: 1em; min-width: 0; }
-[hidden], .index main { display: none !important; }
 body { height: 100vh; display: grid; grid-template: auto minmax(0, 1fr) / 328px minmax(0, 1fr);
   background: #0c0e11; color: #dbe1e9; overflow-wrap: anywhere; }
 header, #head, #bar, #entries { display: flex; gap: 6px; align-items: center; padding: 8px 16px; }
-header { grid-column: 1 / -1; border-bottom: 1px solid var(--line); }
+header, #tree:has(+ [hidden]) { grid-column: 1 / -1; border-bottom: var(--line); }
 h1 { margin-right: auto; } h2 { font-size: 16px; } a { color: var(--blue); }
-p, i, dt, .quiet { color: var(--quiet); font-weight: 400; }
-.amber { color: #e8bd6d; } .red { color: #f5958c; }
+p, i, dt, .quiet { color: var(--quiet); } .amber { color: #e8bd6d; } .red { color: #f5958c; }
 button, #search { font: inherit; color: inherit; background: #1d2128; padding: 4px 10px;
   border: 1px solid #353c47; border-radius: 6px; white-space: nowrap; flex: none; }
-button:hover { background: #2a303a; cursor: pointer; }
-button[aria-pressed=true], .card[aria-current=true] { background: #1b3147; border-color: #4b85bd; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: -2px; }
-#search { flex: 0 1 320px; }
-#tree { overflow-y: auto; padding: 12px; border-right: 1px solid var(--line); }
-.index #tree { grid-column: 1 / -1; }
-#tree summary, #tree a { cursor: pointer; padding: 10px 4px; text-decoration: none; }
-#tree summary h3 { display: inline; } #tree .quiet, #tree li > *, .card span { display: block; }
-#tree li { list-style: none; content-visibility: auto; contain-intrinsic-size: auto 84px; }
-#tree .card { display: grid; grid-template-columns: 64px 1fr; gap: 12px; padding: 7px;
-  width: 100%; text-align: start; white-space: normal; background: none; border-color: #0000; }
-#tree .card[aria-current] { background: #1b3147; border-color: #4b85bd; }
-.thumb { width: 64px; height: 64px; object-fit: contain; background: #000; color: var(--quiet);
-  display: grid; place-items: center; }
-.card, #what, #tree h2, #tree p, #tree summary { max-height: 11em; overflow: hidden; }
+#search { flex: 0 1 320px; } #tree { overflow-y: auto; padding: 12px; border-right: var(--line); }
+summary, #tree a { cursor: pointer; padding: 10px 4px; text-decoration: none; }
+summary h3 { display: inline; } #tree :is(.quiet, a), .card span { display: block; }
+li { list-style: none; content-visibility: auto; contain-intrinsic-size: auto 84px; }
+.card { display: grid; grid-template-columns: 64px 1fr; gap: 12px; padding: 7px; width: 100%;
+  text-align: start; white-space: normal; background: none; border-color: #0000; }
+button:hover, [aria-pressed=true], [aria-current] { background: #1b3147; border-color: #4b85bd; }
+.thumb { width: 64px; height: 64px; color: var(--quiet); text-align: center; line-height: 64px; }
+.thumb, #stage > * { object-fit: contain; background: #000; }
+.card, #what, #tree :is(h2, p, summary) { max-height: 11em; overflow: hidden; }
 main { display: grid; grid-template: auto minmax(0, 1fr) auto auto / 1fr 264px; }
 main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
-#head, #bar, #help { grid-column: 1 / -1; flex-wrap: wrap; }
+#head, #bar, #help, :fullscreen:not(.beside) #stage { grid-column: 1 / -1; flex-wrap: wrap; }
 #entries { overflow-x: auto; padding: 0; margin-left: auto; }
 #stage { display: grid; grid-template: 100% / 100%; overflow: auto; background: #000;
   touch-action: pan-y; user-select: none; }
-#stage > * { width: 100%; height: 100%; object-fit: contain; }
-#stage.actual:not(:has(iframe)) { grid-template: auto / auto; touch-action: auto; }
-#stage.actual > :is(img, video) { width: auto; height: auto; margin: auto; }
-iframe { width: 100%; height: 100%; min-height: 300px; border: 0; color-scheme: light; }
+#stage > * { width: 100%; height: 100%; } .actual #stage { touch-action: auto; }
+.actual #stage > :is(img, video) { width: auto; height: auto; margin: auto; }
+iframe { border: 0; color-scheme: light; min-height: 300px; }
 iframe[sandbox] { background: #fff; filter: invert(.92); }
-aside { padding: 12px 16px; overflow-y: auto; border-left: 1px solid var(--line); display: flex;
-  flex-direction: column; gap: 10px; }
-#beside { flex: 1 0 auto; display: grid; } .beside dl { display: none; }
+aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display: grid;
+  grid-template: auto 1fr / 100%; gap: 10px; } #beside { display: grid; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
-input[type=range] { accent-color: var(--blue); width: 80px; }
-#bar #position { flex: 1 1 90px; }
-output { font-variant-numeric: tabular-nums; min-width: 4.5em; }
-main:not([data-mode=stack], [data-mode=video]) .move,
-main[data-mode=frame] .look, :fullscreen #help, :fullscreen:not(.beside) aside { display: none; }
-:fullscreen:not(.beside) #stage { grid-column: 1 / -1; }
+#position { flex: 1 1 90px; } #speed { width: 80px; } output { min-width: 4em; }
 #help { padding: 0 16px 8px; font-size: 12px; }
-@media (max-width: 860px) {
-  body { display: flex; flex-direction: column; height: auto; }
-  main, main.beside { grid-template: auto 55vh auto auto / 100%; }
-  aside { order: 1; border: 0; } #tree { order: 1; border: 0; } #help { display: none; }
-}
+[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), :fullscreen #help,
+:fullscreen:not(.beside) aside, :is(section, details):not(:has(li:not([hidden]))) {
+  display: none !important; }
+@media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
+  #stage { height: 55vh; } #tree, aside { order: 1; border: 0; } #help { display: none; } }
 </style>
-<header><h1 id="title" class="word"></h1><p id="hits" role="status"></p>
+<header><h1 id="title"></h1><p id="hits" role="status"></p>
 <input id="search" type="search"><button id="language"></button></header>
 <nav id="tree"></nav>
-<main id="viewer">
+<main id="viewer" class="loop">
 <div id="head"><div id="what"></div><div id="entries"></div></div>
 <div id="stage" tabindex="0" role="group"></div>
-<aside id="facts"><div id="known"></div><div id="beside"></div></aside>
-<div id="bar"><button class="move" id="back">&#x276e;</button>
-<button class="move" id="play"></button><button class="move" id="next">&#x276f;</button>
-<input class="move" id="position" type="range">
-<output aria-live="off" class="move" id="place"></output>
-<input class="move" id="speed" type="range">
-<output aria-live="off" class="move" id="pace"></output>
-<button class="move word" id="loop" aria-pressed="true"></button>
-<button class="look word" id="fit"></button><button class="look" id="actual">1:1</button>
-<button class="word" id="text" aria-pressed="false"></button>
-<button class="word" id="full"></button></div>
-<p id="help" class="word"></p>
+<aside><div id="known"></div><div id="beside"></div></aside>
+<div id="bar"><input id="position" type="range"><output id="place" aria-live="off"></output>
+<input id="speed" type="range" min=".25" max="4" step=".25" value="1">
+<output id="pace" aria-live="off"></output></div>
+<p id="help"></p>
 </main>
 <script type="application/json" id="data">@DATA@</script>
 <script>
 "use strict";
-const WORDS = new Map(`
-title=Study overview=检查总览; search=Search names, texts, dates=搜索姓名、描述、日期;
-next=On=前进; tree=Patients and series=患者与序列; viewer=Viewer=查看器; facts=Facts=信息;
-position=Position=位置; Position=Position=位置; back=Back=后退; M=male=男;
-stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看;
-play=Play, pause=播放、暂停; speed=Speed=速度; loop=Loop=循环; ageW=weeks=周; fit=Fit=适合窗口;
-actual=Original size=原始大小; full=Full screen=全屏; documents=documents=份文档;
-Series=Series=序列; pictures=pictures=幅图像; clips=clips=段动态影像; texts=texts=份文本;
-ageY=y=岁; failed=failed=个失败; F=female=女; series=series=个序列; null=left out=已略去;
-AcquisitionDateTime=Taken=采集时间; unnamed=No name=无姓名; text=Text=文本;
-burned=Names may be burned in=图像中可能烧录有姓名; broken=Cannot be shown here=无法在此显示;
-O=other=其他; InstanceNumber=Number=编号; Size=Size=尺寸; Thickness=Slice thickness=层厚;
-Pixel spacing=Pixel spacing=像素间距; ageD=days=天; ageM=months=个月;
+const WORDS = new Map(`title=Study overview=检查总览; language=中文=English; position=Position=位置;
+search=Search names, texts, dates=搜索姓名、描述、日期; speed=Speed=速度; null=left out=已略去;
+stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看; unnamed=No name=无姓名;
+back=❮ Back=❮ 后退; play=▶\ufe0e Play=▶\ufe0e 播放; next=Next ❯=前进 ❯; loop=Loop=循环;
+actual=1:1=1:1; text=Text=文本; full=Full screen=全屏; Series=Series=序列; series=series=个序列;
+pictures=pictures=幅图像; clips=clips=段动态影像; documents=documents=份文档; texts=texts=份文本;
+failed=failed=个失败; burned=Names may be burned in=图像中可能烧录有姓名; M=male=男; F=female=女;
+O=other=其他; ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天; Position=Position=位置;
+AcquisitionDateTime=Taken=采集时间; InstanceNumber=Number=编号; Thickness=Slice thickness=层厚;
+Size=Size=尺寸; Pixel spacing=Pixel spacing=像素间距; broken=Cannot be shown here=无法在此显示;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
-help=↑ ↓ wheel: picture · Home End · PgUp PgDn: series · Space: play · + −: speed · F: full screen
-· 1 0: original size, fit · T: text=↑ ↓ 滚轮：翻图 · Home End：首尾 · PgUp PgDn：序列 · 空格：播放
-· + −：速度 · F：全屏 · 1 0：原始大小、适合窗口 · T：文本`
+help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · T: text
+· F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小 · T：文本 · F：全屏`
   .split(";").map(entry => entry.trim().split("=")).map(([key, ...words]) => [key, words]));
-const KINDS = ["pictures", "clips", "documents", "texts", "failed"];
+const KINDS = {png: "pictures", mp4: "clips", gif: "clips", txt: "texts"};  // else: documents
 const $ = id => document.getElementById(id);
-const [data, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
-const main = $("viewer"), stage = $("stage"), position = $("position"), speed = $("speed");
-const rows = [], loaded = new Map(), pace = {stack: 10, video: 1};
-let zh = /^zh/i.test(navigator.language), open, entry, items, at, mode, wanted, video, playing;
-let wheeled = 0, from, settling;
+const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
+const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
+const cards = [], loaded = new Map();
+let zh = /^zh/i.test(navigator.language), number = 0, entry = 0, at = 0;
+let items, wanted, video, playing, settling, from, swept = 0;
 
 const t = key => WORDS.has(key) ? WORDS.get(key)[+zh] : key;
 const suffix = link => link.slice(link.lastIndexOf(".") + 1).toLowerCase();
 const local = link => `./${link}`;  // whatever it looks like, it leads nowhere else
-const fold = text => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
-const count = (n, what) => `${n} ${n === 1 ? t(what).replace(/(?<!ie)s$/, "") : t(what)}`;
+const fold = text => text.normalize("NFKD").replace(/[\p{M}-]/gu, "").toLowerCase();
+const count = (n, what) => n && `${n} ${n === 1 ? t(what).replace(/(?<!ie)s$/, "") : t(what)}`;
 const age = text => text?.replace(/^0*(\d+)([DWMY])$/, (_, n, of) => `${n} ${t("age" + of)}`);
-const isOn = id => $(id).ariaPressed === "true";
-const turn = (id, on) => { $(id).ariaPressed = `${on}`; };
 const shown = text => text === null ? el("i", {}, t("null")) : el("bdi", {}, text);
 function el(tag, properties, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -5424,125 +5398,110 @@ function el(tag, properties, ...children) {
   return node;
 }
 function line(tag, className, ...texts) {
-  const there = texts.filter(text => text !== undefined && text !== "");
+  const there = texts.filter(text => text || text === null);
   return el(tag, {className}, ...there.flatMap((text, i) => [i && " · ", shown(text)]));
 }
-function row(node, texts, more = {}) {
-  rows.push(Object.assign(more, {node, hay: fold(texts.join(" "))}));
-  return node;
+function leaf(texts, ...children) {  // of the tree, which is found by these texts
+  return el("li", {hay: fold(texts.join(" "))}, ...children);
 }
-function entriesOf({files = [], clips = []}) {  // what can be opened; all stills are one entry
-  const stack = {kind: 0, items: []}, entries = [];
-  for (const file of [...clips, ...files]) {
-    const of = (...kinds) => kinds.flatMap(s => file.links.filter(link => suffix(link) === s));
-    const [clip] = of("mp4", "gif"), other = file.links.find(link => suffix(link) !== "txt");
-    const kind = "failed" in file ? 4 : clip ? 1 : of("png")[0] ? 0 : other ? 2 : 3;
-    if (!kind) stack.items.push(...of("png").map(link => ({file, link})));
-    else entries.push({kind, items: [{file, link: clip || other || file.links[0] || ""}]});
-  }
-  const none = {kind: 3, items: [{file: {name: "", links: []}, link: ""}]};
-  return stack.items[0] ? [stack, ...entries] : entries[0] ? entries : [none];
+function itemsOf(file) {  // what is to be opened of it: all of its stills, or the best it has
+  const ends = file.links.map(suffix), other = ends.find(end => end !== "txt") ?? "txt";
+  const end = ["mp4", "gif", "png"].find(each => ends.includes(each)) ?? other;
+  const kind = "failed" in file ? "failed" : KINDS[end] ?? "documents";
+  const links = file.links.filter(link => suffix(link) === end);
+  return (links[0] ? links : [""]).map(link => ({file, link, kind}));
 }
-function card({series, folder, ...held}, above, hay) {
-  const entries = entriesOf(held), inside = entries.flatMap(({items}) => items);
-  const {SeriesDescription: description, Modality: modality, BodyPartExamined: body} = series;
-  const number = `${t("Series")} ${series.SeriesNumber || ""}`;
-  const counts = KINDS.map((name, kind) => {
-    const {length} = entries.filter(each => each.kind === kind).flatMap(each => each.items);
-    return length ? count(length, name) : "";
-  });
-  const [{items}] = entries, {link} = items[items.length >> 1], kind = suffix(link);
-  const thumb = kind === "png" ? el("img", {loading: "lazy", alt: "", src: local(link)})
-    : el("b", {}, kind.toUpperCase());
-  thumb.className = "thumb";
-  const button = el("button", {className: "card"}, thumb, el("span", {},
-    line("span", "quiet", number, modality, body), line("b", "", description, folder),
-    line("span", "quiet", ...counts.slice(0, 4)), line("span", "red", counts[4]),
-    inside.some(({file}) => file.burned) && line("span", "amber", t("burned"))));
-  const one = {entries, button, title: [number, modality, description, folder], above};
-  button.onclick = () => { show(one); stage.focus(); };
-  const names = inside.map(({file}) => file.name);
-  return row(el("li", {}, button), [...hay, ...one.title, body, ...names], one);
-}
-const groups = (list, level) => list.reduce((found, one) => {  // which follow one another
-  if (found.at(-1)?.[0].of[level] !== one.of[level]) found.push([]);
-  found.at(-1).push(one);
-  return found;
-}, []);
-function study(list) {
-  const [{patient, study: one, page, files, count: series, modalities}] = list;
-  const {StudyDate: date, StudyDescription: description, InstitutionName: place} = one;
-  const above = [patient.PatientName, date, description];
-  const known = [patient.PatientID, patient.PatientBirthDate, place, date?.replaceAll("-", "")];
-  const head = [line("h3", "", date, description),
-    line("span", "quiet", one.StudyTime, place, age(one.PatientAge))];
-  if (!page) return el("details", {open: true}, el("summary", {}, ...head),
-    el("ul", {}, ...list.map(each => card(each, above, [...above, ...known]))));
-  const counts = [count(series, "series"), count(files, "pictures"), modalities];
-  const link = el("a", {href: local(page)}, ...head, line("span", "quiet", ...counts));
-  return el("ul", {}, row(el("li", {}, link), [...above, ...known]));
-}
-function section(list) {
-  const [{patient}] = list, {PatientName: name = t("unnamed"), PatientSex: sex} = patient;
-  return el("section", {}, line("h2", "", name),
-    line("p", "", patient.PatientID, patient.PatientBirthDate, sex && t(sex)),
-    ...groups(list, 1).map(study));
+function card({series, clips, files, folder}, above, texts) {
+  const held = [...clips, ...files].flatMap(itemsOf), n = cards.length;
+  if (!held[0]) held.push(...itemsOf({name: "", links: []}));
+  const of = kind => held.filter(item => item.kind === kind), stills = of("pictures");
+  const others = held.filter(item => item.kind !== "pictures").map(item => [item]);
+  const entries = stills[0] ? [stills, ...others] : others;
+  const {link} = entries[0][entries[0].length >> 1], className = "thumb";
+  const {SeriesNumber, Modality, SeriesDescription: name, BodyPartExamined: body} = series;
+  const title = [`${t("Series")} ${SeriesNumber || ""}`, Modality, name, folder];
+  const counted = kind => count(of(kind).length, kind);
+  const button = el("button", {className: "card", onclick: () => { show(n); stage.focus(); }},
+    stills[0] ? el("img", {className, loading: "lazy", alt: "", src: local(link)})
+      : el("b", {className}, suffix(link).toUpperCase()),
+    el("span", {}, line("span", "quiet", ...title.slice(0, 2), body), line("b", "", name, folder),
+      line("span", "quiet", ...["pictures", "clips", "documents", "texts"].map(counted)),
+      line("span", "red", counted("failed")),
+      line("span", "amber", held.some(({file}) => file.burned) && t("burned"))));
+  cards.push({button, entries, what: [line("p", "", ...above), line("h2", "", ...title)]});
+  return leaf([...texts, folder, ...held.map(({file}) => file.name)], button);
 }
 function build() {
-  rows.length = 0;
   document.documentElement.lang = zh ? "zh-Hans" : "en";
   for (const node of document.querySelectorAll("[id]")) if (WORDS.has(node.id))
-    node[node.matches(".word") ? "textContent" : "ariaLabel"] = t(node.id);
+    node[node.matches("input, #stage") ? "ariaLabel" : "textContent"] = t(node.id);
   [document.title, $("search").placeholder] = [t("title"), t("search")];
-  $("language").textContent = zh ? "English" : "中文";
-  $("tree").replaceChildren(...groups(all, 0).map(section), el("section", {}, el("details", {},
-    line("summary", "red", count(data.failed.length, "failed")), el("ul", {}, ...data.failed.map(
-      ({path, reason}) => row(el("li", {}, shown(path), line("p", "", reason)), [path, reason]))))),
-  line("p", "", t("use"), data.generator));
+  tree.replaceChildren();
+  cards.length = 0;
+  let last = [], section, list;  // of one patient, of one study
+  for (const {of, page, patient, study, ...one} of all) {
+    const {PatientName: name = t("unnamed"), PatientSex: sex} = patient;
+    const {StudyDate: date, StudyDescription: description, InstitutionName: place} = study;
+    const texts = [patient, study, one.series].flatMap(Object.values);
+    const sums = !page ? []
+      : [count(one.count, "series"), count(one.files, "pictures"), one.modalities];
+    const about = [line("h3", "", date, description), line("span", "quiet", study.StudyTime, place,
+      age(study.PatientAge)), line("span", "quiet", ...sums)];
+    if (of[0] !== last[0]) tree.append(section = el("section", {}, line("h2", "", name),
+      line("p", "", patient.PatientID, patient.PatientBirthDate, sex && t(sex))));
+    if (of[1] !== last[1]) section.append(list = el("ul"));
+    if (of[1] !== last[1] && !page)
+      section.append(el("details", {open: true}, el("summary", {}, ...about), list));
+    list.append(page ? leaf(texts, el("a", {href: local(page)}, ...about))
+      : card(one, [patient.PatientName, date, description], texts));
+    last = of;
+  }
+  const lost = head.failed.map(one => leaf([one.path, one.reason], shown(one.path),
+    line("p", "", one.reason)));
+  tree.append(el("details", {}, line("summary", "red", count(lost.length, "failed")),
+    el("ul", {}, ...lost)), line("p", "", t("use"), head.generator));
   find();
+  if (cards[0]) show(number, entry, at);
 }
 function find() {
-  const words = fold($("search").value).split(/\s+/);
-  for (const {node, hay} of rows) node.hidden = !words.every(word => hay.includes(word));
-  for (const node of $("tree").querySelectorAll("section, details"))
-    node.hidden = !node.querySelector("li:not([hidden])");
-  const found = rows.filter(({node}) => !node.hidden).length;
-  $("hits").textContent = words.join("") && `${found} / ${rows.length}`;
+  const words = fold($("search").value).split(/\s+/), leaves = [...tree.querySelectorAll("li")];
+  for (const node of leaves) node.hidden = !words.every(word => node.hay.includes(word));
+  const found = leaves.filter(node => !node.hidden).length;
+  $("hits").textContent = words.join("") && `${found} / ${leaves.length}`;
 }
-function show(one, which = 0, index = 0) {
-  open?.button.removeAttribute("aria-current");
-  (open = one).button.ariaCurrent = "true";
-  entry = one.entries[which] ? which : 0;
-  ({items} = one.entries[entry]);
-  $("what").replaceChildren(line("p", "", ...one.above), line("h2", "", ...one.title));
-  $("entries").replaceChildren(...one.entries.map(({kind, items: {length, 0: {file, link}}}, i) =>
-    el("button", {ariaPressed: `${i === entry}`, onclick: () => show(one, i)}, kind
-      ? line("span", "", suffix(link).toUpperCase(), file.name) : count(length, "pictures"))));
-  halt();
+function show(n, which = 0, index = 0) {
+  const {button, entries, what} = cards[n];
+  tree.querySelector("[aria-current]")?.removeAttribute("aria-current");
+  button.ariaCurrent = "true";
+  [number, entry, items, playing] = [n, which, entries[which], null];
+  $("what").replaceChildren(...what);
+  $("entries").replaceChildren(...entries.map(([{kind, file, link}, ...more], i) =>
+    el("button", {ariaPressed: `${i === which}`, onclick: () => show(n, i)}, kind === "pictures"
+      ? count(more.length + 1, kind) : line("span", "", suffix(link).toUpperCase(), file.name))));
   go(index);
 }
 function go(index) {
-  at = Math.max(0, Math.min(index, items.length - 1));
-  const {file, link} = items[at], is = {mp4: "video", gif: "image", png: "stack"}[suffix(link)];
-  main.dataset.mode = mode = is === "stack" && !items[1] ? "image" : is || "frame";
+  at = index;
+  const {file, link} = items[at], kind = suffix(link), facts = Object.entries(file.texts || {});
   wanted = link;
-  video = mode === "video" ? film(link) : null;
-  if (is && !video) picture(link);
+  video = kind === "mp4" ? el("video", {src: local(link), playsInline: true, ontimeupdate: place,
+    onloadedmetadata: place, onplay: place, onpause: place}) : null;
+  if (kind === "png" || kind === "gif") picture(link);
   else stage.replaceChildren(video || framed(link));
-  const facts = Object.entries(file.texts || {}).filter(([, value]) => value !== "");
-  const name = l => suffix(l).toUpperCase() + (l.match(/-\d{4,}(?=\.png$)/) || "");
+  const links = file.links.filter(each => suffix(each) !== "png" || each === link);
   $("known").replaceChildren(line("h3", "", file.name), line("p", "red", file.failed),
-    line("p", "amber", file.burned ? t("burned") : ""), el("dl", {}, ...facts.flatMap(
-      ([key, value]) => [el("dt", {}, t(key)), el("dd", {}, shown(value))])),
-    ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...file.links.flatMap(
-      l => [el("a", {href: local(l), target: "_blank"}, name(l)), " "])));
-  Object.assign(speed, video ? {min: .25, max: 4, step: .25} : {min: 1, max: 60, step: 1});
-  speed.value = pace[mode];
+    line("p", "amber", file.burned && t("burned")), el("dl", {}, ...facts.flatMap(
+      ([key, value]) => value === "" ? [] : [el("dt", {}, t(key)), el("dd", {}, shown(value))])),
+    ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
+      each => [el("a", {href: local(each), target: "_blank"}, suffix(each).toUpperCase()), " "])));
+  main.classList.toggle("still", frames() < 2);
   place();
   clearTimeout(settling);
   settling = setTimeout(settle, 200);
 }
-function settle() {  // what is too much for each picture that passes by
+function settle() {  // what is too much for each picture that passes by, and what switches change
+  for (const id of ["loop", "actual", "text"]) $(id).ariaPressed = `${isOn(id)}`;
+  if (video) video.loop = isOn("loop");
   const text = isOn("text") && items[at].file.links.find(l => suffix(l) === "txt" && l !== wanted);
   main.classList.toggle("beside", Boolean(text));
   $("beside").replaceChildren(text ? framed(text) : "");
@@ -5554,44 +5513,35 @@ function framed(link) {
   frame.src = local(link);
   return frame;
 }
-function film(link) {
-  const clip = el("video", {src: local(link), playsInline: true, loop: isOn("loop")});
-  clip.defaultPlaybackRate = clip.playbackRate = pace.video;
-  clip.onloadedmetadata = clip.ontimeupdate = clip.onseeked = clip.onplay = clip.onpause = place;
-  return clip;
-}
-function load(link) {  // a promise of a picture that is decoded
-  if (!loaded.has(link)) {
-    const image = el("img", {decoding: "sync", draggable: false, src: local(link)});
-    loaded.set(link, image.decode().then(() => image, () => line("p", "", t("broken"))));
-    if (loaded.size > 32) loaded.delete(loaded.keys().next().value);
-  }
-  return loaded.get(link);
+async function load(link) {  // the picture, decoded; some are kept
+  const image = loaded.get(link) || el("img", {draggable: false, src: local(link)});
+  loaded.set(link, image);
+  if (loaded.size > 32) loaded.delete(loaded.keys().next().value);
+  return image.decode().then(() => image, () => line("p", "", t("broken")));
 }
 async function picture(link) {
   const image = await load(link);
   if (wanted !== link) return;
   image.alt = `${items[at].file.name}, ${at + 1} / ${items.length}`;
   stage.replaceChildren(image);
-  for (const ahead of [1, 2, 3, -1]) if (items[at + ahead]) load(items[at + ahead].link);
+  for (const next of items.slice(at + 1, at + 4)) load(next.link);
 }
+const isOn = id => main.classList.contains(id);
 const frames = () => video ? items[at].file.frames || 1 : items.length;
 const here = () => !video ? at
   : Math.min(frames() - 1, Math.floor(video.currentTime / video.duration * frames() + .01) || 0);
 function place() {
-  const moving = playing || video && !video.paused;
-  Object.assign(position, {max: frames() - 1, value: here()});
-  $("place").value = position.ariaValueText = `${here() + 1} / ${frames()}`;
-  $("pace").value = video ? `${pace.video} ×` : `${pace.stack} / s`;
-  turn("play", Boolean(moving));
-  $("play").textContent = moving ? "❚❚" : "▶\ufe0e";
+  Object.assign($("position"), {max: frames() - 1, value: here()});
+  $("place").value = $("position").ariaValueText = `${here() + 1} / ${frames()}`;
+  $("pace").value = `${speed.value} ×`;
+  $("play").ariaPressed = `${Boolean(video ? !video.paused : playing)}`;
+  if (video) video.playbackRate = speed.value;
 }
 function move(index) {
-  halt();
   const to = Math.max(0, Math.min(index, frames() - 1));
   if (video) video.currentTime = (to + .5) / frames() * video.duration || 0;
   else go(to);
-  place();
+  halt();
 }
 function halt() {
   video?.pause();
@@ -5600,79 +5550,58 @@ function halt() {
 }
 async function play() {
   if (video?.paused) return video.play().catch(place);
-  if (playing || mode !== "stack") return halt();
+  if (video || playing || frames() < 2) return halt();
   const mine = playing = {};
   while (playing === mine) {
-    const next = (at + 1) % items.length;
+    const next = (at + 1) % items.length, pause = 100 / speed.value;
     if (!next && !isOn("loop")) return halt();
-    await Promise.all([load(items[next].link), new Promise(d => setTimeout(d, 1000 / pace.stack))]);
+    await Promise.all([load(items[next].link), new Promise(done => setTimeout(done, pause))]);
     if (playing === mine) go(next);
   }
 }
-function other(step) {
-  const seen = rows.filter(({node, entries}) => entries && !node.hidden);
-  const one = seen[seen.indexOf(open) + step];
-  if (one) show(one);
-  one?.button.scrollIntoView({block: "nearest"});
+function turn(id) {
+  main.classList.toggle(id);
+  settle();
 }
-function fit(on) {
-  stage.classList.toggle("actual", !on);
-  turn("fit", on);
-  turn("actual", !on);
+function sweep(by) {  // a wheel or a finger goes on by one picture for each 12 pixels
+  swept += by;
+  if (Math.abs(swept) < 12) return;
+  move(here() + Math.sign(swept));
+  swept = 0;
 }
-const ACTIONS = {
-  back: () => move(here() - 1), next: () => move(here() + 1), first: () => move(0), play,
-  last: () => move(Infinity), fit: () => fit(true), actual: () => fit(false),
-  loop: () => { turn("loop", !isOn("loop")); if (video) video.loop = isOn("loop"); },
-  text: () => { turn("text", !isOn("text")); settle(); },
+const ACTS = {
+  back: () => move(here() - 1), play, next: () => move(here() + 1), loop: () => turn("loop"),
+  actual: () => turn("actual"), text: () => turn("text"),
   full: () => document.fullscreenElement ? document.exitFullscreen() : main.requestFullscreen?.(),
-  faster: () => { speed.stepUp(); speed.oninput(); }, before: () => other(-1),
-  slower: () => { speed.stepDown(); speed.oninput(); }, after: () => other(1),
-  language: () => {
-    const n = rows.indexOf(open);
-    zh = !zh;
-    build();
-    if (open) show(rows[n], entry, at);
-  },
+  first: () => move(0), last: () => move(Infinity),
 };
-const KEYS = {ArrowUp: "back", ArrowLeft: "back", ArrowDown: "next", ArrowRight: "next", f: "full",
-  Home: "first", End: "last", PageUp: "before", PageDown: "after", " ": "play", "+": "faster",
-  "=": "faster", "-": "slower", 1: "actual", 0: "fit", t: "text"};
-for (const [name, act] of Object.entries(ACTIONS)) if ($(name)) $(name).onclick = act;
+const KEYS = {ArrowUp: "back", ArrowLeft: "back", ArrowDown: "next", ArrowRight: "next",
+  Home: "first", End: "last", " ": "play", l: "loop", 1: "actual", t: "text", f: "full"};
+for (const [id, onclick] of Object.entries(ACTS))
+  if (WORDS.has(id)) speed.before(el("button", {id, onclick}));
 document.onkeydown = event => {
-  const {key, target} = event, act = ACTIONS[KEYS[key.length > 1 ? key : key.toLowerCase()]];
+  const {key, target} = event, act = ACTS[KEYS[key.length > 1 ? key : key.toLowerCase()]];
   const typed = target.matches(key === " " ? "#search, button, summary" : "#search, #speed");
-  if (!act || !open || typed || event.ctrlKey || event.altKey || event.metaKey) return;
+  if (!act || !items || typed || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
   act();
 };
 stage.onwheel = event => {
-  if (event.ctrlKey || mode === "frame") return;
+  if (event.ctrlKey || frames() < 2) return;
   event.preventDefault();
-  wheeled += Math.max(-30, Math.min(event.deltaY * (event.deltaMode ? 30 : 1), 30));
-  if (Math.abs(wheeled) < 30) return;
-  move(here() + Math.sign(wheeled));
-  wheeled = 0;
+  sweep(Math.max(-12, Math.min(event.deltaY * (event.deltaMode ? 12 : .4), 12)));
 };
-stage.onpointerdown = event => { from = event; };
-stage.onpointermove = event => {
-  const moved = event.clientY - from?.clientY - event.clientX + from?.clientX;
-  if (!event.buttons || !(Math.abs(moved) > 12) || stage.matches(".actual")) return;
-  move(here() + Math.sign(moved));
+stage.onpointerdown = stage.onpointermove = event => {
+  if (event.type === "pointermove" && event.buttons && !isOn("actual"))
+    sweep(event.clientY - from.clientY - event.clientX + from.clientX);
   from = event;
 };
-position.oninput = () => move(+position.value);
-speed.oninput = () => {
-  pace[mode] = +speed.value;
-  if (video) video.playbackRate = pace.video;
-  place();
-};
+$("position").oninput = () => move(+$("position").value);
+speed.oninput = place;
 $("search").oninput = find;
+$("language").onclick = () => { zh = !zh; build(); };
 build();
-fit(true);
-const first = rows.find(({entries}) => entries);
-document.body.classList.toggle("index", !first);
-if (first) show(first);
+main.hidden = !cards[0];
 </script>
 """  # noqa: RUF001 - Chinese
 

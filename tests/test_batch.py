@@ -1116,7 +1116,7 @@ def test_what_to_open_is_named_on_a_terminal(
 ) -> None:
     monkeypatch.setattr(dc, "is_terminal", lambda _: seen)
     outcome = dc.convert(dc.Source(CT, tmp_path, "a"), dc.Options(output=tmp_path))
-    tally = dc.Tally()
+    tally = dc.Tally(page=options.output / "index.html" if options.study else None)
     for _ in range(pictures):
         tally.add(outcome)
     assert tally.pictures == pictures
