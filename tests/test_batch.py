@@ -613,10 +613,12 @@ def test_sources_are_found_as_they_are_needed(tmp_path: Path) -> None:
             found += 1
             yield source
 
-    outcomes = dc.convert_all(counted(), dc.Options(jobs=2), dc.Workers(2, 0))
-    assert next(outcomes).status == dc.Status.CONVERTED
-    assert found <= 2 * dc.IN_FLIGHT + 2
-    outcomes.close()
+    with (
+        workers(2) as where,
+        closing(dc.convert_all(counted(), dc.Options(jobs=2), where)) as outcomes,
+    ):
+        assert next(outcomes).status == dc.Status.CONVERTED
+        assert found <= 2 * dc.IN_FLIGHT + 2
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
