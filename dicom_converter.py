@@ -4806,7 +4806,9 @@ def convert(work: Work, options: Options) -> Outcome:
             shown = work if isinstance(work, Series) else problem or content
             origin = origin_of(work, header, states)
             task = Task(work, options, header, origin, states, shown, caught)
-            instance, _ = attempt(partial(instance_of, header, shown), options)
+            instance, unknown = attempt(partial(instance_of, header, shown), options)
+            if unknown:
+                warn(f"what it belongs to cannot be read: {reason_of(unknown)}")
             if instance and not options.names and is_called_after(work.label, instance.texts):
                 warn("its path, and that of its outputs, holds the patient's name or ID")
             outcome, syntax = delivered(task), str(header.transfer_syntax)
@@ -5793,7 +5795,8 @@ class Tally:
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
         counted = [f"{self.counts[end]} {end}" for end in Status if self.counts[end]]
-        more = ((self.clips, "clips of series"), (self.warned, "with warnings"))
+        clips = "clips of series" if self.clips > 1 else "clip of a series"
+        more = ((self.clips, clips), (self.warned, "with warnings"))
         yield ", ".join([*counted, *(f"{number} {what}" for number, what in more if number)])
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
@@ -5959,16 +5962,16 @@ class Shelf:
 
 def series_works(shelf: Shelf) -> Iterator[Series]:
     """Yield the clips to be made of what is on *shelf*, each with a name of its own."""
-    given: set[Path] = set()
+    given = Counter[Path]()
     for *_, series, outcomes in shelf.groups():
         first = next(one.instance for one in outcomes if one.instance)
         for position, clip in enumerate(() if series.startswith("/") else clips_of(outcomes)):
             folder = Path(os.path.commonpath([one.folder for one in clip.sources]))
-            names = (folder / name for name in numbered(f"series-{first.series_number or 0:03}"))
-            place = next(path for path in names if path not in given)
-            given.add(place)
+            place = folder / f"series-{first.series_number or 0:03}"
+            given[place] += 1
+            name = place.name if given[place] == 1 else f"{place.name}-{given[place]}"
             uid = f"{first.texts['StudyInstanceUID']} {series} {position}"
-            yield replace(clip, uid=uid, folder=folder, name=place.name)
+            yield replace(clip, uid=uid, folder=folder, name=name)
 
 
 def clips_of(outcomes: Iterable[Outcome]) -> list[Series]:
@@ -6492,7 +6495,7 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
                 cure = "mend that, or name another folder with -o, and add --resume"
                 raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
-        if options.study and tally.counts:
+        if options.study and tally.counts.keys() - {Status.SKIPPED}:
             tally.page = write_pages(shelf, options)
 
 
