@@ -5366,8 +5366,9 @@ dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; 
 <script>
 "use strict";
 const WORDS = new Map(`title=Study overview=检查总览; language=中文=English; position=Position=位置;
-search=Search names, texts, dates=搜索姓名、描述、日期; speed=Speed=速度; null=left out=已略去;
-stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看; unnamed=No name=无姓名;
+studies=❮ All studies=❮ 全部检查; search=Search names, texts, dates=搜索姓名、描述、日期;
+null=left out=已略去; unnamed=No name=无姓名; speed=Speed=速度;
+stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看;
 back=❮ Back=❮ 后退; play=▶\ufe0e Play=▶\ufe0e 播放; next=Next ❯=前进 ❯; loop=Loop=循环;
 actual=1:1=1:1; text=Text=文本; full=Full screen=全屏; Series=Series=序列; series=series=个序列;
 pictures=pictures=幅图像; clips=clips=段动态影像; documents=documents=份文档; texts=texts=份文本;
@@ -5602,6 +5603,7 @@ $("position").oninput = () => move(+$("position").value);
 speed.oninput = place;
 $("search").oninput = find;
 $("language").onclick = () => { zh = !zh; build(); };
+if (head.back) $("title").before(el("a", {id: "studies", href: local(head.back)}));
 build();
 main.hidden = !cards[0];
 </script>
@@ -6008,6 +6010,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
     Return where it is.
     """
     root, numbers = resolved(options.output), count(1)
+    index = page_place(root, "index")
 
     def listed() -> Iterator[Entry]:
         for _, of_study in groupby(shelf.groups(), key=itemgetter(0, 1)):
@@ -6016,7 +6019,8 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
                 yield from entries
                 continue
             seen: list[Entry] = []
-            page = write_page(root, f"study-{next(numbers):03}", kept_heads(entries, seen), [])
+            page = page_place(root, f"study-{next(numbers):03}")
+            write_page(page, kept_heads(entries, seen), {"back": quote(index.name)})
             modalities = sorted({one["series"].get("Modality", "") for one in seen})
             yield (
                 seen[0]
@@ -6024,7 +6028,8 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
                 | {"files": sum(one["files"] for one in seen), "count": len(seen)}
             )
 
-    return write_page(root, "index", listed(), shelf.failed())
+    write_page(index, listed(), {"failed": shelf.failed()})
+    return index
 
 
 def kept_heads(entries: Iterable[Entry], heads: list[Entry]) -> Iterator[Entry]:
@@ -6079,24 +6084,24 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     return entry
 
 
-def write_page(root: Path, name: str, series: Iterable[Entry], failed: list[Entry]) -> Path:
-    """Write the page *name* of *series*, which come one by one; return where it is.
-
-    It replaces one of ours; where something else has its name, it gets the next.
-    """
+def page_place(root: Path, name: str) -> Path:
+    """Return where in *root* a page *name* goes: in place of one of ours, else to the next name."""
     places = (root / f"{each}.html" for each in numbered(name))
-    place = next(path for path in places if not os.path.lexists(path) or is_page(path))
-    head = {"generator": f"dicom_converter {__version__}", "failed": failed}
+    return next(path for path in places if not os.path.lexists(path) or is_page(path))
+
+
+def write_page(place: Path, series: Iterable[Entry], head: Entry) -> None:
+    """Write the page at *place* of *series*, which come one by one, and of what *head* tells."""
+    head = {"generator": f"dicom_converter {__version__}", "failed": []} | head
     before, after = page_parts()
-    with closing(Outputs(root / name, root)) as outputs:
-        part = outputs.part(".html")
+    with closing(Outputs(place, place.parent)) as outputs:
+        part = outputs.part("")
         with part.open("wb") as file:
             file.write(before)
             for entry in chain([head], series):
                 file.write(json.dumps(entry).replace("<", "\\u003c").encode("ascii") + b"\n")
             file.write(after)
         part.replace(place)
-    return place
 
 
 def is_page(path: Path) -> bool:

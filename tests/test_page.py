@@ -140,7 +140,9 @@ def study_data() -> list[dict[str, Any]]:
 
 def write_page(folder: Path, data: list[dict[str, Any]]) -> Path:
     head, *entries = data
-    return dc.write_page(folder, "index", entries, head["failed"])
+    place = dc.page_place(folder, "index")
+    dc.write_page(place, entries, {"failed": head["failed"]})
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -503,10 +505,21 @@ def test_an_index_of_pages_only(browser: Any, tmp_path: Path) -> None:
         assert not shown.page.locator("#viewer").is_visible()
 
 
+def test_the_page_of_a_study_leads_back(browser: Any, tmp_path: Path) -> None:
+    data = [one for one in study_data() if "page" in one or "failed" in one]
+    index, place = write_page(tmp_path, data), tmp_path / "study-001.html"
+    dc.write_page(place, data[1:], {"back": index.name})
+    for shown in shown_in(browser, place):
+        shown.page.locator("#studies").click()
+        shown.page.wait_for_url(index.as_uri())
+        assert not shown.page.locator("#studies").count()
+
+
 def test_five_thousand_pictures(browser: Any, page_folder: Path) -> None:
     files = [still("CT", f"IM{1 + n % SLICES:02}", n) for n in range(200)]
     many = [series(n, "CT", f"Series of {n}", files=files) for n in range(25)]
-    path = dc.write_page(page_folder, "many", many, [])
+    path = page_folder / "many.html"
+    dc.write_page(path, many, {})
     for shown in shown_in(browser, path):
         shown.at(1, 200)
         paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
