@@ -4157,7 +4157,8 @@ def instance_of(header: Header, content: object) -> Instance:
         texts["AcquisitionDateTime"], moment = when_taken(ds)
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
-        size = f"{image.columns} x {image.rows} pixels" if image else "-"
+        size = f"{image.columns} x {image.rows}" if image else "-"
+        plane, location = plane_of(ds), number(ds, "SliceLocation")
         return Instance(
             texts=texts,
             kind=kind,
@@ -4166,9 +4167,9 @@ def instance_of(header: Header, content: object) -> Instance:
             stack=stack_of(ds, image) if image else "",
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
-            normal=normal_of(ds),
-            position=numbers(ds, "ImagePositionPatient"),
-            location=number(ds, "SliceLocation"),
+            normal=normal_of(*plane),
+            position=plane[1],
+            location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
             burned_in=bool(kind) and bool(burned_in_note(header)),
         )
@@ -4200,11 +4201,18 @@ def stack_of(ds: Dataset, image: ImagePixel) -> str:
     return "|".join([form, echo, *kind, *(text(ds, name)[:MAX_SHORT] for name in APART)])
 
 
-def normal_of(ds: Dataset) -> tuple[float, ...]:
-    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), () where none can be right."""
-    orientation, position = (
-        numbers(ds, f"Image{name}Patient") for name in ("Orientation", "Position")
+def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return orientation and position of the first frame as they stand, () where they do not."""
+    orientation = functional_group(ds, "PlaneOrientationSequence", 0)
+    position = functional_group(ds, "PlanePositionSequence", 0)
+    return (
+        numbers(orientation, "ImageOrientationPatient"),
+        numbers(position, "ImagePositionPatient"),
     )
+
+
+def normal_of(orientation: Sequence[float], position: Sequence[float]) -> tuple[float, ...]:
+    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), () where none can be right."""
     far = max(map(abs, (*orientation, *position)), default=0) > MAX_POSITION
     if (len(orientation), len(position)) != (6, 3) or far:
         return ()
@@ -4217,13 +4225,15 @@ def normal_of(ds: Dataset) -> tuple[float, ...]:
 
 def when_taken(ds: Dataset) -> tuple[str, float | None]:
     """Return when the data of an instance were acquired, as a text and in s, if it says so."""
-    for kind in ("Acquisition", "Content"):
-        moment = text(ds, f"{kind}Date") + text(ds, f"{kind}Time")
-        moment = (text(ds, "AcquisitionDateTime") if kind == "Acquisition" else "") or moment
+    dates = (f"{of}{part}" for of in ("Acquisition", "Content") for part in ("Date", "Time"))
+    acquired, at, content, of = (text(ds, keyword) for keyword in dates)
+    for day, hour in ((text(ds, "AcquisitionDateTime"), ""), (acquired, at), (content, of)):
         with suppress(*UNREADABLE):
-            found = DT(moment)  # a time zone is left aside: some files of a series lack it
+            found = DT((day or "00010101" * bool(hour)) + hour)  # files may tell just the time
+            # A time zone is left aside: some files of a series lack it.
             since = datetime.combine(found.date(), found.time()) - datetime.min
-            return readable("DateTime", moment)[:MAX_SHORT], since.total_seconds()
+            shown = readable("DateTime", day + hour) if day else readable("Time", hour)
+            return shown[:MAX_SHORT], since.total_seconds()
     return "", None
 
 
@@ -4233,7 +4243,7 @@ Member = tuple[Source, Instance]
 MAX_TILT = math.cos(math.radians(30))  # between normals of one stack
 SAME_PLACE = 0.01  # mm, and of the median step
 GAP, UNEQUAL = 1.5, 1.05  # by the median step, by the shortest
-STEADY = 2  # by the shortest time between frames
+STEADY, MAX_PAUSE = 2, Fraction(10)  # by the shortest time between frames; s: no film is slower
 MAX_NAMED = 10  # of gaps
 
 
@@ -4246,7 +4256,8 @@ def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
     kept, copies = [], []
     for source, one in members:
         place = (one.stack, one.normal, one.position, one.number, one.moments)
-        keys = {(one.texts["SOPInstanceUID"] or source,)} | ({place} if one.position else set())
+        told = one.position and any(moment is not None for moment in one.moments)
+        keys = {(one.texts["SOPInstanceUID"] or source,)} | ({place} if told else set())
         if seen.isdisjoint(keys):
             kept.append((source, one))
         else:
@@ -4289,26 +4300,28 @@ def parts_by_plane(group: list[Member]) -> list[list[Member]]:
 
 def ordered(stack: Sequence[Member]) -> Series:
     """Return *stack* by the positions along its mean normal, or by what else orders it."""
-    if not all(one.normal for _, one in stack):
-        bad = any(one.position for _, one in stack)
-        note = "not all positions and orientations can be right: they were left aside"
-        return by_value(stack, [one.location for _, one in stack], (note,) if bad else ())
-    normals = np.array([one.normal for _, one in stack])
-    along = normals @ normals[0]
-    mean = np.mean(normals * np.sign(along)[:, np.newaxis], axis=0)
-    distances = np.array([one.position for _, one in stack]) @ (mean / np.linalg.norm(mean))
+    ones = [one for _, one in stack]
+    if all(one.normal for one in ones):
+        normals = np.array([one.normal for one in ones])
+        along = normals @ normals[0]
+        mean = np.mean(normals * np.sign(along)[:, np.newaxis], axis=0)
+        distances = np.array([one.position for one in ones]) @ (mean / np.linalg.norm(mean))
+        how, turning = "position", np.abs(along).min() <= MAX_TILT
+        if turning or "MOSAIC" in ones[0].stack:
+            return by_value(stack)
+    elif None not in (locations := [one.location for one in ones]):
+        how, distances = "slice location", np.array(locations)
+    else:
+        return by_value(stack)
     order = np.argsort(distances, kind="stable")
     steps = np.diff(distances[order])
     places = np.zeros(len(stack), int)
     places[order[1:]] = np.cumsum(steps > SAME_PLACE * max(np.median([*steps, 1]), 1))
-    turning = np.abs(along).min() <= MAX_TILT
-    if turning or "MOSAIC" in stack[0][1].stack or not places.any():
-        return by_value(stack)
-    return by_place(stack, distances, places)
+    return by_place(stack, distances, places, how) if places.any() else by_value(stack)
 
 
-def by_place(stack: Sequence[Member], distances: Array, places: Array) -> Series:
-    """Return *stack* by *places*, its numbers along the normal, one volume after another.
+def by_place(stack: Sequence[Member], distances: Array, places: Array, how: str) -> Series:
+    """Return *stack* by *places*, its numbers by *how* they lie, one volume after another.
 
     The end with the lower instance numbers is the beginning: positions do not tell.
     """
@@ -4318,13 +4331,19 @@ def by_place(stack: Sequence[Member], distances: Array, places: Array) -> Series
     counts = np.bincount(places)
     even = bool(counts.min() == counts.max())
     order = np.lexsort((ranks, direction * places, ranks * even))
-    how, notes = "position", spacing_notes(distances[order[: len(counts)]])
+    notes = spacing_notes(distances[order[: len(counts)]])
     if not even:
         notes = (f"from {counts.min()} to {counts.max()} files lie at a position",)
     elif counts[0] > 1:
         how += f", {counts[0]} volumes one after the other by {told_by}"
     shown, positions = [stack[index] for index in order], distances[order].tolist()
-    return Series(*sources_and_places(shown, positions), how, notes=notes)
+    return Series(*sources_and_places(shown, positions), how, notes=(*notes, *plane_notes(stack)))
+
+
+def plane_notes(stack: Sequence[Member]) -> tuple[str, ...]:
+    """Return what is to be said of positions that were of no use."""
+    bad = any(one.position for _, one in stack) and not all(one.normal for _, one in stack)
+    return ("not all positions and orientations can be right: they were left aside",) * bad
 
 
 def sources_and_places(
@@ -4333,7 +4352,7 @@ def sources_and_places(
     """Return the files of *stack* and in words where each is."""
     places = []
     for (_, one), position in zip(stack, positions, strict=False):
-        at = "" if position is None else f"at {position:.2f} mm, "
+        at = "" if position is None else f"at {round(position, 2) + 0.0:.2f} mm, "
         places.append(f"{at}instance {'-' if one.number is None else one.number}")
     return tuple(source for source, _ in stack), tuple(places)
 
@@ -4355,17 +4374,12 @@ def ranks_at_places(stack: Sequence[Member], places: Array) -> tuple[Array, str]
     return ranks, dictionary_description(name)
 
 
-def by_value(
-    stack: Sequence[Member],
-    locations: Sequence[float | None] = (None,),
-    notes: tuple[str, ...] = (),
-) -> Series:
+def by_value(stack: Sequence[Member]) -> Series:
     """Return *stack* by the first value that all of it has and no two share.
 
-    Stills of a steady run of times get their durations.
+    Stills of one place that follow each other steadily get their durations.
     """
     values: dict[str, Sequence[Any]] = {
-        "slice location": locations,
         "instance number": [one.number for _, one in stack],
         "time": [one.moments[-1] for _, one in stack],
         "file name": [natural_order(source.label) for source, _ in stack],
@@ -4373,9 +4387,13 @@ def by_value(
     distinct = (how for how, each in values.items() if None not in each)
     how = next((how for how in distinct if len(set(values[how])) == len(stack)), "file name")
     shown = [stack[index] for index in sorted(range(len(stack)), key=values[how].__getitem__)]
-    trigger = MOMENTS.index("TriggerTime")
-    durations = steady_gaps([one.moments[trigger] for _, one in shown], Fraction(1, 1000))
-    durations = durations or steady_gaps([one.moments[-1] for _, one in shown], Fraction(1))
+    times = zip(*(one.moments for _, one in shown), strict=True)
+    named = dict(zip((*MOMENTS, "AcquisitionTime"), times, strict=True))
+    durations = steady_gaps(named["TriggerTime"], Fraction(1, 1000))
+    durations = durations or steady_gaps(named["AcquisitionTime"], Fraction(1))
+    if len({one.position for _, one in stack}) > 1:
+        durations = ()
+    notes = plane_notes(stack)
     return Series(*sources_and_places(shown, repeat(None)), how, durations, notes)
 
 
@@ -4391,7 +4409,7 @@ def steady_gaps(times: Sequence[float | None], unit: Fraction) -> tuple[Fraction
     gaps = [seconds(after - before) for before, after in pairwise(known)]
     if len(known) < len(times) or not gaps or min(gaps) < MIN_DURATION:
         return ()
-    return (*gaps, gaps[-1]) if max(gaps) <= min(STEADY * min(gaps), MAX_DURATION) else ()
+    return (*gaps, gaps[-1]) if max(gaps) <= min(STEADY * min(gaps), MAX_PAUSE) else ()
 
 
 def spacing_notes(positions: Array) -> tuple[str, ...]:
@@ -4404,7 +4422,7 @@ def spacing_notes(positions: Array) -> tuple[str, ...]:
     if gaps:
         more = f" and {len(gaps) - MAX_NAMED} more" if len(gaps) > MAX_NAMED else ""
         where = ", ".join(gaps[:MAX_NAMED])
-        return (f"slices are missing: most lie {typical:.4g} mm apart, but {where}{more}",)
+        return (f"there are gaps: most slices lie {typical:.4g} mm apart, but {where}{more}",)
     if steps.max() > UNEQUAL * steps.min():
         return (f"slices lie from {steps.min():.4g} to {steps.max():.4g} mm apart",)
     return ()
@@ -4739,7 +4757,9 @@ def scene_of_series(series: Series, options: Options) -> Scene:
     header, image, _ = next(opened_slices(series.sources))
     look = look_of(header, image, (), options)
     if look.grayscale:
-        look = replace(look, grayscale=(replace(look.grayscale[0], voi_origin=origin),))
+        inverted = all(each.invert for each in gray)
+        own = replace(look.grayscale[0], voi_origin=origin, invert=inverted)
+        look = replace(look, grayscale=(own,))
     shown = (
         (replace(look_of(header, image, (), options), pixel_aspect=look.pixel_aspect), 0, frame)
         for header, image, frames in opened_slices(series.sources)
@@ -5314,7 +5334,8 @@ body { height: 100vh; display: grid; grid-template: auto minmax(0, 1fr) / 328px 
   background: #0c0e11; color: #dbe1e9; overflow-wrap: anywhere; }
 header, #head, #bar, #entries { display: flex; gap: 6px; align-items: center; padding: 8px 16px; }
 header, #tree:has(+ [hidden]) { grid-column: 1 / -1; border-bottom: var(--line); }
-h1 { margin-right: auto; } h2 { font-size: 16px; } a { color: var(--blue); }
+h1 { margin-right: auto; } #list { display: none; } h2 { font-size: 16px; }
+a { color: var(--blue); }
 p, i, dt, .quiet { color: var(--quiet); } .amber { color: #e8bd6d; } .red { color: #f5958c; }
 button, #search { font: inherit; color: inherit; background: #1d2128; padding: 4px 10px;
   border: 1px solid #353c47; border-radius: 6px; white-space: nowrap; flex: none; }
@@ -5337,20 +5358,23 @@ main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
   touch-action: pan-y; user-select: none; }
 #stage > * { width: 100%; height: 100%; } .actual #stage { touch-action: auto; }
 .actual #stage > :is(img, video) { width: auto; height: auto; margin: auto; }
-iframe { border: 0; color-scheme: light; min-height: 300px; }
-iframe[sandbox] { background: #fff; filter: invert(.92); }
+iframe { border: 0; width: 100%; height: 100%; min-height: 300px; }
+/* A text in one is as the system wants it, not as this page. */
+@media not (prefers-color-scheme: dark) {
+  #viewer iframe[sandbox] { color-scheme: light; background: #fff; filter: invert(.92); } }
 aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display: grid;
   grid-template: auto 1fr / 100%; gap: 10px; } #beside { display: grid; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
 #position { flex: 1 1 90px; } #speed { width: 80px; } output { min-width: 4em; }
 #help { padding: 0 16px 8px; font-size: 12px; }
-[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), :fullscreen #help,
-:fullscreen:not(.beside) aside, :is(section, details):not(:has(li:not([hidden]))) {
-  display: none !important; }
+[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), .still #help,
+:fullscreen #help, :fullscreen:not(.beside) aside,
+:is(section, details):not(:has(li:not([hidden]))) { display: none !important; }
 @media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
-  #stage { height: 55vh; } #tree, aside { order: 1; border: 0; } #help { display: none; } }
+  #stage { height: 55vh; } #tree, aside { order: 1; border: 0; } #list { display: inline; }
+  #help, h1 { display: none; } }
 </style>
-<header><h1 id="title"></h1><p id="hits" role="status"></p>
+<header><h1 id="title"></h1><a id="list" href="#tree"></a><p id="hits" role="status"></p>
 <input id="search" type="search"><button id="language"></button></header>
 <nav id="tree"></nav>
 <main id="viewer" class="loop">
@@ -5366,14 +5390,15 @@ dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; 
 <script>
 "use strict";
 const WORDS = new Map(`title=Study overview=检查总览; language=中文=English; position=Position=位置;
-studies=❮ All studies=❮ 全部检查; search=Search names, texts, dates=搜索姓名、描述、日期;
-null=left out=已略去; unnamed=No name=无姓名; speed=Speed=速度;
-stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看;
-back=❮ Back=❮ 后退; play=▶\ufe0e Play=▶\ufe0e 播放; next=Next ❯=前进 ❯; loop=Loop=循环;
+studies=❮ All studies=❮ 全部检查; list=Series ↓=序列 ↓; null=left out=已略去;
+search=Search names, texts, dates=搜索姓名、描述、日期; undated=No date=无日期; unnamed=No name=无姓名;
+speed=Speed=速度; stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看;
+back=❮ Previous=❮ 上一幅; next=Next ❯=下一幅 ❯; play=▶\ufe0e Play=▶\ufe0e 播放; loop=Loop=循环;
 actual=1:1=1:1; text=Text=文本; full=Full screen=全屏; Series=Series=序列; series=series=个序列;
 pictures=pictures=幅图像; clips=clips=段动态影像; documents=documents=份文档; texts=texts=份文本;
-failed=failed=个失败; burned=Names may be burned in=图像中可能烧录有姓名; M=male=男; F=female=女;
-O=other=其他; ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天; Position=Position=位置;
+failed=failed=个失败; lost=not converted=个未转换; Files=Files=文件; files=files=个文件;
+burned=Names may be burned in=图像中可能烧录有姓名; M=male=男; F=female=女; O=other=其他;
+ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天; Position=Position=位置;
 AcquisitionDateTime=Taken=采集时间; InstanceNumber=Number=编号; Thickness=Slice thickness=层厚;
 Size=Size=尺寸; Pixel spacing=Pixel spacing=像素间距; broken=Cannot be shown here=无法在此显示;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
@@ -5385,15 +5410,18 @@ const $ = id => document.getElementById(id);
 const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
 const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
 const cards = [], loaded = new Map();
-let zh = /^zh/i.test(navigator.language), number = 0, entry = 0, at = 0;
+let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0;
 let items, wanted, video, playing, settling, from, swept = 0;
 
 const t = key => WORDS.has(key) ? WORDS.get(key)[+zh] : key;
 const suffix = link => link.slice(link.lastIndexOf(".") + 1).toLowerCase();
 const local = link => `./${link}`;  // whatever it looks like, it leads nowhere else
-const fold = text => text.normalize("NFKD").replace(/[\p{M}-]/gu, "").toLowerCase();
+const fold = text => text.normalize("NFKD").replace(/[\p{M}./-]/gu, "").toLowerCase();
 const count = (n, what) => n && `${n} ${n === 1 ? t(what).replace(/(?<!ie)s$/, "") : t(what)}`;
 const age = text => text?.replace(/^0*(\d+)([DWMY])$/, (_, n, of) => `${n} ${t("age" + of)}`);
+const isShown = item => /pictures|clips/.test(item.kind);
+const near = new IntersectionObserver(found => found.filter(each => each.isIntersecting)
+  .forEach(each => each.target.preload = "metadata"));  // by which a film shows its beginning
 const shown = text => text === null ? el("i", {}, t("null")) : el("bdi", {}, text);
 function el(tag, properties, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -5414,20 +5442,24 @@ function itemsOf(file) {  // what is to be opened of it: all of its stills, or t
   const links = file.links.filter(link => suffix(link) === end);
   return (links[0] ? links : [""]).map(link => ({file, link, kind}));
 }
-function card({series, clips, files, folder}, above, texts) {
-  const held = [...clips, ...files].flatMap(itemsOf), n = cards.length;
+function card({series, clips, files: own, folder}, above, texts) {
+  const held = [...clips, ...own].flatMap(itemsOf), n = cards.length;
   if (!held[0]) held.push(...itemsOf({name: "", links: []}));
   const of = kind => held.filter(item => item.kind === kind), stills = of("pictures");
   const others = held.filter(item => item.kind !== "pictures").map(item => [item]);
   const entries = stills[0] ? [stills, ...others] : others;
   const {link} = entries[0][entries[0].length >> 1], className = "thumb";
-  const {SeriesNumber, Modality, SeriesDescription: name, BodyPartExamined: body} = series;
-  const title = [`${t("Series")} ${SeriesNumber || ""}`, Modality, name, folder];
+  const film = suffix(link) === "mp4" && el("video", {className, preload: "none"});
+  if (film) near.observe(Object.assign(film, {src: local(link)}));
+  const {SeriesNumber, Modality, BodyPartExamined: body} = series;
+  const {SeriesDescription: name = held[1] ? "" : held[0].file.name} = series;
+  const files = folder === "." ? t("Files") : folder;  // without a series
+  const title = [files ?? `${t("Series")} ${SeriesNumber || ""}`, Modality, name];
   const counted = kind => count(of(kind).length, kind);
   const button = el("button", {className: "card", onclick: () => { show(n); stage.focus(); }},
-    stills[0] ? el("img", {className, loading: "lazy", alt: "", src: local(link)})
-      : el("b", {className}, suffix(link).toUpperCase()),
-    el("span", {}, line("span", "quiet", ...title.slice(0, 2), body), line("b", "", name, folder),
+    stills[0] ? el("img", {className, loading: "lazy", alt: "", src: local(link)}) : film
+      || el("b", {className}, suffix(link).toUpperCase()),
+    el("span", {}, line("span", "quiet", ...title.slice(0, 2), body), line("b", "", name),
       line("span", "quiet", ...["pictures", "clips", "documents", "texts"].map(counted)),
       line("span", "red", counted("failed")),
       line("span", "amber", held.some(({file}) => file.burned) && t("burned"))));
@@ -5444,12 +5476,12 @@ function build() {
   let last = [], section, list;  // of one patient, of one study
   for (const {of, page, patient, study, ...one} of all) {
     const {PatientName: name = t("unnamed"), PatientSex: sex} = patient;
-    const {StudyDate: date, StudyDescription: description, InstitutionName: place} = study;
+    const {StudyDate: date = t("undated"), StudyDescription: description} = study;
     const texts = [patient, study, one.series].flatMap(Object.values);
     const sums = !page ? []
-      : [count(one.count, "series"), count(one.files, "pictures"), one.modalities];
-    const about = [line("h3", "", date, description), line("span", "quiet", study.StudyTime, place,
-      age(study.PatientAge)), line("span", "quiet", ...sums)];
+      : [count(one.count, "series"), count(one.files, "files"), one.modalities];
+    const about = [line("h3", "", date, description), line("span", "quiet", study.StudyTime,
+      study.InstitutionName, age(study.PatientAge)), line("span", "quiet", ...sums)];
     if (of[0] !== last[0]) tree.append(section = el("section", {}, line("h2", "", name),
       line("p", "", patient.PatientID, patient.PatientBirthDate, sex && t(sex))));
     if (of[1] !== last[1]) section.append(list = el("ul"));
@@ -5461,9 +5493,10 @@ function build() {
   }
   const lost = head.failed.map(one => leaf([one.path, one.reason], shown(one.path),
     line("p", "", one.reason)));
-  tree.append(el("details", {}, line("summary", "red", count(lost.length, "failed")),
+  tree.append(el("details", {}, line("summary", "red", count(lost.length, "lost")),
     el("ul", {}, ...lost)), line("p", "", t("use"), head.generator));
   find();
+  number ??= Math.max(0, cards.findIndex(each => isShown(each.entries[0][0])));
   if (cards[0]) show(number, entry, at);
 }
 function find() {
@@ -5498,6 +5531,7 @@ function go(index) {
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [el("a", {href: local(each), target: "_blank"}, suffix(each).toUpperCase()), " "])));
   main.classList.toggle("still", frames() < 2);
+  [$("actual").hidden, $("text").hidden] = [!isShown(items[at]), kind === "txt"];
   place();
   clearTimeout(settling);
   settling = setTimeout(settle, 200);
@@ -5916,26 +5950,26 @@ class Shelf:
     def __init__(self) -> None:
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._rows.execute(
-            "CREATE TABLE works (patient, study, date, series, number, path, outcome)"
+            "CREATE TABLE works (patient, study, date, series, number, path, lost, outcome)"
         )
-        self.pictures = self.lost = 0  # what is lost belongs to nothing known
+        self.pictures = self.lost = 0
 
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
-        keys: Sequence[Any] = (None,) * 5
+        keys: Sequence[Any] = (None,) * 5  # of what belongs to nothing known
+        self.lost += is_trouble(outcome)
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
-            patient = json.dumps([texts[name] for name in TEXTS["patient"]]).casefold()
+            known = [texts[name] for name in TEXTS["patient"]]
+            patient = json.dumps([not any(known), *known]).casefold()  # nobody's files come last
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
             keys = patient, study, texts["StudyDate"], series, one.series_number
             self.pictures += bool(one.kind) and isinstance(outcome.source, Source)
-        else:
-            self.lost += is_trouble(outcome)
-            if not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
-                return
+        elif not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
+            return
         path = f"{printable(outcome.source.label)}:{outcome.source.sources[0].entry}"
-        row = *keys, path, pickle.dumps(replace(outcome, facts=()))
-        self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        row = *keys, path, is_trouble(outcome), pickle.dumps(replace(outcome, facts=()))
+        self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def groups(self) -> Iterator[SeriesGroup]:
         """Yield what is of each series: by patient, the newest study first, by series number."""
@@ -5950,8 +5984,9 @@ class Shelf:
             yield *keys, [pickle.loads(row[3]) for row in group]  # noqa: S301 - none but this program wrote it
 
     def failed(self) -> list[Entry]:
-        """Return what the page says of files that belong to nothing known."""
-        rows = self._rows.execute("SELECT outcome FROM works WHERE patient IS NULL ORDER BY path")
+        """Return what the page says of files that were not converted."""
+        query = "SELECT outcome FROM works WHERE lost ORDER BY path LIMIT ?"
+        rows = self._rows.execute(query, (MAX_LOST_SHOWN,))
         lost = [pickle.loads(row) for (row,) in rows]  # noqa: S301 - none but this program wrote it
         told = [{"path": printable(one.source.label), "reason": one.reason} for one in lost]
         more = self.lost - len(lost)
@@ -6072,10 +6107,11 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     paths = [path.relative_to(root).parts for path in outcome.outputs]
     links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
     entry = {"name": printable(source.name), "links": links, "frames": one.frames}
+    facts = {label: value for label, value in one.facts if value != "-"}
     if isinstance(source, Series):
-        entry |= {"frames": len(source.sources), "notes": source.notes}
+        facts.pop("Position", "")  # each of its frames has its own
+        entry |= {"frames": len(source.sources), "notes": source.notes, "texts": facts}
     else:
-        facts = {label: value for label, value in one.facts if value != "-"}
         entry["texts"] = shown_texts(one, "instance", options) | facts
     if one.burned_in:
         entry["burned"] = True

@@ -349,17 +349,17 @@ def test_without_loop_playing_ends(shown: Shown) -> None:
 def test_a_clip_plays_at_its_speed_and_stops_at_each_frame(shown: Shown, words: str) -> None:
     shown.open(words)
     shown.entry("MP4")
-    shown.until("document.querySelector('video')?.readyState > 1")
+    shown.until("document.querySelector('#stage video')?.readyState > 1")
     assert "10 fps" in shown.text("#known")
-    time = "document.querySelector('video').currentTime"
+    time = "document.querySelector('#stage video').currentTime"
     shown.page.locator("#stage").focus()
     shown.page.keyboard.press(" ")
     shown.until(f"{time} > .15")
     shown.page.locator("#speed").fill("1.25")
     shown.page.locator("#stage").focus()
-    assert shown.page.evaluate("document.querySelector('video').playbackRate") == 1.25
+    assert shown.page.evaluate("document.querySelector('#stage video').playbackRate") == 1.25
     shown.page.keyboard.press(" ")
-    shown.until("document.querySelector('video').paused")
+    shown.until("document.querySelector('#stage video').paused")
     shown.page.keyboard.press("Home")
     for number in range(2, 11):
         shown.page.keyboard.press("ArrowDown")
@@ -367,9 +367,9 @@ def test_a_clip_plays_at_its_speed_and_stops_at_each_frame(shown: Shown, words: 
         assert shown.page.evaluate("document.getElementById('place').value") == f"{number} / 10"
     shown.page.locator("#back").click()
     assert shown.page.evaluate(time) == pytest.approx(0.85, abs=0.01)
-    assert shown.page.evaluate("document.querySelector('video').loop")
+    assert shown.page.evaluate("document.querySelector('#stage video').loop")
     shown.page.locator("#loop").click()
-    assert not shown.page.evaluate("document.querySelector('video').loop")
+    assert not shown.page.evaluate("document.querySelector('#stage video').loop")
 
 
 def test_a_gif_alone_is_shown(shown: Shown) -> None:
@@ -473,7 +473,7 @@ def test_hostile_text_is_text(shown: Shown) -> None:
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert shown.page.locator("#stage").bounding_box()["height"] > 300
     assert shown.page.evaluate("document.documentElement.scrollHeight") <= 800
-    shown.page.locator("summary", has_text="1 failed").click()
+    shown.page.locator("summary", has_text="1 not converted").click()
     assert IMAGE in shown.text("#tree")
 
 
@@ -483,9 +483,9 @@ def test_nothing_hinders_a_screen_reader(shown: Shown, language: str) -> None:
         shown.page.locator("#language").click()
     checks: dict[str, Callable[[], object]] = {
         "a stack": lambda: shown.at(1),
+        "beside": lambda: shown.page.locator("#text").click(),
         "a clip": lambda: shown.entry("MP4"),
         "a text": lambda: shown.entry("DOSE"),
-        "beside": lambda: shown.page.locator("#text").click(),
     }
     reader = axe.Axe()
     for name, act in checks.items():
@@ -501,7 +501,7 @@ def test_an_index_of_pages_only(browser: Any, tmp_path: Path) -> None:
     for shown in shown_in(browser, write_page(tmp_path, data)):
         link = shown.page.locator("#tree a")
         assert link.get_attribute("href") == "./study-001.html"
-        assert "6000 pictures" in shown.text("#tree")
+        assert "6000 files" in shown.text("#tree")
         assert not shown.page.locator("#viewer").is_visible()
 
 

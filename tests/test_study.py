@@ -122,12 +122,12 @@ def test_the_end_with_the_lower_instance_numbers_comes_first(run: Runner, tmp_pa
 def test_positions_that_cannot_be_right_give_way_to_the_next_key(
     elements: dict[str, Any], said: bool, run: Runner, tmp_path: Path
 ) -> None:
-    for number, place in enumerate([3, 1, 2], 1):
+    for number, place in enumerate([2, 1, 3], 1):
         changes = {"SliceLocation": place, "InstanceNumber": number} | elements
         slice_file(tmp_path / "in", f"IM{number}", place, **changes)
     result = run(tmp_path / "in", "--study")
     text = result.output / "series-003.txt"
-    assert listed(text) == ["IM2", "IM3", "IM1"]
+    assert listed(text) == ["IM2", "IM1", "IM3"]
     assert "by slice location" in text.read_text("utf-8")
     assert ("positions and orientations" in notes(text)) == said
 
@@ -203,9 +203,10 @@ def test_other_sizes_planes_and_localizers_are_clips_of_their_own(
 
 
 def test_copies_are_shown_once(run: Runner, tmp_path: Path) -> None:
-    folder = slices(tmp_path / "in", [0, 1, 2])
+    taken = {"AcquisitionDate": "20200102", "AcquisitionTime": "101112"}
+    folder = slices(tmp_path / "in", [0, 1, 2], **taken)
     (folder / "AGAIN").write_bytes((folder / "IM2").read_bytes())
-    slice_file(folder, "ENCODED", 2, InstanceNumber=3)
+    slice_file(folder, "ENCODED", 2, InstanceNumber=3, **taken)
     result = run(folder, "--study")
     text = result.output / "series-003.txt"
     assert listed(text) == ["IM1", "AGAIN", "ENCODED"]
@@ -216,7 +217,7 @@ def test_gaps_and_uneven_spacing_are_said(run: Runner, tmp_path: Path) -> None:
     slices(tmp_path / "a", [0, 1, 2, 5, 6])
     slices(tmp_path / "b", [0, 1, 2.2, 3.2], SeriesInstanceUID="1.9", SeriesNumber=4)
     result = run(tmp_path / "a", "--study")
-    expected = "slices are missing: most lie 1 mm apart, but 3 mm behind frame 3"
+    expected = "there are gaps: most slices lie 1 mm apart, but 3 mm behind frame 3"
     assert expected in notes(result.output / "series-003.txt")
     assert expected in result.err
     result = run(tmp_path / "b", "--study")
