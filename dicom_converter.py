@@ -350,20 +350,34 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """Stills that make one clip, in this *order*; its name is settled last, as that of a source.
+class Slice:
+    """A still of a series, of what *identity* it was in round one, *place* where it lies, in words.
 
-    *places* tell where each is, *durations* how long it is shown, in s, if the stills are moments.
+    *duration* is how long it is shown, in s, None where that is not recorded.
     """
 
-    sources: tuple[Source, ...]
-    places: tuple[str, ...]
+    source: Source
+    identity: str
+    place: str
+    duration: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Stills that make one clip, in this *order*; its name is settled last, as that of a source."""
+
+    slices: tuple[Slice, ...]
     order: str
-    durations: tuple[Fraction, ...] = ()
+    burned_in: bool = False
     notes: tuple[str, ...] = ()
-    uid: str = ""  # with its number among the clips of one
+    uid: str = ""  # with its patient, and its number among the clips of one
     folder: Path = Path()
     name: str = ""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All files of this work."""
+        return tuple(one.source for one in self.slices)
 
     @property
     def own_name(self) -> str:
@@ -391,8 +405,10 @@ class Instance:
     texts: dict[str, str]
     kind: str
     frames: int
+    durations: tuple[Fraction, ...]  # as recorded, in s, where these vary
     facts: tuple[Fact, ...]  # of the first frame
     stack: str
+    identity: str  # a check sum
     series_number: int | None
     number: int | None
     normal: tuple[float, ...]
@@ -4159,24 +4175,30 @@ def instance_of(header: Header, content: object) -> Instance:
             texts["SOPInstanceUID"] = ""
         size = f"{image.columns} x {image.rows}" if image else "-"
         plane, location = plane_of(ds), number(ds, "SliceLocation")
+        count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
+        durations = clip_timing(ds, count, None).durations if kind == "clip" else ()
         return Instance(
             texts=texts,
             kind=kind,
-            frames=image.number_of_frames if image else integer(ds, "NumberOfFrames"),
+            frames=count,
+            durations=durations if len(set(durations)) > 1 else (),
             facts=(("Size", size), *geometry_facts(ds)),
             stack=stack_of(ds, image) if image else "",
+            identity=identity_of(ds, image) if image else "",
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
             normal=normal_of(*plane),
             position=plane[1],
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
-            burned_in=bool(kind) and bool(burned_in_note(header)),
+            burned_in=bool(burned_in_note(header, content)),
         )
 
 
-def burned_in_note(header: Header) -> str:
+def burned_in_note(header: Header, content: object) -> str:
     """Return a warning where names are in the pixels or may be, "" where they are not."""
+    if isinstance(content, Series):
+        return PERHAPS_BURNED_IN if content.burned_in else ""
     declared = text(header.data_set, "BurnedInAnnotation").upper()
     suspect = not declared and OFTEN_BURNED_IN.search(sop_class_name(header))
     return BURNED_IN if declared == "YES" else PERHAPS_BURNED_IN if suspect else ""
@@ -4209,6 +4231,12 @@ def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
         numbers(orientation, "ImageOrientationPatient"),
         numbers(position, "ImagePositionPatient"),
     )
+
+
+def identity_of(ds: Dataset, image: ImagePixel) -> str:
+    """Return by what a still is known as the one that it was: whose, which, and of which form."""
+    known = [text(ds, name) for name in ("PatientName", "PatientID", "SOPInstanceUID")]
+    return check_sum(f"{known} {stack_of(ds, image)}")
 
 
 def normal_of(orientation: Sequence[float], position: Sequence[float]) -> tuple[float, ...]:
@@ -4337,7 +4365,8 @@ def by_place(stack: Sequence[Member], distances: Array, places: Array, how: str)
     elif counts[0] > 1:
         how += f", {counts[0]} volumes one after the other by {told_by}"
     shown, positions = [stack[index] for index in order], distances[order].tolist()
-    return Series(*sources_and_places(shown, positions), how, notes=(*notes, *plane_notes(stack)))
+    notes = *notes, *plane_notes(stack)
+    return Series(slices_of(shown, positions), how, any(one.burned_in for _, one in stack), notes)
 
 
 def plane_notes(stack: Sequence[Member]) -> tuple[str, ...]:
@@ -4346,15 +4375,17 @@ def plane_notes(stack: Sequence[Member]) -> tuple[str, ...]:
     return ("not all positions and orientations can be right: they were left aside",) * bad
 
 
-def sources_and_places(
-    stack: Sequence[Member], positions: Iterable[float | None]
-) -> tuple[tuple[Source, ...], tuple[str, ...]]:
-    """Return the files of *stack* and in words where each is."""
-    places = []
-    for (_, one), position in zip(stack, positions, strict=False):
+def slices_of(
+    stack: Sequence[Member], positions: Iterable[float | None], durations: Sequence[Fraction] = ()
+) -> tuple[Slice, ...]:
+    """Return *stack*, in its order, as slices at *positions* in mm, shown for *durations* in s."""
+    slices = []
+    shown: Iterable[Fraction | None] = durations or repeat(None)
+    for (source, one), position, duration in zip(stack, positions, shown, strict=False):
         at = "" if position is None else f"at {round(position, 2) + 0.0:.2f} mm, "
-        places.append(f"{at}instance {'-' if one.number is None else one.number}")
-    return tuple(source for source, _ in stack), tuple(places)
+        place = f"{at}instance {'-' if one.number is None else one.number}"
+        slices.append(Slice(source, one.identity, place, duration))
+    return tuple(slices)
 
 
 def ranks_at_places(stack: Sequence[Member], places: Array) -> tuple[Array, str]:
@@ -4393,8 +4424,8 @@ def by_value(stack: Sequence[Member]) -> Series:
     durations = durations or steady_gaps(named["AcquisitionTime"], Fraction(1))
     if len({one.position for _, one in stack}) > 1:
         durations = ()
-    notes = plane_notes(stack)
-    return Series(*sources_and_places(shown, repeat(None)), how, durations, notes)
+    slices = slices_of(shown, repeat(None), durations)
+    return Series(slices, how, any(one.burned_in for _, one in stack), plane_notes(stack))
 
 
 def natural_order(label: str) -> tuple[Any, ...]:
@@ -4706,44 +4737,67 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
 OpenedStill = tuple[Header, ImagePixel, StoredFrames]
 
 
-def opened_slices(sources: Iterable[Source]) -> Iterator[OpenedStill]:
-    """Open the stills of a series one after the other; nothing is decoded until that is asked for.
+@contextmanager
+def opened_slice(one: Slice) -> Iterator[OpenedStill]:
+    """Open a slice; nothing is decoded until that is asked for.
 
-    Raises `ConversionError`, with the name of the file, where one is no still any more.
+    Raises `ConversionError`, with the name of the file, where it is not what it was in round one.
     """
-    for source in sources:
-        try:
-            with open_source(source) as file:
-                header = read_header(file)
-                image = content_of(header)
-                if not isinstance(image, ImagePixel) or image.number_of_frames > 1:
-                    raise ConversionError("it changed: it was a still")
-                frames = stored_frames(header, cast(PixelLocation, header.pixels), image)
-                yield header, image, frames
-        except (ConversionError, OSError) as error:
-            raise ConversionError(f"{source.label}: {reason_of(error)}") from error
+    try:
+        with open_source(one.source) as file:
+            header = read_header(file)
+            image, ds = content_of(header), header.data_set
+            if not isinstance(image, ImagePixel) or identity_of(ds, image) != one.identity:
+                raise ConversionError("it is another file by now")
+            yield header, image, stored_frames(header, cast(PixelLocation, header.pixels), image)
+    except NoWindowError:
+        raise
+    except (ConversionError, OSError) as error:
+        raise ConversionError(f"{one.source.label}: {reason_of(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSlices:
-    """The frames of the stills *sources*, decoded on each iteration."""
+    """The frames of *slices*, decoded on each iteration."""
 
-    sources: tuple[Source, ...]
+    slices: Sequence[Slice]
 
     def __iter__(self) -> Iterator[StoredFrame]:
         """Yield the frame of each."""
-        for _, _, frames in opened_slices(self.sources):
-            yield from frames
+        for one in self.slices:
+            with opened_slice(one) as (_, _, frames):
+                yield from frames
 
 
-def scene_of_series(series: Series, options: Options) -> Scene:
+def own_transforms(
+    series: Series, options: Options
+) -> tuple[list[Slice], tuple[GrayscaleTransform, ...]]:
+    """Return the slices that are still there, and the gray levels of each as if it were alone.
+
+    None of color. Raises `ConversionError` where no slice is left.
+    """
+    slices: list[Slice] = []
+    gray: list[GrayscaleTransform] = []
+    for one in series.slices:
+        try:
+            with opened_slice(one) as (header, image, _):
+                if image.photometric_interpretation.startswith("MONOCHROME"):
+                    gray += grayscale_transforms(header.data_set, image, options.window)
+            slices.append(one)
+        except NoWindowError:
+            raise
+        except ConversionError as error:
+            warn(f"a frame is missing: {error}")
+    if not slices:
+        raise ConversionError("none of its files is left")
+    return slices, tuple(gray)
+
+
+def scene_of_series(
+    slices: Sequence[Slice], gray: tuple[GrayscaleTransform, ...], options: Options
+) -> Scene:
     """Decide how a series is shown: each still by its own rescale, all under one window."""
-    window, origin = options.window, ""
-    try:
-        gray = own_transforms(series, options)
-    except NoWindowError as error:
-        warn(f"{error if options.names else 'has no such window'}; shown as by default")
-        return scene_of_series(series, replace(options, window="auto"))
+    window, origin, inverted = options.window, "", all(one.invert for one in gray)
     if gray:
         one = gray[(len(gray) - 1) // 2]
         same = all(other.voi == one.voi for other in gray)
@@ -4751,54 +4805,51 @@ def scene_of_series(series: Series, options: Options) -> Scene:
         told = one.voi_origin if same else f"that of the file in the middle, {one.voi_origin} there"
         origin = told if voi else f"{MIN_MAX} of the series"
         gray = tuple(replace(each, voi=voi, voi_origin=origin) for each in gray)
-        one = settled_transforms(gray, StoredSlices(series.sources), options.window)[0]
+        one = settled_transforms(gray, StoredSlices(slices), options.window)[0]
         window, origin = cast(Window | LookupTable, one.voi), one.voi_origin
     options = replace(options, window=window, frames=None)
-    header, image, _ = next(opened_slices(series.sources))
-    look = look_of(header, image, (), options)
+    with opened_slice(slices[0]) as (header, image, _):
+        look = look_of(header, image, (), options)
     if look.grayscale:
-        inverted = all(each.invert for each in gray)
         own = replace(look.grayscale[0], voi_origin=origin, invert=inverted)
         look = replace(look, grayscale=(own,))
-    shown = (
-        (replace(look_of(header, image, (), options), pixel_aspect=look.pixel_aspect), 0, frame)
-        for header, image, frames in opened_slices(series.sources)
-        for frame in frames
-    )
-    count, rate = len(series.sources), options.frame_rate
-    origin = "times of its files" if series.durations else ""
-    timing = timing_of(series.durations, origin, count, rate)
-    return Scene(shown, count, look, timing, 0, largest_side(image, look))
 
+    def shown() -> Iterator[tuple[Look, int, StoredFrame]]:
+        for one in slices:
+            with opened_slice(one) as (header, image, frames):
+                own = look_of(header, image, (), options)
+                yield replace(own, pixel_aspect=look.pixel_aspect), 0, next(iter(frames))
 
-def own_transforms(series: Series, options: Options) -> tuple[GrayscaleTransform, ...]:
-    """Return the gray levels of each still of a series as if it were alone, () of color."""
-    return tuple(
-        transform
-        for header, image, _ in opened_slices(series.sources)
-        if image.photometric_interpretation.startswith("MONOCHROME")
-        for transform in grayscale_transforms(header.data_set, image, options.window)
-    )
+    durations = tuple(one.duration for one in slices if one.duration)
+    origin = "times of its files" if durations else ""
+    timing = timing_of(durations, origin, len(slices), options.frame_rate)
+    return Scene(shown(), len(slices), look, timing, 0, largest_side(image, look))
 
 
 def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     """Write the clip of *series*; the facts tell where each of its frames comes from."""
     for note in series.notes:
         warn(note)
-    scene = scene_of_series(series, options)
+    try:
+        slices, gray = own_transforms(series, options)
+    except NoWindowError as error:
+        warn(f"{error if options.names else 'has no such window'}; shown as by default")
+        options = replace(options, window="auto")
+        slices, gray = own_transforms(series, options)
+    scene = scene_of_series(slices, gray, options)
     write_files(scene, outputs, replace(options, frames=None))
     window = described_window(scene.look, named=options.names)
-    paths = [Path(one.label) for one in series.sources]
-    folder = os.path.commonpath([path.absolute().parent for path in paths])
-    names = [printable(str(path.absolute().relative_to(folder))) for path in paths]
-    shown = enumerate(zip(series.places, names, strict=True), 1)
+    paths = [Path(one.source.label).absolute() for one in slices]
+    folder = os.path.commonpath([path.parent for path in paths])
+    names = [printable(str(path.relative_to(folder))) for path in paths]
+    shown = [f"{one.place}, {name}" for one, name in zip(slices, names, strict=True)]
     facts = (
         ("Frames", f"{scene.number_of_frames}, by {series.order}"),
         *((("Window", window),) if window else ()),
         ("Frame rate", scene.timing.used),
-        *((f"Frame {number}", f"{place}, {name}") for number, (place, name) in shown),
+        *((f"Frame {number}", each) for number, each in enumerate(shown, 1)),
     )
-    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(names)
+    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(slices)
     return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
@@ -4913,7 +4964,7 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
         facts, frames = image_facts(image, scene, task.options.names), scene.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
-    if image and outputs.parts and (note := burned_in_note(task.header)):
+    if outputs.parts and (note := burned_in_note(task.header, image)):
         warn(note)
     for one, state in zip(source.sources, task.states, strict=True):
         if state_of(one.path) not in (state, None):
@@ -5281,8 +5332,11 @@ class Cluster:
 
     def submit(self, source: Work, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        whole = tuple(replace(one, path=one.path.absolute()) for one in source.sources)
-        there = replace(source, sources=whole) if isinstance(source, Series) else whole[0]
+        whole = [replace(one, path=one.path.absolute()) for one in source.sources]
+        there: Work = whole[0]
+        if isinstance(source, Series):
+            slices = zip(source.slices, whole, strict=True)
+            there = replace(source, slices=tuple(replace(one, source=at) for one, at in slices))
         return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
 
     def outcome(self, future: Future[Outcome], source: Work) -> Outcome:
@@ -5365,7 +5419,7 @@ iframe { border: 0; width: 100%; height: 100%; min-height: 300px; }
 aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display: grid;
   grid-template: auto 1fr / 100%; gap: 10px; } #beside { display: grid; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
-#position { flex: 1 1 90px; } #speed { width: 80px; } output { min-width: 4em; }
+#position { flex: 1 1 90px; } #speed { width: 70px; } output { min-width: 4em; }
 #help { padding: 0 16px 8px; font-size: 12px; }
 [hidden], .beside dl, .still #bar > :not(#actual, #text, #full), .still #help,
 :fullscreen #help, :fullscreen:not(.beside) aside,
@@ -5390,22 +5444,23 @@ dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; 
 <script>
 "use strict";
 const WORDS = new Map(`title=Study overview=检查总览; language=中文=English; position=Position=位置;
-studies=❮ All studies=❮ 全部检查; list=Series ↓=序列 ↓; null=left out=已略去;
-search=Search names, texts, dates=搜索姓名、描述、日期; undated=No date=无日期; unnamed=No name=无姓名;
-speed=Speed=速度; stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看;
+studies=❮ All studies=❮ 全部检查; list=Series ↓=序列 ↓; null=left out=已略去; speed=Speed=速度;
+search=Search names, texts, dates=搜索姓名、描述、日期; undated=No date=无日期; M=male=男;
+stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看; pause=❚❚ Pause=❚❚ 暂停;
 back=❮ Previous=❮ 上一幅; next=Next ❯=下一幅 ❯; play=▶\ufe0e Play=▶\ufe0e 播放; loop=Loop=循环;
 actual=1:1=1:1; text=Text=文本; full=Full screen=全屏; Series=Series=序列; series=series=个序列;
 pictures=pictures=幅图像; clips=clips=段动态影像; documents=documents=份文档; texts=texts=份文本;
-failed=failed=个失败; lost=not converted=个未转换; Files=Files=文件; files=files=个文件;
-burned=Names may be burned in=图像中可能烧录有姓名; M=male=男; F=female=女; O=other=其他;
-ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天; Position=Position=位置;
-AcquisitionDateTime=Taken=采集时间; InstanceNumber=Number=编号; Thickness=Slice thickness=层厚;
-Size=Size=尺寸; Pixel spacing=Pixel spacing=像素间距; broken=Cannot be shown here=无法在此显示;
+failed=failed=个文件失败; lost=not converted=个文件未转换; Files=Files=文件; files=files=个文件;
+burned=Names may be burned in=图像中可能烧录有姓名; unnamed=No name=无姓名; F=female=女; O=other=其他;
+ageM=months=个月; ageW=weeks=周; ageD=days=天; broken=Cannot be shown here=无法在此显示;
+Position=Position=位置; Thickness=Slice thickness=层厚; AcquisitionDateTime=Taken=采集时间;
+Size=Size=尺寸; ageY=y=岁; InstanceNumber=Number=图像编号; Pixel spacing=Pixel spacing=像素间距;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
 help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · T: text
 · F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小 · T：文本 · F：全屏`
   .split(";").map(entry => entry.trim().split("=")).map(([key, ...words]) => [key, words]));
-const KINDS = {png: "pictures", mp4: "clips", gif: "clips", txt: "texts"};  // else: documents
+// What opens without fetching or running anything, the best first; else it is named, not opened.
+const KINDS = {mp4: "clips", gif: "clips", png: "pictures", pdf: "documents", txt: "texts"};
 const $ = id => document.getElementById(id);
 const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
 const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
@@ -5436,9 +5491,9 @@ function leaf(texts, ...children) {  // of the tree, which is found by these tex
   return el("li", {hay: fold(texts.join(" "))}, ...children);
 }
 function itemsOf(file) {  // what is to be opened of it: all of its stills, or the best it has
-  const ends = file.links.map(suffix), other = ends.find(end => end !== "txt") ?? "txt";
-  const end = ["mp4", "gif", "png"].find(each => ends.includes(each)) ?? other;
-  const kind = "failed" in file ? "failed" : KINDS[end] ?? "documents";
+  const ends = file.links.map(suffix), end = Object.keys(KINDS).find(each => ends.includes(each));
+  const other = ends.every(each => KINDS[each]) ? KINDS[end] : "documents";
+  const kind = "failed" in file ? "failed" : other;
   const links = file.links.filter(link => suffix(link) === end);
   return (links[0] ? links : [""]).map(link => ({file, link, kind}));
 }
@@ -5529,7 +5584,8 @@ function go(index) {
     line("p", "amber", file.burned && t("burned")), el("dl", {}, ...facts.flatMap(
       ([key, value]) => value === "" ? [] : [el("dt", {}, t(key)), el("dd", {}, shown(value))])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
-      each => [el("a", {href: local(each), target: "_blank"}, suffix(each).toUpperCase()), " "])));
+      each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
+        suffix(each).toUpperCase()) : shown(decodeURI(each)), " "])));
   main.classList.toggle("still", frames() < 2);
   [$("actual").hidden, $("text").hidden] = [!isShown(items[at]), kind === "txt"];
   place();
@@ -5545,7 +5601,7 @@ function settle() {  // what is too much for each picture that passes by, and wh
 }
 function framed(link) {
   const kind = suffix(link), frame = el("iframe", {title: kind.toUpperCase()});
-  if (!["txt", "pdf", "xml"].includes(kind)) return line("p", "", t("broken"));
+  if (!["txt", "pdf"].includes(kind)) return line("p", "", t("broken"));
   if (kind !== "pdf") frame.sandbox = "";  // in one, Chromium shows no PDF
   frame.src = local(link);
   return frame;
@@ -5565,19 +5621,23 @@ async function picture(link) {
 }
 const isOn = id => main.classList.contains(id);
 const frames = () => video ? items[at].file.frames || 1 : items.length;
-const here = () => !video ? at
-  : Math.min(frames() - 1, Math.floor(video.currentTime / video.duration * frames() + .01) || 0);
+const begin = index => items[at].file.begins?.[index] ?? index / frames() * video.duration;  // s
+function here() {
+  let index = video ? frames() - 1 : at;
+  while (video && index > 0 && !(begin(index) < video.currentTime + .005)) index--;
+  return index;
+}
 function place() {
   Object.assign($("position"), {max: frames() - 1, value: here()});
   $("place").value = $("position").ariaValueText = `${here() + 1} / ${frames()}`;
-  $("pace").value = `${speed.value} ×`;
-  $("play").ariaPressed = `${Boolean(video ? !video.paused : playing)}`;
+  $("pace").value = `${t("speed")} ${speed.value} ×`;
+  $("play").textContent = t((video ? !video.paused : playing) ? "pause" : "play");
   if (video) video.playbackRate = speed.value;
 }
 function move(index) {
   const to = Math.max(0, Math.min(index, frames() - 1));
-  if (video) video.currentTime = (to + .5) / frames() * video.duration || 0;
-  else go(to);
+  if (!video) go(to);
+  else if (to !== here()) video.currentTime = (begin(to) + begin(to + 1)) / 2 || 0;
   halt();
 }
 function halt() {
@@ -5629,14 +5689,20 @@ stage.onwheel = event => {
   sweep(Math.max(-12, Math.min(event.deltaY * (event.deltaMode ? 12 : .4), 12)));
 };
 stage.onpointerdown = stage.onpointermove = event => {
-  if (event.type === "pointermove" && event.buttons && !isOn("actual"))
-    sweep(event.clientY - from.clientY - event.clientX + from.clientX);
+  const [x, y] = [event.clientX - from?.clientX, event.clientY - from?.clientY];
+  if (event.type === "pointermove" && event.buttons)
+    if (isOn("actual")) stage.scrollBy(-x, -y); else sweep(y - x);
   from = event;
 };
 $("position").oninput = () => move(+$("position").value);
 speed.oninput = place;
 $("search").oninput = find;
-$("language").onclick = () => { zh = !zh; build(); };
+$("language").onclick = () => {
+  const frame = here();
+  zh = !zh;
+  build();
+  video?.addEventListener("loadeddata", () => move(frame));
+};
 if (head.back) $("title").before(el("a", {id: "studies", href: local(head.back)}));
 build();
 main.hidden = !cards[0];
@@ -5960,7 +6026,7 @@ class Shelf:
         self.lost += is_trouble(outcome)
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
-            known = [texts[name] for name in TEXTS["patient"]]
+            known = [texts[name] for name in ("PatientName", "PatientID")]
             patient = json.dumps([not any(known), *known]).casefold()  # nobody's files come last
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
             keys = patient, study, texts["StudyDate"], series, one.series_number
@@ -6007,7 +6073,8 @@ def series_works(shelf: Shelf) -> Iterator[Series]:
             place = folder / f"series-{first.series_number or 0:03}"
             given[place] += 1
             name = place.name if given[place] == 1 else f"{place.name}-{given[place]}"
-            uid = f"{first.texts['StudyInstanceUID']} {series} {position}"
+            whose = [first.texts[name] for name in ("PatientName", "PatientID", "StudyInstanceUID")]
+            uid = f"{whose} {series} {position}"
             yield replace(clip, uid=uid, folder=folder, name=name)
 
 
@@ -6107,12 +6174,15 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     paths = [path.relative_to(root).parts for path in outcome.outputs]
     links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
     entry = {"name": printable(source.name), "links": links, "frames": one.frames}
-    facts = {label: value for label, value in one.facts if value != "-"}
+    facts, durations = {label: value for label, value in one.facts if value != "-"}, one.durations
     if isinstance(source, Series):
         facts.pop("Position", "")  # each of its frames has its own
-        entry |= {"frames": len(source.sources), "notes": source.notes, "texts": facts}
+        entry |= {"frames": len(source.slices), "notes": source.notes, "texts": facts}
+        durations = tuple(each.duration for each in source.slices if each.duration)
     else:
         entry["texts"] = shown_texts(one, "instance", options) | facts
+    if durations and options.frame_rate is None:
+        entry["begins"] = [0.0, *map(float, accumulate(durations))]
     if one.burned_in:
         entry["burned"] = True
     if outcome.status == Status.FAILED:

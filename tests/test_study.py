@@ -428,11 +428,30 @@ def test_a_slice_that_vanishes_between_the_rounds_is_named(
 
     monkeypatch.setattr(dc, "series_works", vanishing)
     result = run(folder, "--study")
-    assert result.code == 1
-    assert "IM3" in result.err
-    assert "series-003.gif" not in result.files()
-    _, (series,) = page_of(result.output)
-    assert series["clips"][0]["failed"]
+    assert result.code == 0
+    text = result.output / "series-003.txt"
+    assert listed(text) == ["IM1", "IM2", "IM4"]
+    assert f"a frame is missing: {folder / 'IM3'}: no such file" in notes(text)
+    assert len(gif_frames(result.output / "series-003.gif")) == 3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"PatientID": "ANOTHER"}, {"SOPInstanceUID": "1.2.3"}, {"ImageType": "DERIVED"}]
+)
+def test_a_slice_that_is_another_by_the_second_round_is_left_out(
+    changes: dict[str, str], run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = slices(tmp_path / "in", range(4))
+    works = dc.series_works
+
+    def replacing(shelf: dc.Shelf) -> Any:
+        slice_file(folder, "IM3", 2, InstanceNumber=3, **changes)
+        return works(shelf)
+
+    monkeypatch.setattr(dc, "series_works", replacing)
+    text = run(folder, "--study").output / "series-003.txt"
+    assert listed(text) == ["IM1", "IM2", "IM4"]
+    assert "IM3: it is another file by now" in notes(text)
 
 
 def test_files_without_a_series_are_listed_by_folder(run: Runner, tmp_path: Path) -> None:
