@@ -63,6 +63,7 @@ import tempfile
 import threading
 import time
 import traceback
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -84,7 +85,7 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, cycle, groupby, pairwise, repeat
+from itertools import accumulate, chain, count, cycle, filterfalse, groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Empty, Full, Queue, SimpleQueue
@@ -3105,9 +3106,12 @@ class Look:
 
 
 def look_of(
-    header: Header, image: ImagePixel, frames: Iterable[StoredFrame], options: Options
+    header: Header, image: ImagePixel, frames: Iterable[StoredFrame] | None, options: Options
 ) -> Look:
-    """Decide how to show *frames*, by what the header says and *options* want."""
+    """Decide how to show *frames*, by what the header says and *options* want.
+
+    None leaves gray levels open where they depend on the frames.
+    """
     ds = header.data_set
     look = Look(
         depth=16,
@@ -3124,12 +3128,19 @@ def look_of(
         look = replace(look, palette=palette, icc_profile=icc_profile_of(ds))
         return look if deep else replace(look, depth=8)
     transforms = grayscale_transforms(ds, image, options.window)
-    colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
-    if colored and "RedPaletteColorLookupTableDescriptor" in ds:  # supplemental
+    if is_colored(ds):
         look = replace(look, palette=palette_of(ds, look.samples))
         gray = replace(look.samples, first_color=min(one.first_value for one in look.palette))
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
-    return replace(look, grayscale=settled_transforms(transforms, frames, options.window))
+    if frames is not None:
+        transforms = settled_transforms(transforms, frames, options.window)
+    return replace(look, grayscale=transforms)
+
+
+def is_colored(ds: Dataset) -> bool:
+    """Tell whether a gray image has a supplemental palette (PS3.3 C.8.16.2.1.1.1)."""
+    colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
+    return colored and "RedPaletteColorLookupTableDescriptor" in ds
 
 
 def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:
@@ -4176,6 +4187,7 @@ def instance_of(header: Header, content: object) -> Instance:
         size = f"{image.columns} x {image.rows}" if image else "-"
         plane, location = plane_of(ds), number(ds, "SliceLocation")
         count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
+        count = len(content.slices) if isinstance(content, Series) else count
         durations = clip_timing(ds, count, None).durations if kind == "clip" else ()
         return Instance(
             texts=texts,
@@ -4205,22 +4217,31 @@ def burned_in_note(header: Header, content: object) -> str:
 
 
 def is_called_after(label: str, texts: dict[str, str]) -> bool:
-    """Tell whether *label* holds the ID, the name or a word of it: 3 letters, or 1 of Chinese."""
-    there, ident, *groups = (
-        " ".join(re.findall(r"[^\W_]+", value.casefold()))
-        for value in (label, texts["PatientID"], *texts["PatientName"].split("="))
-    )
-    names = [ident, *" ".join(groups).split(), *(group.replace(" ", "") for group in groups)]
-    return any(f" {name} " in f" {there} " for name in names if len(name.encode()) >= 3)
+    """Tell whether *label* holds the ID or a word of the name, from 3 letters or 1 of Chinese on.
+
+    From 4 letters on also inside of others: JohnSmith, SMITHJ, 12-34-567.
+    """
+
+    def words(value: str) -> list[str]:
+        letters = unicodedata.normalize("NFKD", value.casefold())
+        return re.findall(r"[^\W_]+", "".join(filterfalse(unicodedata.combining, letters)))
+
+    there, ident = words(label), "".join(words(texts["PatientID"]))
+    known = {ident, *words(texts["PatientName"])}
+    if known & {word for word in there if len(word) == 3}:
+        return True
+    long = (name for name in known if len(name) > 3 or not name.isascii())
+    return any(name in "".join(there) for name in long)
 
 
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
     """Return what all stills of one clip have in common, besides their orientation."""
     echo = text(ds, "EchoNumbers") or text(ds, "EchoTime")
-    gray = image.photometric_interpretation.startswith("MONOCHROME")
+    gray = image.photometric_interpretation.startswith("MONOCHROME") and not is_colored(ds)
     form = f"{image.columns} x {image.rows} {'gray' if gray else 'color'} {pixel_aspect(ds):.3g}"
     kind = text(ds, "ImageType").upper().split("\\")[:4]
-    return "|".join([form, echo, *kind, *(text(ds, name)[:MAX_SHORT] for name in APART)])
+    parts = (form, echo, *kind, *(text(ds, name) for name in APART))
+    return "|".join(part[:MAX_SHORT] for part in parts)
 
 
 def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -4228,8 +4249,8 @@ def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     orientation = functional_group(ds, "PlaneOrientationSequence", 0)
     position = functional_group(ds, "PlanePositionSequence", 0)
     return (
-        numbers(orientation, "ImageOrientationPatient"),
-        numbers(position, "ImagePositionPatient"),
+        numbers(orientation, "ImageOrientationPatient", math.nan)[:7],  # more than there can be
+        numbers(position, "ImagePositionPatient", math.nan)[:4],
     )
 
 
@@ -4241,8 +4262,8 @@ def identity_of(ds: Dataset, image: ImagePixel) -> str:
 
 def normal_of(orientation: Sequence[float], position: Sequence[float]) -> tuple[float, ...]:
     """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), () where none can be right."""
-    far = max(map(abs, (*orientation, *position)), default=0) > MAX_POSITION
-    if (len(orientation), len(position)) != (6, 3) or far:
+    near = all(abs(value) <= MAX_POSITION for value in (*orientation, *position))  # and not NaN
+    if (len(orientation), len(position)) != (6, 3) or not near:
         return ()
     cosines = np.array(orientation).reshape(2, 3)
     if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
@@ -4268,8 +4289,8 @@ def when_taken(ds: Dataset) -> tuple[str, float | None]:
 # --- Series ---------------------------------------------------------------------------------------
 
 Member = tuple[Source, Instance]
-MAX_TILT = math.cos(math.radians(30))  # between normals of one stack
-SAME_PLACE = 0.01  # mm, and of the median step
+MAX_TILT, SAME_TILT = (math.cos(math.radians(angle)) for angle in (30, 1))  # between normals
+SAME_PLACE, MAX_JITTER = 0.01, 0.05  # mm; the first also by the longest step
 GAP, UNEQUAL = 1.5, 1.05  # by the median step, by the shortest
 STEADY, MAX_PAUSE = 2, Fraction(10)  # by the shortest time between frames; s: no film is slower
 MAX_NAMED = 10  # of gaps
@@ -4311,19 +4332,26 @@ def stacks_of(members: Iterable[Member]) -> list[list[Member]]:
 
 
 def parts_by_plane(group: list[Member]) -> list[list[Member]]:
-    """Return *group* in parts of one orientation, or whole where that does not order it.
-
-    Projections turn around the body; files without positions have no plane.
-    """
-    if not all(one.normal for _, one in group):
+    """Return *group* in parts of one orientation, or whole where that does not order it."""
+    normals = np.array([one.normal for _, one in group])
+    if not all(one.normal for _, one in group) or is_turning(group, normals):
         return [group]
-    normals, rest, parts = np.array([one.normal for _, one in group]), np.arange(len(group)), []
+    return [[group[index] for index in part] for part in alike(normals, MAX_TILT)]
+
+
+def alike(normals: Array, nearest: float) -> list[Array]:
+    """Return the indices of *normals* (slices, 3) in groups, by the cosine of angles in each."""
+    rest, groups = np.arange(len(normals)), []
     while rest.size:
-        near = np.abs(normals[rest] @ normals[rest[0]]) > MAX_TILT
-        parts.append([group[index] for index in rest[near]])
+        near = np.abs(normals[rest] @ normals[rest[0]]) > nearest
+        groups.append(rest[near])
         rest = rest[~near]
-    turning = 2 * len(parts) > len(group) or "PROJECTION" in group[0][1].stack
-    return [group] if turning else parts
+    return groups
+
+
+def is_turning(group: Sequence[Member], normals: Array) -> bool:
+    """Tell whether slices turn around the body: projections, or most of a plane of their own."""
+    return "PROJECTION" in group[0][1].stack or 2 * len(alike(normals, SAME_TILT)) > len(group) > 1
 
 
 def ordered(stack: Sequence[Member]) -> Series:
@@ -4331,12 +4359,11 @@ def ordered(stack: Sequence[Member]) -> Series:
     ones = [one for _, one in stack]
     if all(one.normal for one in ones):
         normals = np.array([one.normal for one in ones])
-        along = normals @ normals[0]
-        mean = np.mean(normals * np.sign(along)[:, np.newaxis], axis=0)
-        distances = np.array([one.position for one in ones]) @ (mean / np.linalg.norm(mean))
-        how, turning = "position", np.abs(along).min() <= MAX_TILT
-        if turning or "MOSAIC" in ones[0].stack:
+        if is_turning(stack, normals) or "MOSAIC" in ones[0].stack:
             return by_value(stack)
+        mean = np.mean(normals * np.sign(normals @ normals[0])[:, np.newaxis], axis=0)
+        positions = np.array([one.position for one in ones])
+        how, distances = "position", positions @ (mean / np.linalg.norm(mean))
     elif None not in (locations := [one.location for one in ones]):
         how, distances = "slice location", np.array(locations)
     else:
@@ -4344,7 +4371,8 @@ def ordered(stack: Sequence[Member]) -> Series:
     order = np.argsort(distances, kind="stable")
     steps = np.diff(distances[order])
     places = np.zeros(len(stack), int)
-    places[order[1:]] = np.cumsum(steps > SAME_PLACE * max(np.median([*steps, 1]), 1))
+    same = np.clip(SAME_PLACE * steps.max(initial=0), SAME_PLACE, MAX_JITTER)
+    places[order[1:]] = np.cumsum(steps > same)
     return by_place(stack, distances, places, how) if places.any() else by_value(stack)
 
 
@@ -4353,8 +4381,9 @@ def by_place(stack: Sequence[Member], distances: Array, places: Array, how: str)
 
     The end with the lower instance numbers is the beginning: positions do not tell.
     """
-    numbers = [one.number or 0 for _, one in stack]
-    direction = -1 if np.cov(distances, numbers)[0, 1] < 0 else 1
+    known = [at for at, (_, one) in enumerate(stack) if one.number is not None]
+    numbers = np.array([stack[at][1].number for at in known], float)
+    direction = -1 if known[1:] and np.cov(distances[known], numbers)[0, 1] < 0 else 1
     ranks, told_by = ranks_at_places(stack, places)
     counts = np.bincount(places)
     even = bool(counts.min() == counts.max())
@@ -4778,11 +4807,12 @@ def own_transforms(
     """
     slices: list[Slice] = []
     gray: list[GrayscaleTransform] = []
+    kept: dict[GrayscaleTransform, GrayscaleTransform] = {}  # tables are large, and often alike
     for one in series.slices:
         try:
             with opened_slice(one) as (header, image, _):
-                if image.photometric_interpretation.startswith("MONOCHROME"):
-                    gray += grayscale_transforms(header.data_set, image, options.window)
+                own = look_of(header, image, None, options).grayscale
+            gray += [kept.setdefault(each, each) for each in own]
             slices.append(one)
         except NoWindowError:
             raise
@@ -4841,7 +4871,7 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     window = described_window(scene.look, named=options.names)
     paths = [Path(one.source.label).absolute() for one in slices]
     folder = os.path.commonpath([path.parent for path in paths])
-    names = [printable(str(path.relative_to(folder))) for path in paths]
+    names = [printable(os.path.relpath(path, folder)) for path in paths]
     shown = [f"{one.place}, {name}" for one, name in zip(slices, names, strict=True)]
     facts = (
         ("Frames", f"{scene.number_of_frames}, by {series.order}"),
@@ -4883,6 +4913,8 @@ def convert(work: Work, options: Options) -> Outcome:
             if instance and not options.names and is_called_after(work.label, instance.texts):
                 warn("its path, and that of its outputs, holds the patient's name or ID")
             outcome, syntax = delivered(task), str(header.transfer_syntax)
+            if instance and outcome.status == Status.DONE:
+                outcome = replace(outcome, frames=instance.frames)
             size = origin.size
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
@@ -4917,7 +4949,7 @@ def delivered(task: Task) -> Outcome:
             continue
         if task.options.resume and is_done(task, place, made):
             there = (*made.values(), output_path(place, ".txt"))
-            return Outcome(source, Status.DONE, there)
+            return Outcome(source, Status.DONE, there, bytes_out=sizes_of(there))
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
@@ -5451,10 +5483,11 @@ back=❮ Previous=❮ 上一幅; next=Next ❯=下一幅 ❯; play=▶\ufe0e Pla
 actual=1:1=1:1; text=Text=文本; full=Full screen=全屏; Series=Series=序列; series=series=个序列;
 pictures=pictures=幅图像; clips=clips=段动态影像; documents=documents=份文档; texts=texts=份文本;
 failed=failed=个文件失败; lost=not converted=个文件未转换; Files=Files=文件; files=files=个文件;
-burned=Names may be burned in=图像中可能烧录有姓名; unnamed=No name=无姓名; F=female=女; O=other=其他;
+burned=Names may be burned in=图像中可能烧录有姓名; unnamed=No name=无姓名; F=female=女;
 ageM=months=个月; ageW=weeks=周; ageD=days=天; broken=Cannot be shown here=无法在此显示;
 Position=Position=位置; Thickness=Slice thickness=层厚; AcquisitionDateTime=Taken=采集时间;
-Size=Size=尺寸; ageY=y=岁; InstanceNumber=Number=图像编号; Pixel spacing=Pixel spacing=像素间距;
+Size=Size=尺寸; InstanceNumber=Number=图像编号; Pixel spacing=Pixel spacing=像素间距;
+ageY=y=岁; O=other=其他;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
 help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · T: text
 · F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小 · T：文本 · F：全屏`
@@ -5501,7 +5534,10 @@ function card({series, clips, files: own, folder}, above, texts) {
   const held = [...clips, ...own].flatMap(itemsOf), n = cards.length;
   if (!held[0]) held.push(...itemsOf({name: "", links: []}));
   const of = kind => held.filter(item => item.kind === kind), stills = of("pictures");
-  const others = held.filter(item => item.kind !== "pictures").map(item => [item]);
+  const frames = item => item.file.links.filter(link => suffix(link) === "png")
+    .map(link => ({...item, link, kind: "pictures"}));
+  const others = held.filter(item => item.kind !== "pictures")
+    .flatMap(item => [[item], frames(item)].filter(each => each[0]));
   const entries = stills[0] ? [stills, ...others] : others;
   const {link} = entries[0][entries[0].length >> 1], className = "thumb";
   const film = suffix(link) === "mp4" && el("video", {className, preload: "none"});
@@ -5532,9 +5568,9 @@ function build() {
   for (const {of, page, patient, study, ...one} of all) {
     const {PatientName: name = t("unnamed"), PatientSex: sex} = patient;
     const {StudyDate: date = t("undated"), StudyDescription: description} = study;
-    const texts = [patient, study, one.series].flatMap(Object.values);
-    const sums = !page ? []
-      : [count(one.count, "series"), count(one.files, "files"), one.modalities];
+    const texts = [patient, study, one.series, one.words || []].flatMap(Object.values);
+    const sums = !page ? [] : [count(one.count, "series"), count(one.files, "files"),
+      one.modalities, count(one.failed, "failed"), one.burned && t("burned")];
     const about = [line("h3", "", date, description), line("span", "quiet", study.StudyTime,
       study.InstitutionName, age(study.PatientAge)), line("span", "quiet", ...sums)];
     if (of[0] !== last[0]) tree.append(section = el("section", {}, line("h2", "", name),
@@ -6018,7 +6054,7 @@ class Shelf:
         self._rows.execute(
             "CREATE TABLE works (patient, study, date, series, number, path, lost, outcome)"
         )
-        self.pictures = self.lost = 0
+        self.files = self.pictures = self.lost = 0
 
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
@@ -6030,7 +6066,9 @@ class Shelf:
             patient = json.dumps([not any(known), *known]).casefold()  # nobody's files come last
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
             keys = patient, study, texts["StudyDate"], series, one.series_number
-            self.pictures += bool(one.kind) and isinstance(outcome.source, Source)
+            if isinstance(outcome.source, Source):
+                self.files += 1
+                self.pictures += bool(one.kind)
         elif not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
             return
         path = f"{printable(outcome.source.label)}:{outcome.source.sources[0].entry}"
@@ -6117,27 +6155,28 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
     def listed() -> Iterator[Entry]:
         for _, of_study in groupby(shelf.groups(), key=itemgetter(0, 1)):
             entries = (series_entry(group, options) for group in of_study)
-            if shelf.pictures <= MAX_ON_PAGE:
+            if shelf.pictures <= MAX_ON_PAGE and shelf.files <= 2 * MAX_ON_PAGE:
                 yield from entries
                 continue
             seen: list[Entry] = []
             page = page_place(root, f"study-{next(numbers):03}")
             write_page(page, kept_heads(entries, seen), {"back": quote(index.name)})
-            modalities = sorted({one["series"].get("Modality", "") for one in seen})
-            yield (
-                seen[0]
-                | {"page": quote(page.name), "modalities": ", ".join(modalities)}
-                | {"files": sum(one["files"] for one in seen), "count": len(seen)}
-            )
+            sums = {name: sum(one[name] for one in seen) for name in ("files", "failed", "burned")}
+            kinds = sorted({one["series"].get("Modality", "") for one in seen})
+            words = sorted({word for one in seen for word in one["series"].values() if word})
+            about = {"count": len(seen), "modalities": ", ".join(kinds), "words": words}
+            yield seen[0] | sums | about | {"page": quote(page.name)}
 
     write_page(index, listed(), {"failed": shelf.failed()})
     return index
 
 
 def kept_heads(entries: Iterable[Entry], heads: list[Entry]) -> Iterator[Entry]:
-    """Yield *entries*, of which *heads* get all but their files, and the number of these."""
+    """Yield *entries*, of which *heads* get all but their files, and the numbers of these."""
     for entry in entries:
-        heads.append(entry | {"files": len(entry["files"]), "clips": []})
+        works = entry["files"] + entry["clips"]
+        sums = {name: sum(name in one for one in works) for name in ("failed", "burned")}
+        heads.append(entry | {"files": len(entry["files"]), "clips": []} | sums)
         yield entry
 
 
@@ -6527,7 +6566,9 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
         for line in tally.lines():
             say(line, sys.stdout)
         hint = f"open {printable(str(tally.page))} in a browser"
-        if is_terminal(sys.stdout) and (tally.page or tally.pictures > MANY_INPUTS):
+        elsewhere = tally.page is not None and tally.page.name != "index.html"
+        told = tally.page or tally.pictures > MANY_INPUTS
+        if elsewhere or (told and is_terminal(sys.stdout)):
             say(hint if tally.page else "--study makes one page of all pictures", sys.stdout)
     return 1 if tally.counts[Status.FAILED] else 0
 

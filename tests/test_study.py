@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import CORPUS, Run, data_set, needs_corpus
+from pydicom import Dataset, dcmread
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 from test_batch import cluster, command, contents, needs_dask, program
 
@@ -115,9 +117,10 @@ def test_the_end_with_the_lower_instance_numbers_comes_first(run: Runner, tmp_pa
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, True),
         ({"ImageOrientationPatient": [3, 0, 0, 0, 3, 0]}, True),
         ({"ImagePositionPatient": [1e300, 1e300, 1e300]}, True),
+        ({"ImagePositionPatient": [float("nan")] * 3}, True),
         ({"ImageOrientationPatient": None, "ImagePositionPatient": None}, False),
     ],
-    ids=["zero", "parallel", "long", "far away", "absent"],
+    ids=["zero", "parallel", "long", "far away", "no numbers", "absent"],
 )
 def test_positions_that_cannot_be_right_give_way_to_the_next_key(
     elements: dict[str, Any], said: bool, run: Runner, tmp_path: Path
@@ -152,6 +155,161 @@ def member(path: Path) -> dc.Member:
     with path.open("rb") as file:
         header = dc.read_header(file)
         return dc.Source(path), dc.instance_of(header, dc.content_of(header))
+
+
+def test_times_of_day_without_a_date_are_times(tmp_path: Path) -> None:
+    nowhere = {"ImageOrientationPatient": None, "ImagePositionPatient": None}
+    times = {"a": "120000", "b": "101112.5", "c": "101101"}
+    members = [
+        member(slice_file(tmp_path, name, 0, **nowhere, AcquisitionTime=moment))
+        for name, moment in times.items()
+    ]
+    assert members[1][1].texts["AcquisitionDateTime"] == "10:11:12"
+    assert members[1][1].moments[-1] == pytest.approx(10 * 3600 + 11 * 60 + 12.5)
+    series = dc.ordered(members)
+    assert series.order == "time"
+    assert [one.path.name for one in series.sources] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("elements", "steady"),
+    [
+        ({"ImageOrientationPatient": None, "ImagePositionPatient": None}, True),
+        ({"ImagePositionPatient": [0, 0, 0]}, True),
+        ({}, False),
+        ({"ImageOrientationPatient": None}, False),
+        ({"ImageOrientationPatient": None, "ImagePositionPatient": None, "gap": 60}, False),
+    ],
+    ids=["nowhere", "one place", "places", "bad places", "minutes apart"],
+)
+def test_only_moments_of_one_place_have_durations(
+    elements: dict[str, Any], steady: bool, tmp_path: Path
+) -> None:
+    gap = elements.get("gap", 1)
+    more = {key: value for key, value in elements.items() if key != "gap"}
+    members = [
+        member(
+            slice_file(tmp_path, f"IM{n}", n, **more, InstanceNumber=n, TriggerTime=1000 * gap * n)
+        )
+        for n in range(4)
+    ]
+    durations = [one.duration for one in dc.ordered(members).slices]
+    assert durations == [Fraction(1) if steady else None] * 4
+
+
+def test_pictures_of_one_place_without_times_are_no_copies(tmp_path: Path) -> None:
+    members = [member(slice_file(tmp_path, name, 0, InstanceNumber=1)) for name in ("a", "b")]
+    kept, copies = dc.without_copies(members)
+    assert (len(kept), copies) == (2, [])
+
+
+def test_places_of_functional_groups_are_places(tmp_path: Path) -> None:
+    for number, place in enumerate([2, 1, 3], 1):
+        position, orientation = Dataset(), Dataset()
+        position.ImagePositionPatient, orientation.ImageOrientationPatient = [0, 0, place], AXIAL
+        shared = Dataset()
+        shared.PlanePositionSequence, shared.PlaneOrientationSequence = [position], [orientation]
+        nowhere = {"ImageOrientationPatient": None, "ImagePositionPatient": None}
+        path = slice_file(tmp_path, f"IM{number}", place, **nowhere)
+        ds = dcmread(path)
+        ds.SharedFunctionalGroupsSequence = [shared]
+        ds.save_as(path)
+    series = dc.ordered([member(path) for path in sorted(tmp_path.iterdir())])
+    assert series.order == "position"
+    assert [one.path.name for one in series.sources] == ["IM2", "IM1", "IM3"]
+
+
+def test_numbers_that_are_missing_do_not_turn_a_series_around(tmp_path: Path) -> None:
+    members = [
+        member(slice_file(tmp_path, f"IM{n}", n, InstanceNumber=n if n < 4 else None))
+        for n in range(1, 6)
+    ]
+    assert [one.path.name for one in dc.ordered(members).sources] == [f"IM{n}" for n in range(1, 6)]
+
+
+def test_volumes_that_lie_a_little_beside_each_other_are_volumes(tmp_path: Path) -> None:
+    members = [
+        member(
+            slice_file(
+                tmp_path,
+                f"V{volume}S{place}",
+                3 * place + 0.02 * volume,
+                TemporalPositionIdentifier=volume + 1,
+            )
+        )
+        for place in range(4)
+        for volume in range(2)
+    ]
+    series = dc.ordered(members)
+    assert not series.notes
+    names = [one.path.name for one in series.sources]
+    assert names == [f"V{volume}S{place}" for volume in range(2) for place in range(4)]
+
+
+def test_two_patients_with_the_same_uids_keep_their_clips(run: Runner, tmp_path: Path) -> None:
+    for patient in ("A", "B"):
+        for number in range(3):
+            slice_file(tmp_path / "in", f"{patient}{number}", number, PatientID=patient)
+    slice_file(tmp_path / "in", "series-003.dcm", 9, SeriesInstanceUID="1.9")
+    result = run(tmp_path / "in", "--study")
+    clips = {tuple(listed(path)) for path in result.output.glob("series-003-*.txt")}
+    assert clips == {("A0", "A1", "A2"), ("B0", "B1", "B2")}
+    _, entries = page_of(result.output)
+    for entry in entries:
+        for clip in entry["clips"]:
+            text = result.output / clip["links"][-1]
+            assert f"ID             {entry['patient']['PatientID']}" in text.read_text("utf-8")
+
+
+def test_one_patient_is_known_by_name_and_id(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(4), PatientID="1", PatientName="A^B")
+    slice_file(folder, "IM5", 4, PatientID="1", PatientName="A^B", PatientSex="F")
+    result = run(folder, "--study")
+    assert len(listed(result.output / "series-003.txt")) == 5
+
+
+def test_names_burned_into_one_slice_are_said_of_the_clip(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(4))
+    slice_file(folder, "IM5", 4, BurnedInAnnotation="YES")
+    result = run(folder, "--study")
+    assert "names may be burned" in notes(result.output / "series-003.txt")
+    _, (entry,) = page_of(result.output)
+    assert entry["clips"][0]["burned"]
+
+
+def test_all_that_failed_is_listed_on_the_page(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(4))
+    cut = (folder / "IM3").read_bytes()
+    (folder / "IM3").write_bytes(cut[:-40])
+    (folder / "EMPTY.dcm").write_bytes(b"")
+    head, _ = page_of(run(folder, "--study").output)
+    assert [one["path"] for one in head["failed"]] == [
+        str(folder / name) for name in ("EMPTY.dcm", "IM3")
+    ]
+
+
+def test_files_of_nobody_come_last(run: Runner, tmp_path: Path) -> None:
+    slices(tmp_path / "in", range(3), PatientName="Zoe", PatientID="Z")
+    nobody = {"PatientName": "", "PatientID": "", "SeriesInstanceUID": "1.9"}
+    slice_file(tmp_path / "in", "A", 0, **nobody)
+    _, entries = page_of(run(tmp_path / "in", "--study").output)
+    assert [one["patient"].get("PatientName") for one in entries] == ["Zoe", None]
+
+
+def test_the_beginnings_of_frames_are_on_the_page(run: Runner, tmp_path: Path) -> None:
+    frames = np.zeros((4, 8, 8), np.uint16)
+    frames[:, 0, 0] = 100
+    vector: dict[str, Any] = {
+        "FrameTimeVector": [0, 100, 300, 50],
+        "FrameIncrementPointer": 0x00181065,
+    }
+    clip = data_set(frames, NumberOfFrames=4, SeriesInstanceUID=SERIES, **vector)
+    (tmp_path / "in").mkdir()
+    clip.save_as(tmp_path / "in" / "CLIP", enforce_file_format=True)
+    for rate, begins in (("auto", [0, 0.1, 0.4, 0.45, 0.5]), ("5", None)):
+        result = run(tmp_path / "in", "--study", "--fps", rate)
+        _, (entry,) = page_of(result.output)
+        assert entry["files"][0].get("begins") == (begins and pytest.approx(begins))
 
 
 def test_volumes_follow_each_other_by_what_tells_them_apart(run: Runner, tmp_path: Path) -> None:
@@ -200,6 +358,20 @@ def test_other_sizes_planes_and_localizers_are_clips_of_their_own(
     }
     assert "another kind, size or orientation: 1: " in notes(result.output / "series-003.txt")
     assert (result.output / "ALONE.png").exists()
+
+
+@pytest.mark.parametrize("step", [10, 22.5])
+def test_slices_that_turn_are_one_clip_by_number(step: float, tmp_path: Path) -> None:
+    members = []
+    for number in range(round(180 / step)):
+        angle = np.radians(step * number)
+        plane = [float(np.cos(angle)), float(np.sin(angle)), 0, 0, 0, -1]
+        name, place = f"IM{100 - number}", {"ImageOrientationPatient": plane}
+        members.append(member(slice_file(tmp_path, name, 0, InstanceNumber=number, **place)))
+    (stack,) = dc.stacks_of(members)
+    assert [one.path.name for one in dc.ordered(stack).sources] == [
+        source.path.name for source, _ in members
+    ]
 
 
 def test_copies_are_shown_once(run: Runner, tmp_path: Path) -> None:
