@@ -1345,6 +1345,7 @@ MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 DEVICE_NAMES = re.compile(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)")
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
 KEPT = HARMLESS + "".join(map(chr, range(0xDC80, 0xDD00)))  # also bytes that are no text
+FRAME_NAME = re.compile(r"^(.+)-\d{4,}$")  # that of its clip and a number
 MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs:(.*)")
 
 
@@ -1379,9 +1380,8 @@ def parts_of(folder: PurePath) -> Parts:
 
 
 def numbered(name: str) -> Iterator[str]:
-    """Yield *name*, then *name*-2 and so on."""
-    yield name
-    yield from (f"{name}-{number}" for number in count(2))
+    """Return *name*, then *name*-2 and so on, without end."""
+    return chain([name], (f"{name}-{number}" for number in count(2)))
 
 
 def output_folder(root: Path, parts: Parts, owners: dict[str, Parts]) -> Path:
@@ -1407,8 +1407,7 @@ def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) ->
     """Give each of *candidates* a name of its own in *folder*, whatever their order.
 
     The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
-    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *given* are names,
-    and grows.
+    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *given* grows.
     """
     by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
     found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
@@ -1416,25 +1415,17 @@ def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) ->
     numbers: defaultdict[str, Iterator[int]] = defaultdict(partial(count, 2))  # go on by name
 
     def is_free(name: str) -> bool:
-        lower = name.casefold()
-        clip = clip_of_frame(lower)
-        return clip not in stems and given.isdisjoint({lower, f"{lower}-", clip})
+        lower, clips = name.casefold(), FRAME_NAME.findall(name.casefold())
+        return given.isdisjoint({lower, f"{lower}-", *clips}) and stems.isdisjoint(clips)
 
     for one in reversed(found.values()):
         own = plain_name(one.own_name)
         name = next(filter(is_free, (plain_name(stem_of(one.own_name)), own)), "")
         while not name or name.casefold() in given:
             name = f"{own}-{next(numbers[own.casefold()])}"
-        given.add(name.casefold())
-        if clip := clip_of_frame(name.casefold()):
-            given.add(f"{clip}-")  # no clip may be called so any more
+        given.add(name.casefold())  # and no clip may be called like that of this frame any more
+        given.update(f"{clip}-" for clip in FRAME_NAME.findall(name.casefold()))
         yield replace(one, folder=folder, name=name)
-
-
-def clip_of_frame(name: str) -> str:
-    """Return the clip of which *name* may be a frame, "" where it cannot be one."""
-    found = re.fullmatch(r"(.+)-\d{4,}", name)
-    return found[1] if found else ""
 
 
 def stem_of(name: str) -> str:
@@ -1483,9 +1474,8 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     None where something else is: what no TXT of ours there says to be made of the same path or
     instance, and folders and DICOM files, whatever a TXT says of them.
     """
-    paths = [output_path(place, suffix) for suffix in OUTPUT_SUFFIXES]
-    there = [path for path in paths if os.path.lexists(path)]
-    title, line, _ = text_marks(paths[-1])
+    there = [path for end in OUTPUT_SUFFIXES if os.path.lexists(path := output_path(place, end))]
+    title, line, _ = text_marks(output_path(place, ".txt"))
     mark = MARK.fullmatch(line) if title.startswith(TEXT_BEGINS) else None
     if mark is None:
         return None if there else {}
@@ -1620,10 +1610,7 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
 
 
 def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Group]:
-    """Yield the files that DICOMDIRs list, in their order, those that are missing with that reason.
-
-    PS3.10 8.5: names are upper case there, and often are not on the medium.
-    """
+    """Yield the files that DICOMDIRs list (PS3.10 8.5), in order, missing ones with that reason."""
     for dicomdir in filter(is_list, media):
         names, problem = read_list(dicomdir)
         files = {listed_file(dicomdir.parent, parts): parts for parts in names}
@@ -1661,8 +1648,7 @@ def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
         shown = [printable(part).replace("/", "_")[:255] for part in parts]
         return Source(root.joinpath(*shown), problem="its name leads out of the medium")
     for part in parts:
-        exact = path / part
-        path = exact if exists(exact) else path / names_by_case(path).get(part.casefold(), part)
+        path /= part if exists(path / part) else names_by_case(path).get(part.casefold(), part)
     problem = "" if exists(path) else "listed in the DICOMDIR, but missing"
     return Source(path, named=True, problem=problem, listed=True)
 
@@ -1775,10 +1761,7 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
 
 
 def jpeg_xl_head(src: bytes) -> CodeStream:
-    """Read the size of a JPEG XL code stream, bare or in its container (ISO/IEC 18181-1 D.2).
-
-    Its decoder hands out RGB.
-    """
+    """Read the size of a JPEG XL code stream, bare or in a container (ISO/IEC 18181-1 D.2)."""
     at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
     bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
 
@@ -1874,16 +1857,13 @@ def as_declared(stored: Array, stream: CodeStream, image: ImagePixel) -> Array:
 
 
 def checked_code_stream(src: bytes, image: ImagePixel) -> CodeStream:
-    """Return what *src* is, after checking that it is whole and of the header's size.
-
-    Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
-    marker is looked for here.
-    """
+    """Return what *src* is; raise `ConversionError` unless it is whole and of the header's size."""
     stream = code_stream(src)
     if not stream.family:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
     if not (stream.rows or stream.columns):
         raise ConversionError(f"the {stream.family} code stream has no frame header")
+    # The decoders fill what is missing of a JPEG with gray.
     if src[:2] == b"\xff\xd8" and src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
         raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     if (stream.rows, stream.columns) != (image.rows, image.columns):
@@ -1907,10 +1887,8 @@ def color_of(stream: CodeStream, image: ImagePixel) -> str:
 
 
 def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
-    """Decode one RLE frame to planes with pydicom, of one bit too, which pydicom refuses.
-
-    In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
-    """
+    """Decode one RLE frame to planes with pydicom, of one bit too, which pydicom refuses."""
+    # In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
     rows, columns, bits = image.rows, image.columns, image.bits_allocated
     if bits == 1:
         rows, columns, bits = 1, math.ceil(rows * columns / 8), 8
@@ -1918,10 +1896,7 @@ def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
 
 
 def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
-    """Return the frame that begins at bit *start* of little-endian *raw*.
-
-    Raises `ConversionError` where that is too short.
-    """
+    """Return the frame at bit *start* of little-endian *raw*, or raise `ConversionError` if cut."""
     bits, size, label = image.bits_allocated, image.frame_bits, image.photometric_interpretation
     if 8 * len(raw) < start + size:
         raise ConversionError(f"a frame holds {len(raw)} of {math.ceil(size / 8)} bytes")
@@ -1977,16 +1952,14 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         raise ConversionError(f"{'Columns' if rows > 0 else 'Rows'} is missing or 0")
     float_bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(pixels.keyword)
     photometric = text(ds, "PhotometricInterpretation").upper()
-    samples = integer(
-        ds, "SamplesPerPixel", 3 if COLOR_INTERPRETATIONS.fullmatch(photometric) else 1
-    )
+    assumed = 3 if COLOR_INTERPRETATIONS.fullmatch(photometric) else 1
+    samples = integer(ds, "SamplesPerPixel", assumed)
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
     allocated = float_bits or bits_allocated(ds, samples, packed=pixels.fragments is None)
     stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
-    high_bit = stored - 1
-    if not float_bits:
-        high_bit = integer(ds, "HighBit", high_bit, range(high_bit, allocated))
+    least = stored - 1
+    high_bit = least if float_bits else integer(ds, "HighBit", least, range(least, allocated))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -2012,10 +1985,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
 
 
 def bits_allocated(ds: Dataset, samples_per_pixel: int, *, packed: bool) -> int:
-    """Return the bits of a sample: 12 in ACR-NEMA files only, whose samples are *packed*.
-
-    Raises `ConversionError` for what cannot be read.
-    """
+    """Return the bits of a sample, 12 if *packed* (ACR-NEMA), or raise `ConversionError`."""
     allocated = integer(ds, "BitsAllocated")
     if allocated == 12 and not packed:
         warn("Bits Allocated is 12, taken as 16")
@@ -2029,10 +1999,7 @@ def bits_allocated(ds: Dataset, samples_per_pixel: int, *, packed: bool) -> int:
 
 
 def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
-    """Return what *declared* (0028,0004) is, or for one sample MONOCHROME2 where that is nothing.
-
-    Raises `ConversionError` for color that cannot be shown.
-    """
+    """Return (0028,0004) as *declared* or assumed; raise `ConversionError` for unknown color."""
     if declared == "XYB" and samples_per_pixel == 3:  # JPEG XL, whose decoder hands out RGB
         return "RGB"
     shown_here = GRAY_INTERPRETATIONS if samples_per_pixel == 1 else COLOR_INTERPRETATIONS
@@ -2047,11 +2014,8 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
 
 
 def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames the pixel data hold, 0 where nothing tells.
-
-    Uncompressed ones may have a byte behind them that makes them even.
-    """
-    if pixels.fragments is None:
+    """Return how many frames the pixel data hold, 0 where nothing tells."""
+    if pixels.fragments is None:  # those of bytes may have one more behind them, for an even length
         return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
     return len(pixels.begun)
 
@@ -2133,10 +2097,7 @@ def begun_by_tables(header: Header, pixels: PixelLocation, frames: int) -> list[
 
 
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
-    """Return the frames of a file after checking that it can hold them.
-
-    Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
-    """
+    """Return the frames of a file; raise `ConversionError` where it cannot hold or decode them."""
     syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
     if pixels.fragments is None:
         check_native(image, pixels)
@@ -2182,8 +2143,8 @@ class StoredFrames:
 
     def __iter__(self) -> Iterator[StoredFrame]:
         """Yield as many frames as the header declares."""
-        encapsulated = self.pixels.fragments is not None
-        for stored, label in self._encapsulated() if encapsulated else self._native():
+        native = self.pixels.fragments is None
+        for stored, label in self._native() if native else self._encapsulated():
             yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), label
 
     def _encapsulated(self) -> Iterator[StoredFrame]:
