@@ -1518,8 +1518,7 @@ def find_sources(
     input names (`-`) follow, in their own order.
     """
     root, media = resolved(output), media_of(inputs)
-    # More than the walk may add names to a folder.
-    keeps = STDIN in inputs or any(map(is_list, media))
+    keeps = STDIN in inputs or any(map(is_list, media))  # where not the walk alone adds names
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[str, Parts] = {}
     on_media = listed_files(media, read_list or listed_names)
@@ -2002,8 +2001,8 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
     """Return (0028,0004) as *declared* or assumed; raise `ConversionError` for unknown color."""
     if declared == "XYB" and samples_per_pixel == 3:  # JPEG XL, whose decoder hands out RGB
         return "RGB"
-    shown_here = GRAY_INTERPRETATIONS if samples_per_pixel == 1 else COLOR_INTERPRETATIONS
-    if shown_here.fullmatch(declared):
+    known = GRAY_INTERPRETATIONS if samples_per_pixel == 1 else COLOR_INTERPRETATIONS
+    if known.fullmatch(declared):
         return declared
     shown = printable(declared[:16]) or "missing"
     if samples_per_pixel > 1 and declared:
@@ -2044,13 +2043,12 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
 
     Raises `ConversionError` where neither header nor stream tells.
     """
-    declared = header.transfer_syntax
-    name = syntax_name(declared)
+    declared, name = header.transfer_syntax, syntax_name(header.transfer_syntax)
     if pixels.fragments is None:
-        if declared not in NATIVE_SYNTAXES:
-            warn(f"the pixels are not compressed, though declared as {name}")
-            return uid.ExplicitVRLittleEndian
-        return declared
+        if declared in NATIVE_SYNTAXES:
+            return declared
+        warn(f"the pixels are not compressed, though declared as {name}")
+        return uid.ExplicitVRLittleEndian
     family = code_stream(pixels.head).family
     if family and declared not in SYNTAXES_OF_STREAMS[family]:
         warn(f"the pixels are {family}, though declared as {name}")
