@@ -1359,20 +1359,17 @@ MAX_TITLE, MAX_MARK = 1 << 14, 1 << 22  # bytes of the first lines of a TXT
 MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 
 # What Windows takes for a device, whatever follows the dot.
-DEVICE_NAMES = re.compile(
-    r"(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)", re.IGNORECASE
-)
+DEVICE_NAMES = re.compile(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)")
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
 KEPT = HARMLESS + "".join(map(chr, range(0xDC80, 0xDD00)))  # also bytes that are no text
+FRAME_NAME = re.compile(r"^(.+)-\d{4,}$")  # that of its clip and a number
 MARK = re.compile(r".*; source ([0-9a-f]{8}) ([0-9a-f]{8}), .*; outputs:(.*)")
-NO_INSTANCE = "0" * 8  # the check sum of nothing
 
 
 def plain_name(name: str, *, folder: bool = False) -> str:
     """Return *name* as one that names a file or a *folder*, and nothing else, on every system.
 
-    Without separators, control characters and what leads elsewhere, of bounded length; a folder is
-    not called like an output of a file beside it.
+    It has a bounded length; a folder is not called like an output of a file beside it.
     """
     try:
         os.fsencode(name)
@@ -1400,17 +1397,15 @@ def parts_of(folder: PurePath) -> Parts:
 
 
 def numbered(name: str) -> Iterator[str]:
-    """Yield *name*, then *name*-2 and so on."""
-    yield name
-    yield from (f"{name}-{number}" for number in count(2))
+    """Return *name*, then *name*-2 and so on, without end."""
+    return chain([name], (f"{name}-{number}" for number in count(2)))
 
 
 def output_folder(root: Path, parts: Parts, owners: dict[str, Parts]) -> Path:
     """Return the folder for the outputs of *parts* below *root*, a resolved path.
 
-    Of plain names, archives without their suffix; never through a link that is there, beside a file
-    of that name, and no folder for two, whatever their case: *owners* tells whose each is, and
-    grows.
+    Of plain names, archives without their suffix; never through a link, beside a file of that name,
+    and no folder for two, whatever their case: *owners* tells whose each is, and grows.
     """
     folder = root
     for depth, part in enumerate(parts, 1):
@@ -1429,38 +1424,25 @@ def settle_names(candidates: Iterable[Source], folder: Path, given: set[str]) ->
     """Give each of *candidates* a name of its own in *folder*, whatever their order.
 
     The DICOM suffix is dropped; of two that clash the later one keeps its full name, then gets -2.
-    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *given* are names,
-    and grows.
+    Case is ignored: outputs travel on media that cannot tell `im1` from `IM1`. *given* grows.
     """
     by_name = sorted(candidates, key=lambda one: (one.own_name, one.path, one.entry, not one.named))
     found = {(one.path.absolute(), one.entry): one for one in reversed(by_name)}
     stems = {plain_name(stem_of(one.own_name)).casefold() for one in found.values()}
-
-    tried: Counter[str] = Counter()
+    numbers: defaultdict[str, Iterator[int]] = defaultdict(partial(count, 2))  # go on by name
 
     def is_free(name: str) -> bool:
-        clip = clip_of_frame(name)
-        return given.isdisjoint({name, f"{name}-", clip}) and clip not in stems
-
-    def wanted(own: str, stem: str) -> Iterator[str]:
-        yield from (name for name in (stem, own) if is_free(name.casefold()))
-        while True:  # from where the last of that name came to
-            tried[own.casefold()] += 1
-            yield f"{own}-{tried[own.casefold()] + 1}"
+        lower, clips = name.casefold(), FRAME_NAME.findall(name.casefold())
+        return given.isdisjoint({lower, f"{lower}-", *clips}) and stems.isdisjoint(clips)
 
     for one in reversed(found.values()):
-        names = wanted(plain_name(one.own_name), plain_name(stem_of(one.own_name)))
-        name = next(name for name in names if name.casefold() not in given)
-        given.add(name.casefold())
-        if clip := clip_of_frame(name.casefold()):
-            given.add(f"{clip}-")  # no clip may be called so any more
+        own = plain_name(one.own_name)
+        name = next(filter(is_free, (plain_name(stem_of(one.own_name)), own)), "")
+        while not name or name.casefold() in given:
+            name = f"{own}-{next(numbers[own.casefold()])}"
+        given.add(name.casefold())  # and no clip may be called like that of this frame any more
+        given.update(f"{clip}-" for clip in FRAME_NAME.findall(name.casefold()))
         yield replace(one, folder=folder, name=name)
-
-
-def clip_of_frame(name: str) -> str:
-    """Return the clip of which *name* may be a frame, "" where it cannot be one."""
-    found = re.fullmatch(r"(.+)-\d{4,}", name)
-    return found[1] if found else ""
 
 
 def stem_of(name: str) -> str:
@@ -1509,20 +1491,17 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     None where something else is: what no TXT of ours there says to be made of the same path or
     instance, and folders and DICOM files, whatever a TXT says of them.
     """
-    paths = [output_path(place, suffix) for suffix in OUTPUT_SUFFIXES]
-    there = [path for path in paths if os.path.lexists(path)]
-    title, line, _ = text_marks(paths[-1])
+    there = [path for end in OUTPUT_SUFFIXES if os.path.lexists(path := output_path(place, end))]
+    title, line, _ = text_marks(output_path(place, ".txt"))
     mark = MARK.fullmatch(line) if title.startswith(TEXT_BEGINS) else None
     if mark is None:
         return None if there else {}
-    made: dict[str, Path] = {}
     # A mark tells the ends of names only: nothing that it says leads anywhere else.
-    for end in re.findall(r" (-\d{4,}\.png|\.\w{3}) \d+ bytes", mark[3]):
-        path = output_path(place, end)
-        if (end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]) and os.path.lexists(path):
-            made[end] = path
+    ends = re.findall(r" (-\d{4,}\.png|\.\w{3}) \d+ bytes", mark[3])
+    known = [end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]]
+    made = {end: path for end in known if os.path.lexists(path := output_path(place, end))}
     there += made.values()
-    same = mark[1] == origin.path or mark[2] == origin.instance != NO_INSTANCE
+    same = mark[1] == origin.path or mark[2] == origin.instance != check_sum("")
     if not same or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
         return None
     return made
@@ -1556,14 +1535,11 @@ def find_sources(
     input names (`-`) follow, in their own order.
     """
     root, media = resolved(output), media_of(inputs)
-    lists = [path for path in media if is_list(path)]
-    keeps = STDIN in inputs or bool(lists)  # where more than the walk adds names to a folder
+    keeps = STDIN in inputs or any(map(is_list, media))  # where not the walk alone adds names
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[str, Parts] = {}
-    listed_groups = chain.from_iterable(
-        listed_files(path, media[path], read_list or listed_names) for path in lists
-    )
-    for parts, files in chain(walk(inputs, output), listed_groups, on_standard_input(inputs)):
+    on_media = listed_files(media, read_list or listed_names)
+    for parts, files in chain(walk(inputs, output), on_media, on_standard_input(inputs)):
         folder = output_folder(root, parts, owners)
         yield from settle_names(files, folder, taken[folder] if keeps or not parts else set())
 
@@ -1649,18 +1625,16 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
     yield from sorted(groups.items(), key=lambda group: group[0])
 
 
-def listed_files(dicomdir: Path, base: Parts, read_list: ListReader) -> Iterator[Group]:
-    """Yield the files that a DICOMDIR lists, in its order, those that are missing with that reason.
-
-    PS3.10 8.5: names are upper case there, and often are not on the medium.
-    """
-    names, problem = read_list(dicomdir)
-    files = {listed_file(dicomdir.parent, parts): parts for parts in names}
-    for file, parts in files.items():
-        inside = parts_of(PurePosixPath(*parts[:-1])) if not file.problem else ()
-        yield (*base, *inside), [file]
-    if problem:
-        yield base, [Source(dicomdir, named=True, problem=problem)]
+def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Group]:
+    """Yield the files that DICOMDIRs list (PS3.10 8.5), in order, missing ones with that reason."""
+    for dicomdir in filter(is_list, media):
+        names, problem = read_list(dicomdir)
+        files = {listed_file(dicomdir.parent, parts): parts for parts in names}
+        for file, parts in files.items():
+            inside = parts_of(PurePosixPath(*parts[:-1])) if not file.problem else ()
+            yield (*media[dicomdir], *inside), [file]
+        if problem:
+            yield media[dicomdir], [Source(dicomdir, named=True, problem=problem)]
 
 
 def listed_names(dicomdir: Path) -> tuple[list[Parts], str]:
@@ -1690,8 +1664,7 @@ def listed_file(root: Path, parts: tuple[str, ...]) -> Source:
         shown = [printable(part).replace("/", "_")[:255] for part in parts]
         return Source(root.joinpath(*shown), problem="its name leads out of the medium")
     for part in parts:
-        exact = path / part
-        path = exact if exists(exact) else path / names_by_case(path).get(part.casefold(), part)
+        path /= part if exists(path / part) else names_by_case(path).get(part.casefold(), part)
     problem = "" if exists(path) else "listed in the DICOMDIR, but missing"
     return Source(path, named=True, problem=problem, listed=True)
 
@@ -1772,14 +1745,12 @@ def jpeg_head(src: bytes) -> CodeStream:
             jfif = "YBR_FULL"
         is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
         if is_jpeg or marker == 0xFFF7:
-            rows, columns, components = struct.unpack(">HHB", payload[1:6].ljust(5, b"\0"))
+            bits, rows, columns, samples = struct.unpack(">BHHB", payload[:6].ljust(6, b"\0"))
             if len(set(payload[7:15:3])) > 1:
                 color = "YBR_FULL"
-            elif not color:
-                color = "RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif
-            family, bits = "JPEG" if is_jpeg else "JPEG-LS", int.from_bytes(payload[:1], "big")
-            color = color if components == 3 else ""
-            return CodeStream(family, rows, columns, color, bits, samples=components)
+            color = color or ("RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif)
+            family, color = "JPEG" if is_jpeg else "JPEG-LS", color if samples == 3 else ""
+            return CodeStream(family, rows, columns, color, bits, samples=samples)
         at += 1 if marker == 0xFFFF else 2 + length
     return CodeStream("JPEG" if src[2:3] == b"\xff" else "")
 
@@ -1791,11 +1762,10 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
     component transform its color decodes to RGB; so does what is sYCC by its subsampled components
     or by the box of its container (I.5.3.3).
     """
-    x1, y1, x0, y0 = struct.unpack(">4L", src[at + 8 : at + 24].ljust(16, b"\0"))
+    size = src[at + 8 : at + 43].ljust(35, b"\0")
+    x1, y1, x0, y0, components, depth = struct.unpack(">4L16xHB", size)
     steps = {src[at + 43 + 3 * number : at + 45 + 3 * number] for number in range(3)}
-    components, depth = struct.unpack(">HB", src[at + 40 : at + 43].ljust(3, b"\0"))
-    box = src.find(b"colr", 0, at)
-    in_box = box >= 0 and src[box + 7 : box + 11] == (18).to_bytes(4, "big")
+    in_box = src[:at].partition(b"colr")[2][3:7] == (18).to_bytes(4, "big")
     color = "RGB" if components == 3 and (len(steps) > 1 or in_box) else ""
     at += 2
     while src[at : at + 1] == b"\xff" and (marker := src[at : at + 2]) != b"\xff\x90":
@@ -1807,10 +1777,7 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
 
 
 def jpeg_xl_head(src: bytes) -> CodeStream:
-    """Read the size of a JPEG XL code stream, bare or in its container (ISO/IEC 18181-1 D.2).
-
-    Its decoder hands out RGB.
-    """
+    """Read the size of a JPEG XL code stream, bare or in a container (ISO/IEC 18181-1 D.2)."""
     at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
     bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
 
@@ -1906,16 +1873,13 @@ def as_declared(stored: Array, stream: CodeStream, image: ImagePixel) -> Array:
 
 
 def checked_code_stream(src: bytes, image: ImagePixel) -> CodeStream:
-    """Return what *src* is, after checking that it is whole and of the header's size.
-
-    Raises `ConversionError`. The decoders fill what is missing of a JPEG with gray, so its end
-    marker is looked for here.
-    """
+    """Return what *src* is; raise `ConversionError` unless it is whole and of the header's size."""
     stream = code_stream(src)
     if not stream.family:
         raise ConversionError("the code stream is neither JPEG, JPEG-LS, JPEG 2000 nor JPEG XL")
     if not (stream.rows or stream.columns):
         raise ConversionError(f"the {stream.family} code stream has no frame header")
+    # The decoders fill what is missing of a JPEG with gray.
     if src[:2] == b"\xff\xd8" and src.rfind(b"\xff\xd9", max(len(src) - 1024, 0)) < 0:
         raise ConversionError("the JPEG code stream is truncated: its end marker is missing")
     if (stream.rows, stream.columns) != (image.rows, image.columns):
@@ -1939,10 +1903,8 @@ def color_of(stream: CodeStream, image: ImagePixel) -> str:
 
 
 def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
-    """Decode one RLE frame to planes with pydicom, of one bit too, which pydicom refuses.
-
-    In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
-    """
+    """Decode one RLE frame to planes with pydicom, of one bit too, which pydicom refuses."""
+    # In Python, for on a broken stream pylibjpeg-rle panics and imagecodecs crashes.
     rows, columns, bits = image.rows, image.columns, image.bits_allocated
     if bits == 1:
         rows, columns, bits = 1, math.ceil(rows * columns / 8), 8
@@ -1950,10 +1912,7 @@ def decoded_rle(src: bytes, image: ImagePixel) -> bytes:
 
 
 def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
-    """Return the frame that begins at bit *start* of little-endian *raw*.
-
-    Raises `ConversionError` where that is too short.
-    """
+    """Return the frame at bit *start* of little-endian *raw*, or raise `ConversionError` if cut."""
     bits, size, label = image.bits_allocated, image.frame_bits, image.photometric_interpretation
     if 8 * len(raw) < start + size:
         raise ConversionError(f"a frame holds {len(raw)} of {math.ceil(size / 8)} bytes")
@@ -1968,9 +1927,7 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
     if label.endswith("_422"):  # two of Y, then their Cb and Cr (PS3.3 C.7.6.3.1.2)
         if image.columns % 2:
             raise ConversionError(f"{label} without compression needs an even number of columns")
-        halved, samples = samples, np.empty(math.prod(image.shape), samples.dtype)
-        for place, number in enumerate((0, 2, 3, 1, 2, 3)):
-            samples[place::6] = halved[number::4]
+        samples = samples.reshape(-1, 4)[:, [0, 2, 3, 1, 2, 3]]
     elif image.planar_configuration:
         samples = samples.reshape(image.samples_per_pixel, -1).T
     return samples.reshape(image.shape)
@@ -1987,38 +1944,18 @@ def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
 # What the transfer syntaxes declare that a code stream is.
 SYNTAXES_OF_STREAMS = {
     "JPEG": (
-        uid.JPEGBaseline8Bit,
-        uid.JPEGExtended12Bit,
+        *uid.JPEGTransferSyntaxes,
         UID("1.2.840.10008.1.2.4.53"),  # retired: spectral selection, process 6 and 8
         UID("1.2.840.10008.1.2.4.55"),  # retired: full progression, process 10 and 12
-        uid.JPEGLossless,
-        uid.JPEGLosslessSV1,
     ),
-    "JPEG-LS": (uid.JPEGLSLossless, uid.JPEGLSNearLossless),
-    "JPEG 2000": (
-        uid.JPEG2000Lossless,
-        uid.JPEG2000,
-        uid.HTJ2KLossless,
-        uid.HTJ2KLosslessRPCL,
-        uid.HTJ2K,
-    ),
+    "JPEG-LS": tuple(uid.JPEGLSTransferSyntaxes),
+    "JPEG 2000": tuple(one for one in uid.JPEG2000TransferSyntaxes if "Part 2" not in one.name),
     "JPEG XL": JPEG_XL_SYNTAXES,
 }
-DECODED_SYNTAXES = (
-    *chain(*SYNTAXES_OF_STREAMS.values()),
-    uid.RLELossless,
-    ENCAPSULATED_UNCOMPRESSED,
-    DEFLATED_IMAGE_FRAME,
-)
-COLOR_INTERPRETATIONS = (
-    "RGB",
-    "YBR_FULL",
-    "YBR_FULL_422",
-    "YBR_PARTIAL_422",
-    "YBR_PARTIAL_420",
-    "YBR_ICT",
-    "YBR_RCT",
-)
+SYNTAXES_WITHOUT_STREAM = uid.RLELossless, ENCAPSULATED_UNCOMPRESSED, DEFLATED_IMAGE_FRAME
+DECODED_SYNTAXES = (*chain(*SYNTAXES_OF_STREAMS.values()), *SYNTAXES_WITHOUT_STREAM)
+GRAY_INTERPRETATIONS = re.compile("MONOCHROME[12]|PALETTE COLOR")
+COLOR_INTERPRETATIONS = re.compile("RGB|YBR_(FULL|FULL_422|PARTIAL_422|PARTIAL_420|ICT|RCT)")
 
 
 def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
@@ -2031,14 +1968,14 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         raise ConversionError(f"{'Columns' if rows > 0 else 'Rows'} is missing or 0")
     float_bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(pixels.keyword)
     photometric = text(ds, "PhotometricInterpretation").upper()
-    samples = integer(ds, "SamplesPerPixel", 3 if photometric in COLOR_INTERPRETATIONS else 1)
+    assumed = 3 if COLOR_INTERPRETATIONS.fullmatch(photometric) else 1
+    samples = integer(ds, "SamplesPerPixel", assumed)
     if samples not in (1, 3):
         raise ConversionError(f"{samples} samples a pixel: only 1 and 3 can be shown")
     allocated = float_bits or bits_allocated(ds, samples, packed=pixels.fragments is None)
     stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
-    high_bit = stored - 1
-    if not float_bits:
-        high_bit = integer(ds, "HighBit", high_bit, range(high_bit, allocated))
+    least = stored - 1
+    high_bit = least if float_bits else integer(ds, "HighBit", least, range(least, allocated))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -2064,10 +2001,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
 
 
 def bits_allocated(ds: Dataset, samples_per_pixel: int, *, packed: bool) -> int:
-    """Return the bits of a sample: 12 in ACR-NEMA files only, whose samples are *packed*.
-
-    Raises `ConversionError` for what cannot be read.
-    """
+    """Return the bits of a sample, 12 if *packed* (ACR-NEMA), or raise `ConversionError`."""
     allocated = integer(ds, "BitsAllocated")
     if allocated == 12 and not packed:
         warn("Bits Allocated is 12, taken as 16")
@@ -2081,14 +2015,11 @@ def bits_allocated(ds: Dataset, samples_per_pixel: int, *, packed: bool) -> int:
 
 
 def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
-    """Return what *declared* (0028,0004) is, or for one sample MONOCHROME2 where that is nothing.
-
-    Raises `ConversionError` for color that cannot be shown.
-    """
-    monochrome = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+    """Return (0028,0004) as *declared* or assumed; raise `ConversionError` for unknown color."""
     if declared == "XYB" and samples_per_pixel == 3:  # JPEG XL, whose decoder hands out RGB
         return "RGB"
-    if declared in (monochrome if samples_per_pixel == 1 else COLOR_INTERPRETATIONS):
+    known = GRAY_INTERPRETATIONS if samples_per_pixel == 1 else COLOR_INTERPRETATIONS
+    if known.fullmatch(declared):
         return declared
     shown = printable(declared[:16]) or "missing"
     if samples_per_pixel > 1 and declared:
@@ -2099,11 +2030,8 @@ def photometric_interpretation(declared: str, samples_per_pixel: int) -> str:
 
 
 def frames_held(image: ImagePixel, pixels: PixelLocation) -> int:
-    """Return how many frames the pixel data hold, 0 where nothing tells.
-
-    Uncompressed ones may have a byte behind them that makes them even.
-    """
-    if pixels.fragments is None:
+    """Return how many frames the pixel data hold, 0 where nothing tells."""
+    if pixels.fragments is None:  # those of bytes may have one more behind them, for an even length
         return (pixels.length - (image.frame_bits <= 8)) * 8 // image.frame_bits
     return len(pixels.begun)
 
@@ -2119,11 +2047,10 @@ def as_its_stream(image: ImagePixel, pixels: PixelLocation) -> ImagePixel:
         warn("the code stream is signed though the header says it is not: the stream was followed")
         image = replace(image, pixel_representation=1)
     bits = stream.bits if stream.signed or not image.pixel_representation else 0
-    depths = [size for size in (8, 16, 32) if bits <= size]
-    if depths and bits > image.bits_stored and (bits not in (8, 16) or bits > image.bits_allocated):
+    if image.bits_stored < bits <= 32 and (bits not in (8, 16) or bits > image.bits_allocated):
         if image.bits_stored <= 8:  # JPEG has only 12 bits for 9 to 11
             warn(f"the code stream holds {bits} bits, the header says {image.bits_stored}")
-        allocated = max(image.bits_allocated, depths[0])
+        allocated = max(image.bits_allocated, 8, 1 << (bits - 1).bit_length())  # 8, 16 or 32
         return replace(image, bits_allocated=allocated, bits_stored=bits, high_bit=bits - 1)
     return image
 
@@ -2133,13 +2060,12 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
 
     Raises `ConversionError` where neither header nor stream tells.
     """
-    declared = header.transfer_syntax
-    name = syntax_name(declared)
+    declared, name = header.transfer_syntax, syntax_name(header.transfer_syntax)
     if pixels.fragments is None:
-        if declared not in NATIVE_SYNTAXES:
-            warn(f"the pixels are not compressed, though declared as {name}")
-            return uid.ExplicitVRLittleEndian
-        return declared
+        if declared in NATIVE_SYNTAXES:
+            return declared
+        warn(f"the pixels are not compressed, though declared as {name}")
+        return uid.ExplicitVRLittleEndian
     family = code_stream(pixels.head).family
     if family and declared not in SYNTAXES_OF_STREAMS[family]:
         warn(f"the pixels are {family}, though declared as {name}")
@@ -2186,10 +2112,7 @@ def begun_by_tables(header: Header, pixels: PixelLocation, frames: int) -> list[
 
 
 def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> StoredFrames:
-    """Return the frames of a file after checking that it can hold them.
-
-    Raises `ConversionError` where pixels are missing or the transfer syntax cannot be decoded.
-    """
+    """Return the frames of a file; raise `ConversionError` where it cannot hold or decode them."""
     syntax, frames = pixel_syntax(header, pixels), image.number_of_frames
     if pixels.fragments is None:
         check_native(image, pixels)
@@ -2235,19 +2158,17 @@ class StoredFrames:
 
     def __iter__(self) -> Iterator[StoredFrame]:
         """Yield as many frames as the header declares."""
-        encapsulated = self.pixels.fragments is not None
-        for stored, label in self._encapsulated() if encapsulated else self._native():
+        native = self.pixels.fragments is None
+        for stored, label in self._native() if native else self._encapsulated():
             yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), label
 
     def _encapsulated(self) -> Iterator[StoredFrame]:
         """Yield the frames that are decoded, each from its fragments joined."""
-        file, starts, frames = self.header.file, self.pixels.starts, self.image.number_of_frames
-        for first, end in pairwise(frame_boundaries(self.header, self.pixels, frames)):
-            parts = []
-            for start, following in pairwise(starts[first : end + 1]):
-                file.seek(start)
-                parts.append(file.read(following - ITEM_HEAD_BYTES - start))
-            yield decoded_frame(b"".join(parts), self.image, self.syntax)
+        fragments = io.BufferedReader(FragmentReader(self.header.file, self.pixels))
+        bounds = frame_boundaries(self.header, self.pixels, self.image.number_of_frames)
+        for start, end in pairwise(map(self.pixels.joined, bounds)):
+            fragments.seek(start)
+            yield decoded_frame(fragments.read(end - start), self.image, self.syntax)
 
     def _native(self) -> Iterator[StoredFrame]:
         """Yield the frames that follow each other without a gap, even inside a byte.
