@@ -2253,14 +2253,8 @@ class StoredFrames:
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
 
-# What tells how long a frame lasts, in the order of trust, and how to read it in seconds.
-RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
-    "FrameTime": lambda milliseconds, _: milliseconds / 1000,
-    "RecommendedDisplayFrameRate": lambda rate, _: 1 / rate,
-    "CineRate": lambda rate, _: 1 / rate,
-    "ActualFrameDuration": lambda milliseconds, _: milliseconds / 1000,
-    "EffectiveDuration": lambda seconds, frames: seconds / frames,
-}
+# What tells how long a frame lasts, in the order of trust: a rate in 1/s, a time in ms.
+RATES_AND_TIMES = ("FrameTime", "RecommendedDisplayFrameRate", "CineRate", "ActualFrameDuration")
 
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
@@ -2288,34 +2282,31 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
 
 def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
     """Return how long each frame lasts where all last as long, in seconds, and what says so."""
-    for keyword, duration in RECORDED_RATES.items():
-        value = number(ds, keyword)
-        if value and value > 0:
-            return seconds(duration(Fraction(value), frames)), dictionary_description(keyword)
+    for keyword in (*RATES_AND_TIMES, "EffectiveDuration"):  # the last in s, of all frames
+        value = Fraction(number(ds, keyword) or 0)
+        if value > 0:
+            unit = frames if keyword == "EffectiveDuration" else 1000
+            duration = 1 / value if keyword.endswith("Rate") else value / unit
+            return seconds(duration), dictionary_description(keyword)
     return None, ""
 
 
 def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     """Return when each frame was taken (PS3.3 C.7.6.16.2.2), [] unless all frames say so."""
-    times: list[datetime] = []
-    for group in sequence(ds, "PerFrameFunctionalGroupsSequence")[:frames]:
-        for content in sequence(group, "FrameContentSequence")[:1]:
+    times = []
+    with suppress(ValueError, AttributeError):
+        for frame in range(frames):
+            content = functional_group(ds, "FrameContentSequence", frame)
             reference = text(content, "FrameReferenceDateTime")
-            moment = reference or text(content, "FrameAcquisitionDateTime")
-            with suppress(ValueError, AttributeError):
-                found = DT(moment)  # a time zone is left aside: some frames lack it
-                times.append(datetime.combine(found.date(), found.time()))
+            found = DT(reference or text(content, "FrameAcquisitionDateTime"))
+            # a time zone is left aside: some frames lack it
+            times.append(datetime.combine(found.date(), found.time()))
     return times if len(times) == frames else []
 
 
 def seconds(value: Fraction | float) -> Fraction:
     """Return *value* to the microsecond or nearer, as the clocks of MP4 can count it (32 bits)."""
     return Fraction(value).limit_denominator(1_000_000)
-
-
-def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
-    """Decide how long each of *frames* is shown: at *rate* (1/s), or as recorded if it is None."""
-    return timing_of(*recorded_durations(ds, frames), frames, rate)
 
 
 def timing_of(
@@ -2343,11 +2334,6 @@ def shown_rate(durations: Sequence[Fraction]) -> str:
 
 # --- Grayscale (PS3.3 C.11) -----------------------------------------------------------------------
 
-COUNTED_PIXELS = 1 << 20
-# The modality step of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
-XRAY_INTENSITY_SOP_CLASSES = frozenset(
-    {uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage}
-)
 OF_CT = "usual for CT"
 MIN_MAX = "min-max of all pixels without padding"
 
@@ -2381,7 +2367,7 @@ def as_signed(value: int, bits: int) -> int:
 
 
 def grayscale_transforms(
-    ds: Dataset, image: ImagePixel, choice: WindowChoice = "auto"
+    ds: Dataset, image: ImagePixel, choice: WindowChoice
 ) -> tuple[GrayscaleTransform, ...]:
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
@@ -2413,7 +2399,8 @@ def grayscale_transforms(
 
 def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Rescale | LookupTable:
     """Return the modality step that *group* asks for (PS3.3 C.11.1), identity where it has none."""
-    if text(data_set, "SOPClassUID") in XRAY_INTENSITY_SOP_CLASSES:
+    xray = uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage
+    if text(data_set, "SOPClassUID") in xray:  # to X-ray intensity, not for display (C.8.7.1.1.2)
         return Rescale()
     if tables := lookup_tables(group, "Modality LUT", samples.signed):
         return tables[0]
@@ -2511,8 +2498,7 @@ def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
             warn(f"the {name} says {bits} bits but holds {deepest}")
             bits = deepest
         first = as_signed(first, 16) if signed else first
-        raw, explanation = entries.astype("<u2").tobytes(), text(item, "LUTExplanation")
-        tables.append(LookupTable(first, bits, raw, explanation))
+        tables.append(LookupTable(first, bits, entries.tobytes(), text(item, "LUTExplanation")))
     return tables
 
 
@@ -2522,24 +2508,19 @@ def table_entries(table: Array, count: int, bits: int, name: str) -> Array:
     Those of 8 bits often sit two to a word, despite *bits*.
     """
     if len(table) < count and (bits <= 8 or 2 * len(table) in (count, count + 1)):
-        table = bytes_of(table).astype(np.uint16)
+        table = table.view(np.uint8).astype("<u2")
     if len(table) < count:
         warn(f"the {name} holds {len(table)} of {count} entries")
     return table[:count]
 
 
-def bytes_of(table: Array) -> Array:
-    """Return the bytes of little-endian words as uint8."""
-    return table.astype("<u2").view(np.uint8)
-
-
 def words(data_set: Dataset, keyword: str | int) -> Array:
-    """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
+    """Return an element of US, SS or OW as little-endian words of 16 bits."""
     raw = raw_bytes(data_set, tag_of(keyword))
     if raw is None:
-        return (np.array(numbers(data_set, keyword), np.int64) & 0xFFFF).astype(np.uint16)
+        return (np.array(numbers(data_set, keyword), np.int64) & 0xFFFF).astype("<u2")
     order = ">" if data_set.original_encoding[1] is False else "<"
-    return np.frombuffer(raw[: len(raw) & ~1], f"{order}u2").astype(np.uint16)
+    return np.frombuffer(raw[: len(raw) & ~1], f"{order}u2").astype("<u2")
 
 
 def stored_values(codes: Array, samples: SampleFormat) -> Array:
@@ -2594,10 +2575,8 @@ def voi_values(values: Array, voi: Window | LookupTable) -> Array:
 
 def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
     """Map *stored* values to display levels 0..1 (float64); padding and NaN are shown as black."""
-    if transform.voi is None:
-        raise ValueError("the VOI step is still open")
     values = modality_values(stored, transform.modality)
-    levels = voi_values(values, transform.voi)
+    levels = voi_values(values, cast(Window | LookupTable, transform.voi))
     if transform.invert:
         levels = 1 - levels
     levels[padding_mask(stored, transform.samples) | np.isnan(levels)] = 0
@@ -2645,8 +2624,7 @@ def modality_range(
     """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
     for (stored, _), transform in zip(frames, cycle(transforms), strict=False):
-        codes = words_in(stored) if is_tabled(stored) else stored
-        values = stored_values(codes, transform.samples)
+        values = stored_values(words_in(stored), transform.samples)
         values = values[~padding_mask(values, transform.samples)]
         values = modality_values(values, transform.modality)
         values = values[np.isfinite(values)]
@@ -2655,19 +2633,15 @@ def modality_range(
 
 
 def words_in(stored: Array) -> Array:
-    """Return each word of 1 or 2 bytes that occurs in *stored*, once."""
-    words = stored.view(f"u{stored.dtype.itemsize}").ravel()
-    present = np.zeros(1 << 8 * words.itemsize, bool)
-    for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
-        block = words[at : at + COUNTED_PIXELS]
-        present |= np.bincount(block, minlength=present.size) > 0
-    return np.flatnonzero(present).astype(words.dtype)
+    """Return the words that occur in *stored*, those of 1 or 2 bytes once."""
+    if not is_tabled(stored):
+        return stored
+    words, end = stored.view(f"u{stored.dtype.itemsize}"), 1 << 8 * stored.dtype.itemsize
+    return np.flatnonzero(cv2.calcHist([words], [0], None, [end], [0, end])).astype(words.dtype)
 
 
 def settled_transforms(
-    transforms: tuple[GrayscaleTransform, ...],
-    frames: Iterable[StoredFrame],
-    choice: WindowChoice = "auto",
+    transforms: tuple[GrayscaleTransform, ...], frames: Iterable[StoredFrame], choice: WindowChoice
 ) -> tuple[GrayscaleTransform, ...]:
     """Give the transforms that have no VOI step the window of min-max over all *frames*.
 
@@ -2695,14 +2669,12 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    picture, samples = gray_picture(stored, transform, 8), transform.samples
-    if samples.padding or samples.first_color < math.inf:
-        values = stored_values(stored, samples)
-        if (values >= samples.first_color).any():
-            return False
-        picture = picture[~padding_mask(values, samples)]
-    low, high = (int(picture.min()), int(picture.max())) if picture.size else (0, 0)
-    return low == high and low in (0, 255)
+    values = stored_values(words_in(stored), transform.samples)
+    if (values >= transform.samples.first_color).any():
+        return False
+    gray = values[~padding_mask(values, transform.samples)]
+    levels = np.unique(quantized(gray_levels(gray, transform), 8)).tolist()
+    return levels in ([], [0], [255])
 
 
 # --- Color ----------------------------------------------------------------------------------------
@@ -2720,8 +2692,7 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
         _, first, declared = words(ds, f"{color}PaletteColorLookupTableDescriptor").tolist()[:3]
         first = as_signed(first, 16) if samples.signed else first
         narrow = bits == 16 and declared in range(9, 16) and not (channel >> declared).any()
-        raw = channel.astype("<u2").tobytes()
-        tables.append(LookupTable(first, declared if narrow else bits, raw))
+        tables.append(LookupTable(first, declared if narrow else bits, channel.tobytes()))
     return tuple(tables)
 
 
@@ -2734,7 +2705,7 @@ def palette_channel(ds: Dataset, color: str) -> Array:
         raise ConversionError(f"the {color} Palette Color Lookup Table is missing")
     entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
     if not len(table):
-        return expanded_segments(bytes_of(segments) if bits == 8 else segments, entries)
+        return expanded_segments(segments.view(np.uint8) if bits == 8 else segments, entries)
     return table_entries(table, entries, bits, f"{color} palette")
 
 
@@ -2774,7 +2745,7 @@ def expanded_segments(data: Array, entries: int) -> Array:
     run(0, len(data), nested=False)
     if not expanded:
         raise ConversionError("a segmented palette is empty")
-    return np.array(expanded[:entries], np.uint16)
+    return np.array(expanded[:entries], "<u2")
 
 
 def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
@@ -3000,7 +2971,7 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
             continue
         data = raw_bytes(ds, group | 0x3000) or b""
         if data and ds.original_encoding[1] is False and ds.get_item(group | 0x3000).VR == "OW":
-            data = bytes_of(words(ds, group | 0x3000)).tobytes()
+            data = words(ds, group | 0x3000).tobytes()
         bit_position, low = number(ds, group | 0x0102), image.high_bit + 1 - image.bits_stored
         beside = [*range(low), *range(image.high_bit + 1, image.bits_allocated)]
         if not data and bit_position not in beside:
@@ -4574,8 +4545,10 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
             raise lack from error
         warn(f"{lack}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
-    still = Timing((), "")
-    timing = clip_timing(header.data_set, count, options.frame_rate) if count > 1 else still
+    timing = Timing((), "")
+    if count > 1:
+        recorded = recorded_durations(header.data_set, count)
+        timing = timing_of(*recorded, count, options.frame_rate)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     density, largest = pixels_per_meter(header.data_set, look), largest_side(image, look)
     return Scene(shown, count, look, timing, density, largest)
