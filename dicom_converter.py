@@ -2716,33 +2716,30 @@ def expanded_segments(data: Array, entries: int) -> Array:
     point to its like. Raises `ConversionError` where the data break these rules.
     """
     expanded: list[int] = []
-    steps = 0
-
-    def run(at: int, segments: int, *, nested: bool) -> None:
-        nonlocal steps
-        while segments and at + 1 < len(data) and len(expanded) < entries:
-            steps += 1
-            if steps > len(data) + entries:  # segments that expand to nothing, over and over
-                raise ConversionError("a segmented palette is broken")
-            opcode, length = int(data[at]), int(data[at + 1])
-            rest = data[at + 2 : at + 2 + max(length, 4)]
-            if opcode == 0:
-                expanded.extend(rest[:length].tolist())
-                at += 2 + length
-            elif opcode == 1 and expanded and len(rest):
-                line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
-                expanded.extend(np.rint(line).astype(int).tolist())
-                at += 3
-            elif opcode == 2 and expanded and not nested:
-                size = 4 // data.dtype.itemsize
-                offset = int.from_bytes(rest[:size].tobytes(), "little")
-                run(offset // data.dtype.itemsize, length, nested=True)
-                at += 2 + size
-            else:
-                raise ConversionError("a segmented palette is broken")
-            segments -= 1
-
-    run(0, len(data), nested=False)
+    at = copied = behind = 0  # where an indirect segment ends, and how many it still copies
+    for _ in range(len(data) + entries):  # so that segments that expand to nothing end
+        if behind and (not copied or at + 1 >= len(data)):
+            at, behind = behind, 0
+        if at + 1 >= len(data) or len(expanded) >= entries:
+            break
+        opcode, length = int(data[at]), int(data[at + 1])
+        rest = data[at + 2 : at + 2 + max(length, 4)]
+        copied -= 1
+        if opcode == 0:
+            expanded += rest[:length].tolist()
+            at += 2 + length
+        elif opcode == 1 and expanded and len(rest):
+            line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
+            expanded += np.rint(line).astype(int).tolist()
+            at += 3
+        elif opcode == 2 and expanded and not behind:
+            size = 4 // data.dtype.itemsize
+            behind, copied = at + 2 + size, length
+            at = int.from_bytes(rest[:size].tobytes(), "little") // data.dtype.itemsize
+        else:
+            raise ConversionError("a segmented palette is broken")
+    else:
+        raise ConversionError("a segmented palette is broken")
     if not expanded:
         raise ConversionError("a segmented palette is empty")
     return np.array(expanded[:entries], "<u2")
