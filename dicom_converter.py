@@ -134,6 +134,7 @@ try:
         STANDARD_VR,
         STR_VR,
     )
+    from pydicom.values import converters
 except ImportError as missing:
     if __name__ != "__main__":
         raise
@@ -2848,13 +2849,9 @@ def srgb_picture(picture: Array, icc_profile: bytes) -> Array:
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
 MAX_OVERLAY_PIXELS = 1 << 28
+EDGES = ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
 SHUTTER_SHAPES = {
-    "RECTANGULAR": (
-        "ShutterLeftVerticalEdge",
-        "ShutterRightVerticalEdge",
-        "ShutterUpperHorizontalEdge",
-        "ShutterLowerHorizontalEdge",
-    ),
+    "RECTANGULAR": tuple(f"Shutter{edge}Edge" for edge in EDGES),
     "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "POLYGONAL": ("VerticesOfThePolygonalShutter",),
 }
@@ -3137,9 +3134,6 @@ REPORT_VALUES = {
     "SCOORD3D": "GraphicType",
     "TCOORD": "TemporalRangeType",
 }
-NUMBER_FORMATS = dict(  # of `struct`, by VR
-    zip(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "HhLlQqfd", strict=True)
-)
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -3182,10 +3176,9 @@ def summary_text(
 def content_text(header: Header, *, names: bool) -> Iterator[str]:
     """Yield the lines of the TXT that tell what is in a file: reports, then every element."""
     ds = header.data_set
-    if report := list(report_lines(ds, "  ")):
-        yield from ("", "REPORT", *(report if names else [f"  {LEFT_OUT}"]))
-    if waveforms := list(waveform_lines(ds)):
-        yield from ("", "WAVEFORMS", *(waveforms if names else [f"  {LEFT_OUT}"]))
+    for title, found in (("REPORT", report_lines(ds, "  ")), ("WAVEFORMS", waveform_lines(ds))):
+        if lines := list(found):
+            yield from ("", title, *(lines if names else [f"  {LEFT_OUT}"]))
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
     yield from element_lines(header.file_meta, "", names=names)
     yield from element_lines(ds, "", header.pixels, names=names)
@@ -3359,10 +3352,9 @@ def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return None
     vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
-    if vr in NUMBER_FORMATS:
-        order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
-        count = len(raw.value) // struct.calcsize(f"={code}")
-        return vr, list(struct.unpack(f"{order}{count}{code}", raw.value))
+    reader = cast(dict[str, Any], converters).get(vr)
+    if isinstance(reader, tuple):  # of numbers, and their format
+        return vr, reader[0](raw.value, raw.is_little_endian, reader[1])
     if vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
         parts = raw.value.decode("ascii").rstrip(" \0").split("\\")
         return vr, [part.strip(" \0") for part in parts]
