@@ -512,7 +512,8 @@ class LookupTable:
 
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name; a
 # table only where the slices of a series share one.
-WindowChoice = int | str | Window | LookupTable
+Voi = Window | LookupTable
+WindowChoice = int | str | Voi
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,7 +536,7 @@ class GrayscaleTransform:
 
     samples: SampleFormat
     modality: Rescale | LookupTable
-    voi: Window | LookupTable | None
+    voi: Voi | None
     voi_origin: str
     invert: bool
 
@@ -2264,9 +2265,7 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
     PS3.3 C.7.6.5: the vector that Frame Increment Pointer names, Frame Time, display and
     acquisition rates, frame times. ((), "") where the frames are places and not moments.
     """
-    # The first increment of the vector is 0 and no gap follows the last frame: it stays as long
-    # as the one before.
-    vector = numbers(ds, "FrameTimeVector")
+    vector = numbers(ds, "FrameTimeVector")  # its first increment is 0, behind the last is none
     if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
         gaps = [seconds(Fraction(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
@@ -2389,7 +2388,7 @@ def grayscale_transforms(
             modality = modality_of(pixel_values, ds, samples)
             signed = modality_ends(modality, samples)[0] < 0
             tables = lookup_tables(frame_voi, "VOI LUT", signed)  # preferred (PS3.3 C.11.2)
-            vois: list[Window | LookupTable] = [*tables, *stored_windows(frame_voi)]
+            vois: list[Voi] = [*tables, *stored_windows(frame_voi)]
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
@@ -2422,13 +2421,13 @@ def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tup
 
 
 def chosen_voi(
-    stored: Sequence[Window | LookupTable], choice: WindowChoice, modality: str
-) -> tuple[Window | LookupTable | None, str]:
+    stored: Sequence[Voi], choice: WindowChoice, modality: str
+) -> tuple[Voi | None, str]:
     """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
 
     None: min-max. Raises `NoWindowError` where the image has no such window.
     """
-    if isinstance(choice, Window | LookupTable):
+    if isinstance(choice, Voi):
         return choice, "as asked for"
     if choice == "full" or (choice == "auto" and not stored):
         origin = "as asked for" if choice == "full" else "for the file stores no window"
@@ -2438,8 +2437,7 @@ def chosen_voi(
         kind, group = ("tables", tables) if tables else ("windows", stored)
         return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        numbered: dict[int, Window | LookupTable]
-        numbered = {voi.number: voi for voi in stored if isinstance(voi, Window)}
+        numbered: dict[int, Voi] = {voi.number: voi for voi in stored if isinstance(voi, Window)}
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
             raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
@@ -2447,9 +2445,7 @@ def chosen_voi(
     return named_voi(stored, choice, modality)
 
 
-def named_voi(
-    stored: Sequence[Window | LookupTable], name: str, modality: str
-) -> tuple[Window | LookupTable, str]:
+def named_voi(stored: Sequence[Voi], name: str, modality: str) -> tuple[Voi, str]:
     """Return the stored VOI step that is called *name*, else the usual CT window of that name."""
     for voi in stored:
         if voi.explanation.casefold() == name.casefold():
@@ -2531,11 +2527,9 @@ def stored_values(codes: Array, samples: SampleFormat) -> Array:
     """
     if codes.dtype.kind == "f":
         return codes.astype(np.float64)
-    if samples.bits_stored >= 8 * codes.dtype.itemsize:
-        kind = "i" if samples.signed and samples.bits_stored == 8 * codes.dtype.itemsize else "u"
-        return codes.view(f"{kind}{codes.dtype.itemsize}").astype(np.int64)
     unsigned = codes.view(f"u{codes.dtype.itemsize}").astype(np.int64)
-    shift = samples.high_bit + 1 - samples.bits_stored
+    narrow = samples.bits_stored < 8 * codes.dtype.itemsize
+    shift = samples.high_bit + 1 - samples.bits_stored if narrow else 0
     values = (unsigned >> shift) & ((1 << samples.bits_stored) - 1)
     if samples.signed:
         values -= (values >> (samples.bits_stored - 1)) << samples.bits_stored
@@ -2556,7 +2550,7 @@ def looked_up(values: Array, table: LookupTable) -> Array:
     return np.asarray(entries[index.astype(np.int64)])
 
 
-def voi_values(values: Array, voi: Window | LookupTable) -> Array:
+def voi_values(values: Array, voi: Voi) -> Array:
     """Map modality *values* to 0..1 (float64) through the value-of-interest window or table.
 
     PS3.3 C.11.2.1.2 (LINEAR sits half a unit off center, width 1 is a threshold), C.11.2.1.3.
@@ -2577,7 +2571,7 @@ def voi_values(values: Array, voi: Window | LookupTable) -> Array:
 def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
     """Map *stored* values to display levels 0..1 (float64); padding and NaN are shown as black."""
     values = modality_values(stored, transform.modality)
-    levels = voi_values(values, cast(Window | LookupTable, transform.voi))
+    levels = voi_values(values, cast(Voi, transform.voi))
     if transform.invert:
         levels = 1 - levels
     levels[padding_mask(stored, transform.samples) | np.isnan(levels)] = 0
@@ -2792,9 +2786,8 @@ def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: in
     else:
         levels = stored_values(stored, samples) / ((1 << stored_bits) - 1)
         picture = quantized(np.clip(levels, 0, 1), bits)
-    if photometric == "RGB":
-        return picture
-    return ybr_to_rgb(picture, partial="PARTIAL" in photometric)
+    partial = "PARTIAL" in photometric
+    return picture if photometric == "RGB" else ybr_to_rgb(picture, partial=partial)
 
 
 def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
@@ -2868,28 +2861,22 @@ def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
         if hidden.all():
             warn("the display shutter would hide everything and was left out")
         shutters.append(Shutter() if hidden.all() or not hidden.any() else shutter)
-    if len(set(shutters)) > 1:
-        return tuple(shutters)
-    return () if shutters[0] == Shutter() else (shutters[0],)
+    return tuple(shutters) if len(set(shutters)) > 1 else tuple({*shutters} - {Shutter()})
 
 
 def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
-    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*.
-
-    A shape that is not whole is left out.
-    """
+    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*; warn of bad shapes."""
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
         names = SHUTTER_SHAPES.get(shape, ())
-        found = [int(value) for name in names for value in numbers(group, name)]
+        found = [int(value) - 1 for name in names for value in numbers(group, name)]
         if shape == "RECTANGULAR" and len(found) == 4:
-            edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
-        elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
-            circle = found[0] - 1, found[1] - 1, found[2], pixel_aspect(ds)
+            edges = found[0], found[1], found[2], found[3]
+        elif shape == "CIRCULAR" and len(found) == 3 and found[2] >= 0:
+            circle = found[0], found[1], found[2] + 1, pixel_aspect(ds)
         elif shape == "POLYGONAL" and len(found) >= 6:
-            points = [value - 1 for value in found]
-            vertices = tuple(zip(points[::2], points[1::2], strict=False))
+            vertices = tuple(zip(found[::2], found[1::2], strict=False))
         else:
             fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
             warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
@@ -3012,8 +2999,7 @@ def pixel_aspect(ds: Dataset) -> float:
     for region in sequence(ds, "SequenceOfUltrasoundRegions"):
         units = [number(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
         if number(region, "RegionSpatialFormat") == 1 and units == [3, 3]:  # 2D, in cm
-            deltas = number(region, "PhysicalDeltaY") or 0, number(region, "PhysicalDeltaX") or 0
-            pairs.append(tuple(abs(delta) for delta in deltas))
+            pairs.append(tuple(abs(number(region, f"PhysicalDelta{axis}") or 0) for axis in "YX"))
     pairs.append(numbers(ds, "PixelAspectRatio"))
     for vertical, horizontal in (pair for pair in pairs if len(pair) == 2 and min(pair) > 0):
         aspect = vertical / horizontal
@@ -3070,8 +3056,8 @@ def look_of(
             warn("windows are for gray images: this one is in color and shown as it is")
         palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
         deep = palette[0].bits > 8 if palette else image.bits_stored > 8
-        look = replace(look, palette=palette, icc_profile=icc_profile_of(ds))
-        return look if deep else replace(look, depth=8)
+        depth, icc_profile = 16 if deep else 8, icc_profile_of(ds)
+        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile)
     transforms = grayscale_transforms(ds, image, options.window)
     colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
     if colored and "RedPaletteColorLookupTableDescriptor" in ds:  # supplemental
@@ -3107,13 +3093,10 @@ def described_window(look: Look, *, named: bool = True) -> str:
     """Say in words what the gray levels of *look* come from."""
     if not look.grayscale:
         return ""
-    transform = look.grayscale[0]
-    if isinstance(transform.voi, Window):
-        voi = transform.voi
+    transform, levels = look.grayscale[0], "a table"
+    if isinstance(voi := transform.voi, Window):
         name = f' "{printable(voi.explanation)}"' if voi.explanation and named else ""
         levels = f"center {voi.center:g}, width {voi.width:g}, {voi.function}{name}"
-    else:
-        levels = "a table"
     several = ", other frames have their own" if len(look.grayscale) > 1 else ""
     inverted = ", inverted" if transform.invert else ""
     return f"{levels}{inverted} ({transform.voi_origin}{several})"
@@ -3154,10 +3137,7 @@ RECORDS = {  # of a DICOMDIR that hold others, and what tells them apart (PS3.3 
 def summary_text(
     header: Header, facts: Sequence[Fact], notes: Sequence[str], *, names: bool
 ) -> Iterator[str]:
-    """Yield the lines of the TXT that a person reads first.
-
-    *facts* say how the picture was shown, *notes* are warnings; no *names*: see `is_left_out`.
-    """
+    """Yield what a person reads first: *facts* are of the picture, *notes* are warnings."""
     ds = header.data_set
     if "DirectoryRecordSequence" in ds:
         yield from ("", "DIRECTORY", *directory_lines(ds, names))
@@ -3345,10 +3325,7 @@ def element_lines(
 
 
 def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
-    """Return VR and value of an element of text, numbers or bytes as it was read, None of others.
-
-    Making pydicom's objects of all values would cost four times as much as the rest of the TXT.
-    """
+    """Return VR and value of text, numbers or bytes as they were read, None of other elements."""
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return None
     vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
@@ -3356,8 +3333,7 @@ def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
     if isinstance(reader, tuple):  # of numbers, and their format
         return vr, reader[0](raw.value, raw.is_little_endian, reader[1])
     if vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
-        parts = raw.value.decode("ascii").rstrip(" \0").split("\\")
-        return vr, [part.strip(" \0") for part in parts]
+        return vr, [part.strip(" \0") for part in raw.value.decode("ascii").split("\\")]
     return (vr, raw.value) if vr in BYTES_VR else None
 
 
@@ -4696,7 +4672,7 @@ def scene_of_series(series: Series, options: Options) -> Scene:
         origin = told if voi else f"{MIN_MAX} of the series"
         gray = tuple(replace(each, voi=voi, voi_origin=origin) for each in gray)
         one = settled_transforms(gray, StoredSlices(series.sources), options.window)[0]
-        window, origin = cast(Window | LookupTable, one.voi), one.voi_origin
+        window, origin = cast(Voi, one.voi), one.voi_origin
     options = replace(options, window=window, frames=None)
     header, image, _ = next(opened_slices(series.sources))
     look = look_of(header, image, (), options)
