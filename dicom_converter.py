@@ -2500,12 +2500,9 @@ def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
 
 
 def table_entries(table: Array, count: int, bits: int, name: str) -> Array:
-    """Return *count* entries of *table*, with a warning where it holds fewer.
-
-    Those of 8 bits often sit two to a word, despite *bits*.
-    """
+    """Return *count* entries of *table*, with a warning where it holds fewer."""
     if len(table) < count and (bits <= 8 or 2 * len(table) in (count, count + 1)):
-        table = table.view(np.uint8).astype("<u2")
+        table = table.view(np.uint8).astype("<u2")  # two to a word, often despite *bits*
     if len(table) < count:
         warn(f"the {name} holds {len(table)} of {count} entries")
     return table[:count]
@@ -2592,10 +2589,7 @@ def quantized(levels: Array, bits: int) -> Array:
 
 @lru_cache(maxsize=64)
 def display_table(transform: GrayscaleTransform, itemsize: int, bits: int) -> Array:
-    """Return the whole grayscale pipeline as a table over every word of *itemsize* (1 or 2) bytes.
-
-    Words index by bit pattern, so signed data needs no branch.
-    """
+    """Return the whole grayscale pipeline as a table over every word of 1 or 2 bytes."""
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     return quantized(gray_levels(stored_values(codes, transform.samples), transform), bits)
 
@@ -2712,11 +2706,13 @@ def expanded_segments(data: Array, entries: int) -> Array:
     """
     expanded: list[int] = []
     at = copied = behind = 0  # where an indirect segment ends, and how many it still copies
-    for _ in range(len(data) + entries):  # so that segments that expand to nothing end
+    for _ in range(len(data) + entries + 1):  # so that segments that expand to nothing end
         if behind and (not copied or at + 1 >= len(data)):
             at, behind = behind, 0
         if at + 1 >= len(data) or len(expanded) >= entries:
-            break
+            if not expanded:
+                raise ConversionError("a segmented palette is empty")
+            return np.array(expanded[:entries], "<u2")
         opcode, length = int(data[at]), int(data[at + 1])
         rest = data[at + 2 : at + 2 + max(length, 4)]
         copied -= 1
@@ -2732,12 +2728,8 @@ def expanded_segments(data: Array, entries: int) -> Array:
             behind, copied = at + 2 + size, length
             at = int.from_bytes(rest[:size].tobytes(), "little") // data.dtype.itemsize
         else:
-            raise ConversionError("a segmented palette is broken")
-    else:
-        raise ConversionError("a segmented palette is broken")
-    if not expanded:
-        raise ConversionError("a segmented palette is empty")
-    return np.array(expanded[:entries], "<u2")
+            break
+    raise ConversionError("a segmented palette is broken")
 
 
 def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
@@ -2818,10 +2810,7 @@ def icc_profile_of(ds: Dataset) -> bytes:
 
 @lru_cache(maxsize=4)
 def srgb_transform(icc_profile: bytes) -> Any:
-    """Return Pillow's transform from *icc_profile* to sRGB, None where it is sRGB.
-
-    Raises `ConversionError` where the profile is broken.
-    """
+    """Return Pillow's transform to sRGB, None if that it is; raise `ConversionError` if broken."""
     from PIL import ImageCms
 
     try:
@@ -2971,8 +2960,7 @@ def overlay_plane(overlay: Overlay, index: int, stored: Array) -> Array:
     """Return which pixels of the plane are set for frame *index*, (rows, columns) bool."""
     size = overlay.rows * overlay.columns
     if not overlay.data:
-        words = stored.view(f"u{stored.dtype.itemsize}").astype(np.uint64)
-        return (words >> np.uint64(overlay.bit_position)) & np.uint64(1) > 0
+        return (stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1) > 0
     start = (index - overlay.frames[0]) * size if overlay.frames else 0
     raw = overlay.data[start // 8 : (start + size + 7) // 8]
     return unpacked_bits(raw, start % 8, size).reshape(overlay.rows, overlay.columns) > 0
@@ -3203,14 +3191,13 @@ def record_tree(ds: Dataset) -> Iterator[tuple[int, str, Dataset]]:
     kinds = {start: printable(text(one, "DirectoryRecordType")) for start, one in records.items()}
     starts = [([*RECORDS, kind].index(kind), float(start)) for start, kind in kinds.items()]
     linked = {number(one, link) for one in records.values() for link in (0x00041400, 0x00041420)}
-    for begin in ((0, number(ds, 0x00041200)), *sorted(starts, key=lambda at: at[1] in linked)):
-        ahead = [begin]
-        while ahead:
-            level, start = ahead.pop()
-            if start in records:
-                record, below = records.pop(start), min(level + 1, MAX_NESTING_SHOWN)
-                yield level, kinds[start] or "record without a type", record
-                ahead += (level, number(record, 0x00041400)), (below, number(record, 0x00041420))
+    ahead = [(0, number(ds, 0x00041200)), *sorted(starts, key=lambda at: at[1] in linked)][::-1]
+    while ahead:
+        level, start = ahead.pop()
+        if start in records:
+            record, below = records.pop(start), min(level + 1, MAX_NESTING_SHOWN)
+            yield level, kinds[start] or "record without a type", record
+            ahead += (level, number(record, 0x00041400)), (below, number(record, 0x00041420))
 
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
