@@ -2658,12 +2658,14 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    values = stored_values(words_in(stored), transform.samples)
-    if (values >= transform.samples.first_color).any():
-        return False
-    gray = values[~padding_mask(values, transform.samples)]
-    levels = np.unique(quantized(gray_levels(gray, transform), 8)).tolist()
-    return levels in ([], [0], [255])
+    picture, samples = gray_picture(stored, transform, 8), transform.samples
+    if samples.padding or samples.first_color < math.inf:
+        values = stored_values(stored, samples)
+        if (values >= samples.first_color).any():
+            return False
+        picture = picture[~padding_mask(values, samples)]
+    low, high = (int(picture.min()), int(picture.max())) if picture.size else (0, 0)
+    return low == high and low in (0, 255)
 
 
 # --- Color ----------------------------------------------------------------------------------------
