@@ -2340,7 +2340,6 @@ MIN_MAX = "min-max of all pixels without padding"
 
 def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
-    signed = bool(image.pixel_representation)
     padding = None
     for prefix in ("", "Float", "DoubleFloat"):
         value = number(data_set, f"{prefix}PixelPaddingValue")
@@ -2350,15 +2349,14 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
             if not prefix:
                 ends = [as_stored(int(end), image) for end in ends]
             padding = min(ends), max(ends)
-    return SampleFormat(image.bits_stored, image.high_bit, signed, padding)
+    return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
 
 
 def as_stored(value: int, image: ImagePixel) -> int:
     """Return *value* as pixels hold it: its element is often the wrong one of SS and US."""
     word = value % (1 << image.bits_allocated)
-    if not image.pixel_representation:
-        return word
-    return as_signed(as_signed(word, image.bits_allocated), image.bits_stored)
+    signed = as_signed(as_signed(word, image.bits_allocated), image.bits_stored)
+    return signed if image.pixel_representation else word
 
 
 def as_signed(value: int, bits: int) -> int:
@@ -2377,10 +2375,9 @@ def grayscale_transforms(
     if shape == ("IDENTITY" if invert else "INVERSE"):
         warn(f"Presentation LUT Shape {shape} contradicts {label}: the shape was followed")
         invert = not invert
-    frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
     transforms = []
-    for frame in range(frames):
+    for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
         pixel_values = functional_group(ds, "PixelValueTransformationSequence", frame)
         frame_voi = functional_group(ds, "FrameVOILUTSequence", frame)
         key = id(pixel_values), id(frame_voi)
@@ -2583,8 +2580,7 @@ def padding_mask(stored: Array, samples: SampleFormat) -> Array:
 
 def quantized(levels: Array, bits: int) -> Array:
     """Round levels 0..1 once, to uint8 or uint16."""
-    top = (1 << bits) - 1
-    return np.asarray(np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
+    return np.asarray(np.rint(levels * ((1 << bits) - 1)).astype(f"u{bits // 8}"))
 
 
 @lru_cache(maxsize=64)
@@ -2845,8 +2841,7 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
     shutters = []
-    own = "PerFrameFunctionalGroupsSequence" in ds
-    for frame in range(image.number_of_frames if own else 1):
+    for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
         shutter = shutter_of(ds, functional_group(ds, "FrameDisplayShutterSequence", frame))
         hidden = shutter_mask(shutter, image.rows, image.columns)
         if hidden.all():
