@@ -2660,8 +2660,7 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
         if (values >= samples.first_color).any():
             return False
         picture = picture[~padding_mask(values, samples)]
-    low, high = (int(picture.min()), int(picture.max())) if picture.size else (0, 0)
-    return low == high and low in (0, 255)
+    return any((picture == level).all() for level in (0, 255))
 
 
 # --- Color ----------------------------------------------------------------------------------------
