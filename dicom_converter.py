@@ -2299,8 +2299,7 @@ def frame_times(ds: Dataset, frames: int) -> list[datetime]:
             content = functional_group(ds, "FrameContentSequence", frame)
             reference = text(content, "FrameReferenceDateTime")
             found = DT(reference or text(content, "FrameAcquisitionDateTime"))
-            # a time zone is left aside: some frames lack it
-            times.append(datetime.combine(found.date(), found.time()))
+            times.append(datetime.combine(found.date(), found.time()))  # some lack a time zone
     return times if len(times) == frames else []
 
 
