@@ -135,6 +135,7 @@ try:
         STANDARD_VR,
         STR_VR,
     )
+    from pydicom.values import converters
 except ImportError as missing:
     if __name__ != "__main__":
         raise
@@ -528,7 +529,8 @@ class LookupTable:
 
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name; a
 # table only where the slices of a series share one.
-WindowChoice = int | str | Window | LookupTable
+Voi = Window | LookupTable
+WindowChoice = int | str | Voi
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,7 +553,7 @@ class GrayscaleTransform:
 
     samples: SampleFormat
     modality: Rescale | LookupTable
-    voi: Window | LookupTable | None
+    voi: Voi | None
     voi_origin: str
     invert: bool
 
@@ -2191,14 +2193,8 @@ class StoredFrames:
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
 
-# What tells how long a frame lasts, in the order of trust, and how to read it in seconds.
-RECORDED_RATES: dict[str, Callable[[Fraction, int], Fraction]] = {
-    "FrameTime": lambda milliseconds, _: milliseconds / 1000,
-    "RecommendedDisplayFrameRate": lambda rate, _: 1 / rate,
-    "CineRate": lambda rate, _: 1 / rate,
-    "ActualFrameDuration": lambda milliseconds, _: milliseconds / 1000,
-    "EffectiveDuration": lambda seconds, frames: seconds / frames,
-}
+# What tells how long a frame lasts, in the order of trust: a rate in 1/s, a time in ms.
+RATES_AND_TIMES = ("FrameTime", "RecommendedDisplayFrameRate", "CineRate", "ActualFrameDuration")
 
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
@@ -2207,9 +2203,7 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
     PS3.3 C.7.6.5: the vector that Frame Increment Pointer names, Frame Time, display and
     acquisition rates, frame times. ((), "") where the frames are places and not moments.
     """
-    # The first increment of the vector is 0 and no gap follows the last frame: it stays as long
-    # as the one before.
-    vector = numbers(ds, "FrameTimeVector")
+    vector = numbers(ds, "FrameTimeVector")  # its first increment is 0, behind the last is none
     if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
         gaps = [seconds(Fraction(value) / 1000) for value in vector[1:frames]]
         if all(gap > 0 for gap in gaps):
@@ -2226,34 +2220,30 @@ def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], 
 
 def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
     """Return how long each frame lasts where all last as long, in seconds, and what says so."""
-    for keyword, duration in RECORDED_RATES.items():
-        value = number(ds, keyword)
-        if value and value > 0:
-            return seconds(duration(Fraction(value), frames)), dictionary_description(keyword)
+    for keyword in (*RATES_AND_TIMES, "EffectiveDuration"):  # the last in s, of all frames
+        value = Fraction(number(ds, keyword) or 0)
+        if value > 0:
+            unit = frames if keyword == "EffectiveDuration" else 1000
+            duration = 1 / value if keyword.endswith("Rate") else value / unit
+            return seconds(duration), dictionary_description(keyword)
     return None, ""
 
 
 def frame_times(ds: Dataset, frames: int) -> list[datetime]:
     """Return when each frame was taken (PS3.3 C.7.6.16.2.2), [] unless all frames say so."""
-    times: list[datetime] = []
-    for group in sequence(ds, "PerFrameFunctionalGroupsSequence")[:frames]:
-        for content in sequence(group, "FrameContentSequence")[:1]:
+    times = []
+    with suppress(ValueError, AttributeError):
+        for frame in range(frames):
+            content = functional_group(ds, "FrameContentSequence", frame)
             reference = text(content, "FrameReferenceDateTime")
-            moment = reference or text(content, "FrameAcquisitionDateTime")
-            with suppress(ValueError, AttributeError):
-                found = DT(moment)  # a time zone is left aside: some frames lack it
-                times.append(datetime.combine(found.date(), found.time()))
+            found = DT(reference or text(content, "FrameAcquisitionDateTime"))
+            times.append(datetime.combine(found.date(), found.time()))  # some lack a time zone
     return times if len(times) == frames else []
 
 
 def seconds(value: Fraction | float) -> Fraction:
     """Return *value* to the microsecond or nearer, as the clocks of MP4 can count it (32 bits)."""
     return Fraction(value).limit_denominator(1_000_000)
-
-
-def clip_timing(ds: Dataset, frames: int, rate: Fraction | None) -> Timing:
-    """Decide how long each of *frames* is shown: at *rate* (1/s), or as recorded if it is None."""
-    return timing_of(*recorded_durations(ds, frames), frames, rate)
 
 
 def timing_of(
@@ -2281,18 +2271,12 @@ def shown_rate(durations: Sequence[Fraction]) -> str:
 
 # --- Grayscale (PS3.3 C.11) -----------------------------------------------------------------------
 
-COUNTED_PIXELS = 1 << 20
-# The modality step of these leads to X-ray intensity and is not for display (C.8.7.1.1.2).
-XRAY_INTENSITY_SOP_CLASSES = frozenset(
-    {uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage}
-)
 OF_CT = "usual for CT"
 MIN_MAX = "min-max of all pixels without padding"
 
 
 def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
-    signed = bool(image.pixel_representation)
     padding = None
     for prefix in ("", "Float", "DoubleFloat"):
         value = number(data_set, f"{prefix}PixelPaddingValue")
@@ -2302,15 +2286,14 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
             if not prefix:
                 ends = [as_stored(int(end), image) for end in ends]
             padding = min(ends), max(ends)
-    return SampleFormat(image.bits_stored, image.high_bit, signed, padding)
+    return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
 
 
 def as_stored(value: int, image: ImagePixel) -> int:
     """Return *value* as pixels hold it: its element is often the wrong one of SS and US."""
     word = value % (1 << image.bits_allocated)
-    if not image.pixel_representation:
-        return word
-    return as_signed(as_signed(word, image.bits_allocated), image.bits_stored)
+    signed = as_signed(as_signed(word, image.bits_allocated), image.bits_stored)
+    return signed if image.pixel_representation else word
 
 
 def as_signed(value: int, bits: int) -> int:
@@ -2319,7 +2302,7 @@ def as_signed(value: int, bits: int) -> int:
 
 
 def grayscale_transforms(
-    ds: Dataset, image: ImagePixel, choice: WindowChoice = "auto"
+    ds: Dataset, image: ImagePixel, choice: WindowChoice
 ) -> tuple[GrayscaleTransform, ...]:
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
@@ -2329,10 +2312,9 @@ def grayscale_transforms(
     if shape == ("IDENTITY" if invert else "INVERSE"):
         warn(f"Presentation LUT Shape {shape} contradicts {label}: the shape was followed")
         invert = not invert
-    frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
     transforms = []
-    for frame in range(frames):
+    for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
         pixel_values = functional_group(ds, "PixelValueTransformationSequence", frame)
         frame_voi = functional_group(ds, "FrameVOILUTSequence", frame)
         key = id(pixel_values), id(frame_voi)
@@ -2340,7 +2322,7 @@ def grayscale_transforms(
             modality = modality_of(pixel_values, ds, samples)
             signed = modality_ends(modality, samples)[0] < 0
             tables = lookup_tables(frame_voi, "VOI LUT", signed)  # preferred (PS3.3 C.11.2)
-            vois: list[Window | LookupTable] = [*tables, *stored_windows(frame_voi)]
+            vois: list[Voi] = [*tables, *stored_windows(frame_voi)]
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
@@ -2351,7 +2333,8 @@ def grayscale_transforms(
 
 def modality_of(group: Dataset, data_set: Dataset, samples: SampleFormat) -> Rescale | LookupTable:
     """Return the modality step that *group* asks for (PS3.3 C.11.1), identity where it has none."""
-    if text(data_set, "SOPClassUID") in XRAY_INTENSITY_SOP_CLASSES:
+    xray = uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage
+    if text(data_set, "SOPClassUID") in xray:  # to X-ray intensity, not for display (C.8.7.1.1.2)
         return Rescale()
     if tables := lookup_tables(group, "Modality LUT", samples.signed):
         return tables[0]
@@ -2372,13 +2355,13 @@ def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tup
 
 
 def chosen_voi(
-    stored: Sequence[Window | LookupTable], choice: WindowChoice, modality: str
-) -> tuple[Window | LookupTable | None, str]:
+    stored: Sequence[Voi], choice: WindowChoice, modality: str
+) -> tuple[Voi | None, str]:
     """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
 
     None: min-max. Raises `NoWindowError` where the image has no such window.
     """
-    if isinstance(choice, Window | LookupTable):
+    if isinstance(choice, Voi):
         return choice, "as asked for"
     if choice == "full" or (choice == "auto" and not stored):
         origin = "as asked for" if choice == "full" else "for the file stores no window"
@@ -2388,8 +2371,7 @@ def chosen_voi(
         kind, group = ("tables", tables) if tables else ("windows", stored)
         return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        numbered: dict[int, Window | LookupTable]
-        numbered = {voi.number: voi for voi in stored if isinstance(voi, Window)}
+        numbered: dict[int, Voi] = {voi.number: voi for voi in stored if isinstance(voi, Window)}
         numbered = numbered or dict(enumerate(stored, 1))
         if choice not in numbered:
             raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
@@ -2397,9 +2379,7 @@ def chosen_voi(
     return named_voi(stored, choice, modality)
 
 
-def named_voi(
-    stored: Sequence[Window | LookupTable], name: str, modality: str
-) -> tuple[Window | LookupTable, str]:
+def named_voi(stored: Sequence[Voi], name: str, modality: str) -> tuple[Voi, str]:
     """Return the stored VOI step that is called *name*, else the usual CT window of that name."""
     for voi in stored:
         if voi.explanation.casefold() == name.casefold():
@@ -2449,35 +2429,26 @@ def lookup_tables(group: Dataset, name: str, signed: bool) -> list[LookupTable]:
             warn(f"the {name} says {bits} bits but holds {deepest}")
             bits = deepest
         first = as_signed(first, 16) if signed else first
-        raw, explanation = entries.astype("<u2").tobytes(), text(item, "LUTExplanation")
-        tables.append(LookupTable(first, bits, raw, explanation))
+        tables.append(LookupTable(first, bits, entries.tobytes(), text(item, "LUTExplanation")))
     return tables
 
 
 def table_entries(table: Array, count: int, bits: int, name: str) -> Array:
-    """Return *count* entries of *table*, with a warning where it holds fewer.
-
-    Those of 8 bits often sit two to a word, despite *bits*.
-    """
+    """Return *count* entries of *table*, with a warning where it holds fewer."""
     if len(table) < count and (bits <= 8 or 2 * len(table) in (count, count + 1)):
-        table = bytes_of(table).astype(np.uint16)
+        table = table.view(np.uint8).astype("<u2")  # two to a word, often despite *bits*
     if len(table) < count:
         warn(f"the {name} holds {len(table)} of {count} entries")
     return table[:count]
 
 
-def bytes_of(table: Array) -> Array:
-    """Return the bytes of little-endian words as uint8."""
-    return table.astype("<u2").view(np.uint8)
-
-
 def words(data_set: Dataset, keyword: str | int) -> Array:
-    """Return an element of 16-bit words as uint16, whichever of US, SS and OW it was written as."""
+    """Return an element of US, SS or OW as little-endian words of 16 bits."""
     raw = raw_bytes(data_set, tag_of(keyword))
     if raw is None:
-        return (np.array(numbers(data_set, keyword), np.int64) & 0xFFFF).astype(np.uint16)
+        return (np.array(numbers(data_set, keyword), np.int64) & 0xFFFF).astype("<u2")
     order = ">" if data_set.original_encoding[1] is False else "<"
-    return np.frombuffer(raw[: len(raw) & ~1], f"{order}u2").astype(np.uint16)
+    return np.frombuffer(raw[: len(raw) & ~1], f"{order}u2").astype("<u2")
 
 
 def stored_values(codes: Array, samples: SampleFormat) -> Array:
@@ -2487,11 +2458,9 @@ def stored_values(codes: Array, samples: SampleFormat) -> Array:
     """
     if codes.dtype.kind == "f":
         return codes.astype(np.float64)
-    if samples.bits_stored >= 8 * codes.dtype.itemsize:
-        kind = "i" if samples.signed and samples.bits_stored == 8 * codes.dtype.itemsize else "u"
-        return codes.view(f"{kind}{codes.dtype.itemsize}").astype(np.int64)
     unsigned = codes.view(f"u{codes.dtype.itemsize}").astype(np.int64)
-    shift = samples.high_bit + 1 - samples.bits_stored
+    narrow = samples.bits_stored < 8 * codes.dtype.itemsize
+    shift = samples.high_bit + 1 - samples.bits_stored if narrow else 0
     values = (unsigned >> shift) & ((1 << samples.bits_stored) - 1)
     if samples.signed:
         values -= (values >> (samples.bits_stored - 1)) << samples.bits_stored
@@ -2512,7 +2481,7 @@ def looked_up(values: Array, table: LookupTable) -> Array:
     return np.asarray(entries[index.astype(np.int64)])
 
 
-def voi_values(values: Array, voi: Window | LookupTable) -> Array:
+def voi_values(values: Array, voi: Voi) -> Array:
     """Map modality *values* to 0..1 (float64) through the value-of-interest window or table.
 
     PS3.3 C.11.2.1.2 (LINEAR sits half a unit off center, width 1 is a threshold), C.11.2.1.3.
@@ -2532,10 +2501,8 @@ def voi_values(values: Array, voi: Window | LookupTable) -> Array:
 
 def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
     """Map *stored* values to display levels 0..1 (float64); padding and NaN are shown as black."""
-    if transform.voi is None:
-        raise ValueError("the VOI step is still open")
     values = modality_values(stored, transform.modality)
-    levels = voi_values(values, transform.voi)
+    levels = voi_values(values, cast(Voi, transform.voi))
     if transform.invert:
         levels = 1 - levels
     levels[padding_mask(stored, transform.samples) | np.isnan(levels)] = 0
@@ -2550,16 +2517,12 @@ def padding_mask(stored: Array, samples: SampleFormat) -> Array:
 
 def quantized(levels: Array, bits: int) -> Array:
     """Round levels 0..1 once, to uint8 or uint16."""
-    top = (1 << bits) - 1
-    return np.asarray(np.rint(levels * top).astype(np.uint8 if bits == 8 else np.uint16))
+    return np.asarray(np.rint(levels * ((1 << bits) - 1)).astype(f"u{bits // 8}"))
 
 
 @lru_cache(maxsize=64)
 def display_table(transform: GrayscaleTransform, itemsize: int, bits: int) -> Array:
-    """Return the whole grayscale pipeline as a table over every word of *itemsize* (1 or 2) bytes.
-
-    Words index by bit pattern, so signed data needs no branch.
-    """
+    """Return the whole grayscale pipeline as a table over every word of 1 or 2 bytes."""
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     return quantized(gray_levels(stored_values(codes, transform.samples), transform), bits)
 
@@ -2583,8 +2546,7 @@ def modality_range(
     """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
     for (stored, _), transform in zip(frames, cycle(transforms), strict=False):
-        codes = words_in(stored) if is_tabled(stored) else stored
-        values = stored_values(codes, transform.samples)
+        values = stored_values(words_in(stored), transform.samples)
         values = values[~padding_mask(values, transform.samples)]
         values = modality_values(values, transform.modality)
         values = values[np.isfinite(values)]
@@ -2593,19 +2555,15 @@ def modality_range(
 
 
 def words_in(stored: Array) -> Array:
-    """Return each word of 1 or 2 bytes that occurs in *stored*, once."""
-    words = stored.view(f"u{stored.dtype.itemsize}").ravel()
-    present = np.zeros(1 << 8 * words.itemsize, bool)
-    for at in range(0, words.size, COUNTED_PIXELS):  # each takes 8 bytes meanwhile
-        block = words[at : at + COUNTED_PIXELS]
-        present |= np.bincount(block, minlength=present.size) > 0
-    return np.flatnonzero(present).astype(words.dtype)
+    """Return the words that occur in *stored*, those of 1 or 2 bytes once."""
+    if not is_tabled(stored):
+        return stored
+    words, end = stored.view(f"u{stored.dtype.itemsize}"), 1 << 8 * stored.dtype.itemsize
+    return np.flatnonzero(cv2.calcHist([words], [0], None, [end], [0, end])).astype(words.dtype)
 
 
 def settled_transforms(
-    transforms: tuple[GrayscaleTransform, ...],
-    frames: Iterable[StoredFrame],
-    choice: WindowChoice = "auto",
+    transforms: tuple[GrayscaleTransform, ...], frames: Iterable[StoredFrame], choice: WindowChoice
 ) -> tuple[GrayscaleTransform, ...]:
     """Give the transforms that have no VOI step the window of min-max over all *frames*.
 
@@ -2639,8 +2597,7 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
         if (values >= samples.first_color).any():
             return False
         picture = picture[~padding_mask(values, samples)]
-    low, high = (int(picture.min()), int(picture.max())) if picture.size else (0, 0)
-    return low == high and low in (0, 255)
+    return any((picture == level).all() for level in (0, 255))
 
 
 # --- Color ----------------------------------------------------------------------------------------
@@ -2658,8 +2615,7 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
         _, first, declared = words(ds, f"{color}PaletteColorLookupTableDescriptor").tolist()[:3]
         first = as_signed(first, 16) if samples.signed else first
         narrow = bits == 16 and declared in range(9, 16) and not (channel >> declared).any()
-        raw = channel.astype("<u2").tobytes()
-        tables.append(LookupTable(first, declared if narrow else bits, raw))
+        tables.append(LookupTable(first, declared if narrow else bits, channel.tobytes()))
     return tuple(tables)
 
 
@@ -2672,7 +2628,7 @@ def palette_channel(ds: Dataset, color: str) -> Array:
         raise ConversionError(f"the {color} Palette Color Lookup Table is missing")
     entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
     if not len(table):
-        return expanded_segments(bytes_of(segments) if bits == 8 else segments, entries)
+        return expanded_segments(segments.view(np.uint8) if bits == 8 else segments, entries)
     return table_entries(table, entries, bits, f"{color} palette")
 
 
@@ -2683,36 +2639,31 @@ def expanded_segments(data: Array, entries: int) -> Array:
     point to its like. Raises `ConversionError` where the data break these rules.
     """
     expanded: list[int] = []
-    steps = 0
-
-    def run(at: int, segments: int, *, nested: bool) -> None:
-        nonlocal steps
-        while segments and at + 1 < len(data) and len(expanded) < entries:
-            steps += 1
-            if steps > len(data) + entries:  # segments that expand to nothing, over and over
-                raise ConversionError("a segmented palette is broken")
-            opcode, length = int(data[at]), int(data[at + 1])
-            rest = data[at + 2 : at + 2 + max(length, 4)]
-            if opcode == 0:
-                expanded.extend(rest[:length].tolist())
-                at += 2 + length
-            elif opcode == 1 and expanded and len(rest):
-                line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
-                expanded.extend(np.rint(line).astype(int).tolist())
-                at += 3
-            elif opcode == 2 and expanded and not nested:
-                size = 4 // data.dtype.itemsize
-                offset = int.from_bytes(rest[:size].tobytes(), "little")
-                run(offset // data.dtype.itemsize, length, nested=True)
-                at += 2 + size
-            else:
-                raise ConversionError("a segmented palette is broken")
-            segments -= 1
-
-    run(0, len(data), nested=False)
-    if not expanded:
-        raise ConversionError("a segmented palette is empty")
-    return np.array(expanded[:entries], np.uint16)
+    at = copied = behind = 0  # where an indirect segment ends, and how many it still copies
+    for _ in range(len(data) + entries + 1):  # so that segments that expand to nothing end
+        if behind and (not copied or at + 1 >= len(data)):
+            at, behind = behind, 0
+        if at + 1 >= len(data) or len(expanded) >= entries:
+            if not expanded:
+                raise ConversionError("a segmented palette is empty")
+            return np.array(expanded[:entries], "<u2")
+        opcode, length = int(data[at]), int(data[at + 1])
+        rest = data[at + 2 : at + 2 + max(length, 4)]
+        copied -= 1
+        if opcode == 0:
+            expanded += rest[:length].tolist()
+            at += 2 + length
+        elif opcode == 1 and expanded and len(rest):
+            line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
+            expanded += np.rint(line).astype(int).tolist()
+            at += 3
+        elif opcode == 2 and expanded and not behind:
+            size = 4 // data.dtype.itemsize
+            behind, copied = at + 2 + size, length
+            at = int.from_bytes(rest[:size].tobytes(), "little") // data.dtype.itemsize
+        else:
+            break
+    raise ConversionError("a segmented palette is broken")
 
 
 def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
@@ -2761,9 +2712,8 @@ def rgb_picture(stored: Array, photometric: str, samples: SampleFormat, bits: in
     else:
         levels = stored_values(stored, samples) / ((1 << stored_bits) - 1)
         picture = quantized(np.clip(levels, 0, 1), bits)
-    if photometric == "RGB":
-        return picture
-    return ybr_to_rgb(picture, partial="PARTIAL" in photometric)
+    partial = "PARTIAL" in photometric
+    return picture if photometric == "RGB" else ybr_to_rgb(picture, partial=partial)
 
 
 def ybr_to_rgb(picture: Array, *, partial: bool) -> Array:
@@ -2794,10 +2744,7 @@ def icc_profile_of(ds: Dataset) -> bytes:
 
 @lru_cache(maxsize=4)
 def srgb_transform(icc_profile: bytes) -> Any:
-    """Return Pillow's transform from *icc_profile* to sRGB, None where it is sRGB.
-
-    Raises `ConversionError` where the profile is broken.
-    """
+    """Return Pillow's transform to sRGB, None if that it is; raise `ConversionError` if broken."""
     from PIL import ImageCms
 
     try:
@@ -2818,13 +2765,9 @@ def srgb_picture(picture: Array, icc_profile: bytes) -> Array:
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
 MAX_OVERLAY_PIXELS = 1 << 28
+EDGES = ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
 SHUTTER_SHAPES = {
-    "RECTANGULAR": (
-        "ShutterLeftVerticalEdge",
-        "ShutterRightVerticalEdge",
-        "ShutterUpperHorizontalEdge",
-        "ShutterLowerHorizontalEdge",
-    ),
+    "RECTANGULAR": tuple(f"Shutter{edge}Edge" for edge in EDGES),
     "CIRCULAR": ("CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "POLYGONAL": ("VerticesOfThePolygonalShutter",),
 }
@@ -2834,35 +2777,28 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
     shutters = []
-    own = "PerFrameFunctionalGroupsSequence" in ds
-    for frame in range(image.number_of_frames if own else 1):
+    for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
         shutter = shutter_of(ds, functional_group(ds, "FrameDisplayShutterSequence", frame))
         hidden = shutter_mask(shutter, image.rows, image.columns)
         if hidden.all():
             warn("the display shutter would hide everything and was left out")
         shutters.append(Shutter() if hidden.all() or not hidden.any() else shutter)
-    if len(set(shutters)) > 1:
-        return tuple(shutters)
-    return () if shutters[0] == Shutter() else (shutters[0],)
+    return tuple(shutters) if len(set(shutters)) > 1 else tuple({*shutters} - {Shutter()})
 
 
 def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
-    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*.
-
-    A shape that is not whole is left out.
-    """
+    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*; warn of bad shapes."""
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
         names = SHUTTER_SHAPES.get(shape, ())
-        found = [int(value) for name in names for value in numbers(group, name)]
+        found = [int(value) - 1 for name in names for value in numbers(group, name)]
         if shape == "RECTANGULAR" and len(found) == 4:
-            edges = found[0] - 1, found[1] - 1, found[2] - 1, found[3] - 1
-        elif shape == "CIRCULAR" and len(found) == 3 and found[2] > 0:
-            circle = found[0] - 1, found[1] - 1, found[2], pixel_aspect(ds)
+            edges = found[0], found[1], found[2], found[3]
+        elif shape == "CIRCULAR" and len(found) == 3 and found[2] >= 0:
+            circle = found[0], found[1], found[2] + 1, pixel_aspect(ds)
         elif shape == "POLYGONAL" and len(found) >= 6:
-            points = [value - 1 for value in found]
-            vertices = tuple(zip(points[::2], points[1::2], strict=False))
+            vertices = tuple(zip(found[::2], found[1::2], strict=False))
         else:
             fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
             warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
@@ -2938,7 +2874,7 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
             continue
         data = raw_bytes(ds, group | 0x3000) or b""
         if data and ds.original_encoding[1] is False and ds.get_item(group | 0x3000).VR == "OW":
-            data = bytes_of(words(ds, group | 0x3000)).tobytes()
+            data = words(ds, group | 0x3000).tobytes()
         bit_position, low = number(ds, group | 0x0102), image.high_bit + 1 - image.bits_stored
         beside = [*range(low), *range(image.high_bit + 1, image.bits_allocated)]
         if not data and bit_position not in beside:
@@ -2957,8 +2893,7 @@ def overlay_plane(overlay: Overlay, index: int, stored: Array) -> Array:
     """Return which pixels of the plane are set for frame *index*, (rows, columns) bool."""
     size = overlay.rows * overlay.columns
     if not overlay.data:
-        words = stored.view(f"u{stored.dtype.itemsize}").astype(np.uint64)
-        return (words >> np.uint64(overlay.bit_position)) & np.uint64(1) > 0
+        return (stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1) > 0
     start = (index - overlay.frames[0]) * size if overlay.frames else 0
     raw = overlay.data[start // 8 : (start + size + 7) // 8]
     return unpacked_bits(raw, start % 8, size).reshape(overlay.rows, overlay.columns) > 0
@@ -2985,8 +2920,7 @@ def pixel_aspect(ds: Dataset) -> float:
     for region in sequence(ds, "SequenceOfUltrasoundRegions"):
         units = [number(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
         if number(region, "RegionSpatialFormat") == 1 and units == [3, 3]:  # 2D, in cm
-            deltas = number(region, "PhysicalDeltaY") or 0, number(region, "PhysicalDeltaX") or 0
-            pairs.append(tuple(abs(delta) for delta in deltas))
+            pairs.append(tuple(abs(number(region, f"PhysicalDelta{axis}") or 0) for axis in "YX"))
     pairs.append(numbers(ds, "PixelAspectRatio"))
     for vertical, horizontal in (pair for pair in pairs if len(pair) == 2 and min(pair) > 0):
         aspect = vertical / horizontal
@@ -3046,8 +2980,8 @@ def look_of(
             warn("windows are for gray images: this one is in color and shown as it is")
         palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
         deep = palette[0].bits > 8 if palette else image.bits_stored > 8
-        look = replace(look, palette=palette, icc_profile=icc_profile_of(ds))
-        return look if deep else replace(look, depth=8)
+        depth, icc_profile = 16 if deep else 8, icc_profile_of(ds)
+        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile)
     transforms = grayscale_transforms(ds, image, options.window)
     if is_colored(ds):
         look = replace(look, palette=palette_of(ds, look.samples))
@@ -3090,13 +3024,10 @@ def described_window(look: Look, *, named: bool = True) -> str:
     """Say in words what the gray levels of *look* come from."""
     if not look.grayscale:
         return ""
-    transform = look.grayscale[0]
-    if isinstance(transform.voi, Window):
-        voi = transform.voi
+    transform, levels = look.grayscale[0], "a table"
+    if isinstance(voi := transform.voi, Window):
         name = f' "{printable(voi.explanation)}"' if voi.explanation and named else ""
         levels = f"center {voi.center:g}, width {voi.width:g}, {voi.function}{name}"
-    else:
-        levels = "a table"
     several = ", other frames have their own" if len(look.grayscale) > 1 else ""
     inverted = ", inverted" if transform.invert else ""
     return f"{levels}{inverted} ({transform.voi_origin}{several})"
@@ -3117,9 +3048,6 @@ REPORT_VALUES = {
     "SCOORD3D": "GraphicType",
     "TCOORD": "TemporalRangeType",
 }
-NUMBER_FORMATS = dict(  # of `struct`, by VR
-    zip(("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"), "HhLlQqfd", strict=True)
-)
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -3140,10 +3068,7 @@ RECORDS = {  # of a DICOMDIR that hold others, and what tells them apart (PS3.3 
 def summary_text(
     header: Header, facts: Sequence[Fact], notes: Sequence[str], *, names: bool
 ) -> Iterator[str]:
-    """Yield the lines of the TXT that a person reads first.
-
-    *facts* say how the picture was shown, *notes* are warnings; no *names*: see `is_left_out`.
-    """
+    """Yield what a person reads first: *facts* are of the picture, *notes* are warnings."""
     ds = header.data_set
     if "DirectoryRecordSequence" in ds:
         yield from ("", "DIRECTORY", *directory_lines(ds, names))
@@ -3162,10 +3087,9 @@ def summary_text(
 def content_text(header: Header, *, names: bool) -> Iterator[str]:
     """Yield the lines of the TXT that tell what is in a file: reports, then every element."""
     ds = header.data_set
-    if report := list(report_lines(ds, "  ")):
-        yield from ("", "REPORT", *(report if names else [f"  {LEFT_OUT}"]))
-    if waveforms := list(waveform_lines(ds)):
-        yield from ("", "WAVEFORMS", *(waveforms if names else [f"  {LEFT_OUT}"]))
+    for title, found in (("REPORT", report_lines(ds, "  ")), ("WAVEFORMS", waveform_lines(ds))):
+        if lines := list(found):
+            yield from ("", title, *(lines if names else [f"  {LEFT_OUT}"]))
     yield from ("", "ELEMENTS", "(group,element) VR Name = value")
     yield from element_lines(header.file_meta, "", names=names)
     yield from element_lines(ds, "", header.pixels, names=names)
@@ -3210,14 +3134,13 @@ def record_tree(ds: Dataset) -> Iterator[tuple[int, str, Dataset]]:
     kinds = {start: printable(text(one, "DirectoryRecordType")) for start, one in records.items()}
     starts = [([*RECORDS, kind].index(kind), float(start)) for start, kind in kinds.items()]
     linked = {number(one, link) for one in records.values() for link in (0x00041400, 0x00041420)}
-    for begin in ((0, number(ds, 0x00041200)), *sorted(starts, key=lambda at: at[1] in linked)):
-        ahead = [begin]
-        while ahead:
-            level, start = ahead.pop()
-            if start in records:
-                record, below = records.pop(start), min(level + 1, MAX_NESTING_SHOWN)
-                yield level, kinds[start] or "record without a type", record
-                ahead += (level, number(record, 0x00041400)), (below, number(record, 0x00041420))
+    ahead = [(0, number(ds, 0x00041200)), *sorted(starts, key=lambda at: at[1] in linked)][::-1]
+    while ahead:
+        level, start = ahead.pop()
+        if start in records:
+            record, below = records.pop(start), min(level + 1, MAX_NESTING_SHOWN)
+            yield level, kinds[start] or "record without a type", record
+            ahead += (level, number(record, 0x00041400)), (below, number(record, 0x00041420))
 
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
@@ -3332,20 +3255,15 @@ def element_lines(
 
 
 def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
-    """Return VR and value of an element of text, numbers or bytes as it was read, None of others.
-
-    Making pydicom's objects of all values would cost four times as much as the rest of the TXT.
-    """
+    """Return VR and value of text, numbers or bytes as they were read, None of other elements."""
     if not isinstance(raw, RawDataElement) or raw.value is None:
         return None
     vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
-    if vr in NUMBER_FORMATS:
-        order, code = "<" if raw.is_little_endian else ">", NUMBER_FORMATS[vr]
-        count = len(raw.value) // struct.calcsize(f"={code}")
-        return vr, list(struct.unpack(f"{order}{count}{code}", raw.value))
+    reader = cast(dict[str, Any], converters).get(vr)
+    if isinstance(reader, tuple):  # of numbers, and their format
+        return vr, reader[0](raw.value, raw.is_little_endian, reader[1])
     if vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
-        parts = raw.value.decode("ascii").rstrip(" \0").split("\\")
-        return vr, [part.strip(" \0") for part in parts]
+        return vr, [part.strip(" \0") for part in raw.value.decode("ascii").split("\\")]
     return (vr, raw.value) if vr in BYTES_VR else None
 
 
@@ -4109,7 +4027,11 @@ def instance_of(header: Header, content: object) -> Instance:
         plane, location = plane_of(ds), number(ds, "SliceLocation")
         count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
         count = len(content.slices) if isinstance(content, Series) else count
-        durations = clip_timing(ds, count, None).durations if kind == "clip" else ()
+        durations = (
+            timing_of(*recorded_durations(ds, count), count, None).durations
+            if kind == "clip"
+            else ()
+        )
         return Instance(
             texts=texts,
             kind=kind,
@@ -4573,8 +4495,10 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
             raise lack from error
         warn(f"{lack}; shown as by default")
         look = look_of(header, image, frames, replace(options, window="auto"))
-    still = Timing((), "")
-    timing = clip_timing(header.data_set, count, options.frame_rate) if count > 1 else still
+    timing = Timing((), "")
+    if count > 1:
+        recorded = recorded_durations(header.data_set, count)
+        timing = timing_of(*recorded, count, options.frame_rate)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     density, largest = pixels_per_meter(header.data_set, look), largest_side(image, look)
     return Scene(shown, count, look, timing, density, largest)
@@ -4757,7 +4681,7 @@ def scene_of_series(
         origin = told if voi else f"{MIN_MAX} of the series"
         gray = tuple(replace(each, voi=voi, voi_origin=origin) for each in gray)
         one = settled_transforms(gray, StoredSlices(slices), options.window)[0]
-        window, origin = cast(Window | LookupTable, one.voi), one.voi_origin
+        window, origin = cast(Voi, one.voi), one.voi_origin
     options = replace(options, window=window, frames=None)
     with opened_slice(slices[0]) as (header, image, _):
         look = look_of(header, image, (), options)
@@ -6072,6 +5996,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
     """
     root, numbers = resolved(options.output), count(1)
     index = page_place(root, "index")
+    remove_stale_parts(root)
 
     def listed() -> Iterator[Entry]:
         for _, of_study in groupby(shelf.groups(), key=itemgetter(0, 1)):

@@ -19,6 +19,7 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataset import Dataset
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -70,8 +71,10 @@ def psnr(pictures: list[Array], frames: list[Array]) -> float:
     return 10 * float(np.log10(255**2 / error)) if error else float("inf")
 
 
-def clip_row(name: str, pictures: list[Array], timing: dc.Timing, folder: Path) -> str:
+def clip_row(name: str, pictures: list[Array], ds: Dataset, folder: Path) -> str:
     """Write both clips; return a row of the README's table."""
+    recorded = dc.recorded_durations(ds, len(pictures))
+    timing = dc.timing_of(*recorded, len(pictures), dc.DEFAULT_FRAME_RATE)
     gif, mp4 = folder / "clip.gif", folder / "clip.mp4"
     gif_ms = median_ms(lambda: dc.write_gif(gif, pictures, timing))
     mp4_ms = median_ms(lambda: dc.write_mp4(mp4, pictures, timing))
@@ -105,8 +108,7 @@ def series_row(series: Path, folder: Path) -> str:
     slices = [rendered(path, whole=False) for path in series.iterdir()]
     slices.sort(key=lambda read: int(read[0].data_set.InstanceNumber))
     pictures = [picture for _, (picture,) in slices]
-    timing = dc.clip_timing(slices[0][0].data_set, len(pictures), dc.DEFAULT_FRAME_RATE)
-    return clip_row(series.name, pictures, timing, folder)
+    return clip_row(series.name, pictures, slices[0][0].data_set, folder)
 
 
 def main(paths: list[Path]) -> None:
@@ -122,8 +124,7 @@ def main(paths: list[Path]) -> None:
         for source in dc.find_sources(sorted(paths), folder):
             header, pictures = rendered(source.path, whole=True)
             if len(pictures) > 1:
-                timing = dc.clip_timing(header.data_set, len(pictures), dc.DEFAULT_FRAME_RATE)
-                print(clip_row(source.name, pictures, timing, folder))
+                print(clip_row(source.name, pictures, header.data_set, folder))
             elif pictures[0].ndim == 2:
                 stills.append((source.name, pictures[0]))
         if stills:

@@ -267,7 +267,7 @@ def test_a_window_with_little_in_it_is_kept() -> None:
     transform = transform_with(window)
     stored = np.full((100, 100), 3000, np.int16)
     stored[0, 0] = 40
-    assert dc.settled_transforms((transform,), [(stored, "MONOCHROME2")]) == (transform,)
+    assert dc.settled_transforms((transform,), [(stored, "MONOCHROME2")], "auto") == (transform,)
 
 
 def transform_with(voi: dc.Window | None) -> dc.GrayscaleTransform:
@@ -276,7 +276,7 @@ def transform_with(voi: dc.Window | None) -> dc.GrayscaleTransform:
 
 def test_min_max_is_that_of_the_whole_clip() -> None:
     frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (-100, 50, 300)]
-    (settled,) = dc.settled_transforms((transform_with(None),), frames)
+    (settled,) = dc.settled_transforms((transform_with(None),), frames, "auto")
     pictures = [int(dc.gray_picture(stored, settled, 8)[0, 0]) for stored, _ in frames]
     assert pictures == [0, 96, 255]
 
@@ -291,7 +291,7 @@ def test_each_frame_gets_the_rescale_and_window_of_its_functional_group() -> Non
         groups.append(group)
     ds = data_set(np.stack([RAMP, RAMP]), PerFrameFunctionalGroupsSequence=groups)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 32, None))
-    first, second = dc.grayscale_transforms(ds, image)
+    first, second = dc.grayscale_transforms(ds, image, "auto")
     assert (first.modality, first.voi) == (dc.Rescale(1), dc.Window(4, 8, number=1))
     assert (second.modality, second.voi) == (dc.Rescale(10), dc.Window(40, 8, number=1))
 
@@ -307,7 +307,7 @@ def test_shared_functional_group_is_overridden_by_the_frame() -> None:
         PerFrameFunctionalGroupsSequence=[group, Dataset()],
     )
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 32, None))
-    transforms = dc.grayscale_transforms(ds, image)
+    transforms = dc.grayscale_transforms(ds, image, "auto")
     assert [transform.modality for transform in transforms] == [dc.Rescale(5), dc.Rescale(3)]
 
 
@@ -355,7 +355,7 @@ def test_blank_windows_keep_their_place() -> None:
 def test_frames_without_a_window_leave_those_of_the_others() -> None:
     windowed, still_open = transform_with(dc.Window(100, 200)), transform_with(None)
     frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (50, 0, 300)]
-    settled = dc.settled_transforms((windowed, still_open, windowed), frames)
+    settled = dc.settled_transforms((windowed, still_open, windowed), frames, "auto")
     assert settled[0] == settled[2] == windowed
     assert settled[1].voi == dc.Window(150, 300, EXACT)
 
@@ -378,7 +378,7 @@ def test_sign_of_the_first_value_of_a_voi_lut(
     tables = [lut_item(LUTDescriptor=[2, 64512, 8], LUTData=b"\0\xff")]
     ds = data_set(RAMP, PixelRepresentation=signed, VOILUTSequence=tables, **modality)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, RAMP.nbytes, None))
-    found = dc.grayscale_transforms(ds, image)[0].voi
+    found = dc.grayscale_transforms(ds, image, "auto")[0].voi
     assert isinstance(found, dc.LookupTable)
     assert found.first_value == first
 

@@ -508,7 +508,8 @@ def test_recorded_timing_of_functional_groups() -> None:
     ],
 )
 def test_the_rate_used_is_said(rate: int | None, elements: dict[str, Any], used: str) -> None:
-    timing = dc.clip_timing(data_set(**elements), 3, Fraction(rate) if rate else None)
+    recorded = dc.recorded_durations(data_set(**elements), 3)
+    timing = dc.timing_of(*recorded, 3, Fraction(rate) if rate else None)
     assert timing.used == used
     assert len(timing.durations) == 3
 
@@ -520,7 +521,7 @@ def test_a_still_with_the_times_of_a_clip(dicom_file: Factory, tmp_path: Path) -
 
 def test_a_rate_out_of_all_proportion_is_left_out() -> None:
     with pytest.warns(UserWarning, match="out of all proportion"):
-        timing = dc.clip_timing(data_set(FrameTime=1e9), 3, None)
+        timing = dc.timing_of(*dc.recorded_durations(data_set(FrameTime=1e9), 3), 3, None)
     assert set(timing.durations) == {Fraction(1, 10)}
 
 
