@@ -1628,15 +1628,14 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
 
 
 def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Group]:
-    """Yield the files that DICOMDIRs list (PS3.10 8.5), in order, missing ones with that reason."""
+    """Yield what DICOMDIRs list (PS3.10 8.5), in order, missing files with that reason, and them."""
     for dicomdir in filter(is_list, media):
         names, problem = read_list(dicomdir)
         files = {listed_file(dicomdir.parent, parts): parts for parts in names}
         for file, parts in files.items():
             inside = parts_of(PurePosixPath(*parts[:-1])) if not file.problem else ()
             yield (*media[dicomdir], *inside), [file]
-        if problem:
-            yield media[dicomdir], [Source(dicomdir, named=True, problem=problem)]
+        yield media[dicomdir], [Source(dicomdir, named=True, problem=problem)]
 
 
 def listed_names(dicomdir: Path) -> tuple[list[Parts], str]:
@@ -5995,6 +5994,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
     Return where it is.
     """
     root, numbers = resolved(options.output), count(1)
+    written: set[Path] = set()
     index = page_place(root, "index")
     remove_stale_parts(root)
 
@@ -6007,6 +6007,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
             seen: list[Entry] = []
             page = page_place(root, f"study-{next(numbers):03}")
             write_page(page, kept_heads(entries, seen), {"back": quote(index.name)})
+            written.add(page)
             sums = {name: sum(one[name] for one in seen) for name in ("files", "failed", "burned")}
             kinds = sorted({one["series"].get("Modality", "") for one in seen})
             words = sorted({word for one in seen for word in one["series"].values() if word})
@@ -6014,6 +6015,9 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
             yield seen[0] | sums | about | {"page": quote(page.name)}
 
     write_page(index, listed(), {"failed": shelf.failed()})
+    for page in root.glob("study-*.html"):  # of an earlier run
+        if page not in written and is_page(page):
+            page.unlink()
     return index
 
 
@@ -6062,7 +6066,8 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     facts, durations = {label: value for label, value in one.facts if value != "-"}, one.durations
     if isinstance(source, Series):
         facts.pop("Position", "")  # each of its frames has its own
-        entry |= {"frames": len(source.slices), "notes": source.notes, "texts": facts}
+        notes = [printable(note) for note in source.notes]
+        entry |= {"frames": len(source.slices), "notes": notes, "texts": facts}
         durations = tuple(each.duration for each in source.slices if each.duration)
     else:
         entry["texts"] = shown_texts(one, "instance", options) | facts
