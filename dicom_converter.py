@@ -87,7 +87,7 @@ from importlib.metadata import version
 from itertools import accumulate, chain, count, cycle, groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
-from queue import Empty, Full, Queue, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 from urllib.parse import quote
 
@@ -3436,9 +3436,8 @@ def shown_bytes(value: bytes) -> str:
 # --- Writing --------------------------------------------------------------------------------------
 
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
-QUEUED_PICTURES = 8
+QUEUED_PICTURES = 8  # for all writers of a clip
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-FEED_WAIT = 0.05  # s between looks at whether a clip is given up
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
 COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
@@ -3706,29 +3705,23 @@ def encode(
 ) -> int:
     """Encode *frames* into *stream*, each for as many *time_base* as *lengths* say; count them.
 
-    The last length is that of all further frames too. Each packet gets the duration of its frame,
-    which the last would lack.
+    The last length is that of all further frames too.
     """
-    length_of: dict[int, int] = {}  # by the start of a frame
-
-    def write(frame: Any) -> None:
-        for packet in stream.encode(frame):
-            packet.duration = length_of[packet.pts]
-            container.mux(packet)
+    from av.codec.context import Flags
 
     stream.time_base = stream.codec_context.time_base = time_base
-    start = 0
+    stream.codec_context.flags |= Flags.frame_duration  # else the last packet has none
+    number = start = 0
     for frame, length in zip(frames, chain(lengths, repeat(lengths[-1])), strict=False):
-        if not length_of:
+        if not number:
             stream.width, stream.height = frame.width, frame.height
             stream.pix_fmt = frame.format.name
-        frame.pts, frame.time_base = start, time_base
-        length_of[start] = length
-        start += length
-        write(frame)
-    if length_of:
-        write(None)
-    return len(length_of)
+        frame.pts, frame.duration, frame.time_base = start, length, time_base
+        container.mux(stream.encode(frame))
+        number, start = number + 1, start + length
+    if number:
+        container.mux(stream.encode(None))
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -3940,46 +3933,36 @@ def moved(packet: Any, by: Fraction, copied: Any) -> Any:
 def distribute(
     pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], Any]]
 ) -> None:
-    """Run each of *consumers* over all *pictures*, each on a thread behind a bounded queue.
+    """Run each of *consumers*, which take all *pictures*, on a thread behind a queue.
 
-    The first error of any of them, or an interrupt, stops the rest and is raised.
+    The first error of any of them, or an interrupt, ends the rest and is raised.
     """
-    stopped = threading.Event()
+    queues: list[SimpleQueue[Array | None]] = [SimpleQueue() for _ in consumers]
+    room = threading.Semaphore(QUEUED_PICTURES)
     with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
         try:
-            queues: list[Queue[Array | None]] = [Queue(QUEUED_PICTURES) for _ in consumers]
-            running = [
-                pool.submit(consume, drained(queue, stopped))
-                for consume, queue in zip(consumers, queues, strict=True)
-            ]
-            for picture in chain(pictures, [None]):
-                for queue, future in zip(queues, running, strict=True):
-                    put(queue, picture, future)
-            for future in running:
-                future.result()
+            feeds = [drained(queue, room) for queue in queues]
+            running = list(map(pool.submit, consumers, feeds))
+            for future in running:  # once it has ended it makes no room for the next picture
+                future.add_done_callback(lambda _: room.release(len(queues)))
+            for picture in pictures:
+                if any(future.done() for future in running):
+                    break
+                for queue in queues:
+                    room.acquire()
+                    queue.put(picture)
         finally:
-            stopped.set()
+            for queue in queues:
+                queue.put(None)
+        for future in running:
+            future.result()
 
 
-def drained(queue: Queue[Array | None], stopped: threading.Event) -> Iterator[Array]:
-    """Yield what comes out of *queue* up to the None that ends it, or until *stopped*."""
-    while not stopped.is_set():
-        with suppress(Empty):
-            if (picture := queue.get(timeout=FEED_WAIT)) is None:
-                return
-            yield picture
-
-
-def put(queue: Queue[Array | None], picture: Array | None, future: Future[Any]) -> None:
-    """Put *picture* into *queue*, but never wait for a consumer that has ended; raise its error."""
-    while not future.done():
-        try:
-            queue.put(picture, timeout=0.1)
-        except Full:
-            continue
-        return
-    if picture is not None:
-        future.result()
+def drained(queue: SimpleQueue[Array | None], room: threading.Semaphore) -> Iterator[Array]:
+    """Yield what comes out of *queue* up to the None that ends it, and make *room*."""
+    while (picture := queue.get()) is not None:
+        room.release()
+        yield picture
 
 
 # --- Errors in words ------------------------------------------------------------------------------

@@ -472,7 +472,7 @@ def slow(pictures):
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 signal.setitimer(signal.ITIMER_REAL, 0.1)
 try:
-    dc.distribute((bytes(1) for _ in range(dc.QUEUED_PICTURES + 1)), [slow, slow])
+    dc.distribute((bytes(1) for _ in range(2 * dc.QUEUED_PICTURES)), [slow, slow])
 except KeyboardInterrupt:
     sys.exit(7)
 """
