@@ -3441,9 +3441,6 @@ NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the first fo
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
 COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
-# A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
-GIF_PALETTE_MIN_PSNR = 42.0
-PALETTE_SAMPLE_PIXELS = 1 << 15
 # B-frames save 1 % of the size, but hide from players how long the last frame stays.
 MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
 BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
@@ -3475,7 +3472,7 @@ class Outputs:
     def check_folder(self) -> None:
         """Raise `ConversionError` where a link has come between the root and the outputs."""
         for folder in self.place.parents:
-            if folder.is_relative_to(self.root) and folder != self.root and folder.is_symlink():
+            if self.root in folder.parents and folder.is_symlink():
                 raise ConversionError(f"a link has come to {printable(str(folder))}: remove it")
 
     def replaced(self, origin: Origin) -> list[Path]:
@@ -3621,11 +3618,11 @@ def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
     with opened(path, "gif", loop="0") as container:
         stream = container.add_stream("gif")
         stream.time_base = Fraction(1, 100)
-        return encode(container, stream, gif_frames(pictures), timing, MIN_GIF_DURATION)
+        return encode(stream, gif_frames(pictures), timing, MIN_GIF_DURATION)
 
 
 def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
-    """Yield *pictures* as frames of a GIF; a palette is made anew when a frame needs it."""
+    """Yield *pictures* as frames of a GIF, whose palette is made anew where one is below 42 dB."""
     import av
     from PIL import Image
 
@@ -3638,8 +3635,8 @@ def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
         image = Image.fromarray(picture)
         if palette is not None:
             indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < GIF_PALETTE_MIN_PSNR:
-            stride = math.ceil(math.sqrt(image.width * image.height / PALETTE_SAMPLE_PIXELS))
+        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < 42:
+            stride = math.ceil(math.sqrt(picture.size / 3 / 32768))  # a sample of so many pixels
             sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
             palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
             colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
@@ -3664,7 +3661,7 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: in
         codec.thread_count, codec.profile = threads, "High"
         codec.color_range = LIMITED_RANGE
         codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-        return encode(container, stream, mp4_frames(pictures), timing)
+        return encode(stream, mp4_frames(pictures), timing)
 
 
 def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
@@ -3684,9 +3681,7 @@ def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
         )
 
 
-def encode(
-    container: Any, stream: Any, frames: Iterable[Any], timing: Timing, shortest: Fraction | int = 0
-) -> int:
+def encode(stream: Any, frames: Iterable[Any], timing: Timing, shortest: Fraction | int = 0) -> int:
     """Encode *frames* into *stream*, as long as *timing* says, at least *shortest* s; count them.
 
     Times are rounded so that the sum so far is right. The last is that of all further frames too.
@@ -3703,10 +3698,10 @@ def encode(
             stream.width, stream.height = frame.width, frame.height
             stream.pix_fmt = frame.format.name
         frame.pts, frame.duration, frame.time_base = start, length, time_base
-        container.mux(stream.encode(frame))
+        stream.container.mux(stream.encode(frame))
         number, start = number + 1, start + length
     if number:
-        container.mux(stream.encode(None))
+        stream.container.mux(stream.encode(None))
     return number
 
 
@@ -3729,10 +3724,9 @@ class VideoTiming:
 def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[int, str]:
     """Write the MPEG-2, H.264 or HEVC stream *video*, bare or in a container, as an MP4.
 
-    H.264 and HEVC are copied packet by packet, the rest is encoded anew, as are pictures whose
-    order cannot be told; audio is kept. *recorded* is the duration of a frame in s, for bare
-    streams that do not tell. Return the number of frames and what was done. Raises
-    `ConversionError` where the result does not hold all of them.
+    H.264 and HEVC are copied, the rest and pictures whose order cannot be told are encoded anew;
+    audio is kept. *recorded* is the duration of a frame in s, for bare streams that do not tell.
+    Return the number of frames and what was done. Raises `ConversionError` where some are lost.
     """
     import av
 
@@ -3750,9 +3744,7 @@ def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[in
             warn("its packets cannot be copied as they are: the video was encoded anew")
         encoded = path.with_name(f"{path.stem}-video.part")
         try:
-            with opened(video) as source:
-                frame_time = Timing((1 / timing.rate,), "")
-                frames = write_mp4(encoded, decoded_pictures(source), frame_time)
+            frames = write_mp4(encoded, decoded_pictures(video), Timing((1 / timing.rate,), ""))
             if not frames:
                 raise ConversionError(f"no picture of the {codec} video can be decoded")
             copy_streams(path, encoded, video, replace(timing, order=None))
@@ -3812,12 +3804,13 @@ def display_order(video: Video) -> list[int] | None:
     return [places[number] for number in sorted(places)] if 0 < len(places) == packets else None
 
 
-def decoded_pictures(source: Any) -> Iterator[Array]:
+def decoded_pictures(video: Video) -> Iterator[Array]:
     """Yield a video's pictures, RGB (rows, columns, 3), of square pixels; skip broken ones."""
-    stream = source.streams.video[0]
-    for frame in decoded(source, stream):
-        wide = stream.codec_context.sample_aspect_ratio or 1
-        yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+    with opened(video) as source:
+        stream = source.streams.video[0]
+        for frame in decoded(source, stream):
+            wide = stream.codec_context.sample_aspect_ratio or 1
+            yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
 
 
 def decoded(source: Any, stream: Any) -> Iterator[Any]:
@@ -4486,7 +4479,6 @@ def content_of(header: Header) -> ImagePixel | str:
 
 # --- Scene ----------------------------------------------------------------------------------------
 
-OBJECT_BYTES = 512  # that a frame takes besides its pixels
 MAX_SIDES = ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"))  # pixels, of format and libx264
 
 
@@ -4510,7 +4502,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     header, options = task.header, task.options
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
-    small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
+    small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
     try:
@@ -6070,8 +6062,8 @@ def clip_trial() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
-        with path.open("rb", buffering=0) as file, opened(lambda: file) as source:
-            frames = [frame[..., 0] for frame in decoded_pictures(source)]
+        with path.open("rb", buffering=0) as file:
+            frames = [frame[..., 0] for frame in decoded_pictures(lambda: file)]
     if not np.allclose(frames, [picture] * 2, atol=8):
         raise ConversionError("it decodes wrongly")
     return video_trial("libx264", "w")
