@@ -3911,7 +3911,7 @@ def distribute(
         try:
             feeds = [drained(queue, room) for queue in queues]
             running = list(map(pool.submit, consumers, feeds))
-            for future in running:  # once it has ended it makes no room for the next picture
+            for future in running:  # one that has failed makes no more room: let that be seen
                 future.add_done_callback(lambda _: room.release(len(queues)))
             for picture in pictures:
                 if any(future.done() for future in running):
@@ -3921,7 +3921,7 @@ def distribute(
                     queue.put(picture)
         finally:
             for queue in queues:
-                queue.put(None)
+                queue.put(None)  # which never waits, so that whatever ends this ends all
         for future in running:
             future.result()
 
