@@ -4479,8 +4479,6 @@ def content_of(header: Header) -> ImagePixel | str:
 
 # --- Scene ----------------------------------------------------------------------------------------
 
-MAX_SIDES = ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"))  # pixels, of format and libx264
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -4566,7 +4564,7 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]
         writers[".gif"] = write_gif
     if options.mp4:
         writers[".mp4"] = partial(write_mp4, threads=options.threads)
-    for suffix, limit, form in MAX_SIDES:
+    for suffix, limit, form in ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264")):  # of libx264
         if suffix in writers and scene.largest_side > limit:
             del writers[suffix]
             warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
