@@ -88,7 +88,7 @@ from importlib.metadata import version
 from itertools import accumulate, chain, count, cycle, filterfalse, groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
-from queue import Empty, Full, Queue, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 from urllib.parse import quote
 
@@ -3301,29 +3301,21 @@ def shown_bytes(value: bytes) -> str:
 # --- Writing --------------------------------------------------------------------------------------
 
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
-QUEUED_PICTURES = 8
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-FEED_WAIT = 0.05  # s between looks at whether a clip is given up
+QUEUED_PICTURES = 8  # for all writers of a clip
+NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the first for one file only
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
 COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
-# A palette is made anew when the one in use shows a frame worse than this (peak signal to noise).
-GIF_PALETTE_MIN_PSNR = 42.0
-PALETTE_SAMPLE_PIXELS = 1 << 15
 # B-frames save 1 % of the size, but hide from players how long the last frame stays.
 MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
 BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
+# How temporary files of this machine begin; the process and the run follow.
+PART_PREFIX = f"{TEMPORARY_PREFIX}{re.sub('[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
 PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d+)-([0-9a-f]{8})-\d+(-video)?\.part")
 
 _run = secrets.token_hex(4)
 _part_numbers = count()
-
-
-@cache
-def part_prefix() -> str:
-    """Return how temporary files of this machine begin; the process and the run follow."""
-    return f"{TEMPORARY_PREFIX}{re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -3339,13 +3331,13 @@ class Outputs:
         folder = self.place.parent
         folder.mkdir(parents=True, exist_ok=True)
         self.check_folder()
-        name = f"{part_prefix()}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
+        name = f"{PART_PREFIX}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(suffix, folder / name)
 
     def check_folder(self) -> None:
         """Raise `ConversionError` where a link has come between the root and the outputs."""
         for folder in self.place.parents:
-            if folder.is_relative_to(self.root) and folder != self.root and folder.is_symlink():
+            if self.root in folder.parents and folder.is_symlink():
                 raise ConversionError(f"a link has come to {printable(str(folder))}: remove it")
 
     def replaced(self, origin: Origin) -> list[Path]:
@@ -3412,7 +3404,7 @@ def remove_stale_parts(folder: Path) -> None:
         if not found or begins_as_dicom(head_of(part)):
             continue
         with suppress(OSError, ValueError, OverflowError):
-            process = int(found[1]) if part.name.startswith(part_prefix()) else 0
+            process = int(found[1]) if part.name.startswith(PART_PREFIX) else 0
             ours = process == os.getpid() and found[2] == _run
             dead = process and (not is_running(process) or process == os.getpid())
             if not ours and (dead or time.time() - part.stat().st_mtime > STALE_AFTER):
@@ -3438,8 +3430,7 @@ def write_png(
 ) -> None:
     """Write *picture*, uint8 or uint16, (rows, columns) or (rows, columns, 3), as a PNG.
 
-    ISO/IEC 15948. Sub filter in NumPy and deflate by ISA-L. *pixels_per_meter* goes into pHYs and
-    *icc_profile* into iCCP where they are not empty.
+    ISO/IEC 15948, with pHYs for *pixels_per_meter* and iCCP for *icc_profile*, unless empty.
     """
     rows, columns = picture.shape[:2]
     step = picture.dtype.itemsize * (picture.shape[2] if picture.ndim == 3 else 1)
@@ -3460,15 +3451,8 @@ def write_png(
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, data in chunks:
-            file.write(struct.pack(">L", len(data)) + kind)
-            file.write(data)
-            file.write(struct.pack(">L", isal_zlib.crc32(data, isal_zlib.crc32(kind))))
-
-
-def ticks(durations: Sequence[Fraction], time_base: Fraction) -> list[int]:
-    """Return durations in units of *time_base*, each rounded so that the sum so far is right."""
-    ends = [round(end / time_base) for end in accumulate(durations)]
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+            check = struct.pack(">L", isal_zlib.crc32(data, isal_zlib.crc32(kind)))
+            file.writelines((struct.pack(">L", len(data)), kind, data, check))
 
 
 Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
@@ -3496,16 +3480,14 @@ def write_gif(path: Path, pictures: Iterable[Array], timing: Timing) -> int:
 
     Gray keeps all 256 levels. Color gets an adaptive palette. Return the number of frames.
     """
-    time_base = Fraction(1, 100)
-    shortest = int(MIN_GIF_DURATION / time_base)
-    delays = [max(delay, shortest) for delay in ticks(timing.durations, time_base)]
     with opened(path, "gif", loop="0") as container:
         stream = container.add_stream("gif")
-        return encode(container, stream, gif_frames(pictures), delays, time_base)
+        stream.time_base = Fraction(1, 100)
+        return encode(stream, gif_frames(pictures), timing, MIN_GIF_DURATION)
 
 
 def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
-    """Yield *pictures* as frames of a GIF; a palette is made anew when a frame needs it."""
+    """Yield *pictures* as frames of a GIF, whose palette is made anew where one is below 42 dB."""
     import av
     from PIL import Image
 
@@ -3518,8 +3500,8 @@ def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
         image = Image.fromarray(picture)
         if palette is not None:
             indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < GIF_PALETTE_MIN_PSNR:
-            stride = math.ceil(math.sqrt(image.width * image.height / PALETTE_SAMPLE_PIXELS))
+        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < 42:
+            stride = math.ceil(math.sqrt(picture.size / 3 / 32768))  # a sample of so many pixels
             sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
             palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
             colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
@@ -3536,16 +3518,15 @@ def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: in
     are cores. Return the number of frames.
     """
     steady = len(set(timing.durations)) == 1
-    time_base = timing.durations[0] if steady else Fraction(1, 1_000_000)
-    lengths = ticks(timing.durations, time_base)
     rate = (len(timing.durations) / sum(timing.durations, Fraction())).limit_denominator(100_000)
     with opened(path, "mp4", movflags="faststart") as container:
         stream = container.add_stream("libx264", rate=rate, options=MP4_OPTIONS)
+        stream.time_base = timing.durations[0] if steady else Fraction(1, 1_000_000)
         codec = stream.codec_context
         codec.thread_count, codec.profile = threads, "High"
         codec.color_range = LIMITED_RANGE
         codec.colorspace = codec.color_primaries = codec.color_trc = BT709
-        return encode(container, stream, mp4_frames(pictures), lengths, time_base)
+        return encode(stream, mp4_frames(pictures), timing)
 
 
 def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
@@ -3553,11 +3534,10 @@ def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
     import av
 
     for picture in pictures:
-        odd = picture.shape[0] % 2, picture.shape[1] % 2
-        if any(odd):
-            picture = cv2.copyMakeBorder(picture, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
+        rows, columns = picture.shape[:2]
+        even: Any = cv2.copyMakeBorder(picture, 0, rows % 2, 0, columns % 2, cv2.BORDER_REPLICATE)
         form = "gray" if picture.ndim == 2 else "rgb24"
-        yield av.VideoFrame.from_ndarray(picture, format=form).reformat(
+        yield av.VideoFrame.from_ndarray(even, format=form).reformat(
             format="yuv420p",
             src_colorspace=BT709,
             dst_colorspace=BT709,
@@ -3566,34 +3546,28 @@ def mp4_frames(pictures: Iterable[Array]) -> Iterator[Any]:
         )
 
 
-def encode(
-    container: Any, stream: Any, frames: Iterable[Any], lengths: Sequence[int], time_base: Fraction
-) -> int:
-    """Encode *frames* into *stream*, each for as many *time_base* as *lengths* say; count them.
+def encode(stream: Any, frames: Iterable[Any], timing: Timing, shortest: Fraction | int = 0) -> int:
+    """Encode *frames* into *stream*, as long as *timing* says, at least *shortest* s; count them.
 
-    The last length is that of all further frames too. Each packet gets the duration of its frame,
-    which the last would lack.
+    Times are rounded so that the sum so far is right. The last is that of all further frames too.
     """
-    length_of: dict[int, int] = {}  # by the start of a frame
+    import av
 
-    def write(frame: Any) -> None:
-        for packet in stream.encode(frame):
-            packet.duration = length_of[packet.pts]
-            container.mux(packet)
-
-    stream.time_base = stream.codec_context.time_base = time_base
-    start = 0
+    time_base = stream.codec_context.time_base = stream.time_base
+    stream.codec_context.flags |= av.codec.context.Flags.frame_duration  # else the last has none
+    ends = [round(end / time_base) for end in accumulate(timing.durations, initial=Fraction())]
+    lengths = [max(end - start, int(shortest / time_base)) for start, end in pairwise(ends)]
+    number = start = 0
     for frame, length in zip(frames, chain(lengths, repeat(lengths[-1])), strict=False):
-        if not length_of:
+        if not number:
             stream.width, stream.height = frame.width, frame.height
             stream.pix_fmt = frame.format.name
-        frame.pts, frame.time_base = start, time_base
-        length_of[start] = length
-        start += length
-        write(frame)
-    if length_of:
-        write(None)
-    return len(length_of)
+        frame.pts, frame.duration, frame.time_base = start, length, time_base
+        stream.container.mux(stream.encode(frame))
+        number, start = number + 1, start + length
+    if number:
+        stream.container.mux(stream.encode(None))
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -3615,10 +3589,9 @@ class VideoTiming:
 def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[int, str]:
     """Write the MPEG-2, H.264 or HEVC stream *video*, bare or in a container, as an MP4.
 
-    H.264 and HEVC are copied packet by packet, the rest is encoded anew, as are pictures whose
-    order cannot be told; audio is kept. *recorded* is the duration of a frame in s, for bare
-    streams that do not tell. Return the number of frames and what was done. Raises
-    `ConversionError` where the result does not hold all of them.
+    H.264 and HEVC are copied, the rest and pictures whose order cannot be told are encoded anew;
+    audio is kept. *recorded* is the duration of a frame in s, for bare streams that do not tell.
+    Return the number of frames and what was done. Raises `ConversionError` where some are lost.
     """
     import av
 
@@ -3636,9 +3609,7 @@ def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[in
             warn("its packets cannot be copied as they are: the video was encoded anew")
         encoded = path.with_name(f"{path.stem}-video.part")
         try:
-            with opened(video) as source:
-                frame_time = Timing((1 / timing.rate,), "")
-                frames = write_mp4(encoded, decoded_pictures(source), frame_time)
+            frames = write_mp4(encoded, decoded_pictures(video), Timing((1 / timing.rate,), ""))
             if not frames:
                 raise ConversionError(f"no picture of the {codec} video can be decoded")
             copy_streams(path, encoded, video, replace(timing, order=None))
@@ -3672,9 +3643,7 @@ def video_timing(video: Video, recorded: Fraction | None) -> VideoTiming:
         times = [(packet.pts, packet.dts) for packet in source.demux(stream) if packet.size]
     timed = bool(times) and all(None not in pair for pair in times)
     timed = timed and all(before[1] < after[1] for before, after in pairwise(times))
-    order: Sequence[int] | None = None
-    if codec in COPIED_CODECS:
-        order = () if timed else display_order(video)
+    order = (() if timed else display_order(video)) if codec in COPIED_CODECS else None
     told = (average, declared) if timed else (declared, recorded and 1 / recorded, average)
     rate = Fraction(next(filter(None, told), DEFAULT_FRAME_RATE)).limit_denominator(100_000)
     return VideoTiming(codec, rate, max(start, Fraction()), len(times), order, sounds)
@@ -3697,16 +3666,16 @@ def display_order(video: Video) -> list[int] | None:
             with suppress(av.FFmpegError):
                 shown += [frame.pts for frame in packet.decode()]
     places = {number: place for place, number in enumerate(shown)}
-    paired = 0 < len(places) == packets
-    return [places[number] for number in range(packets)] if paired else None
+    return [places[number] for number in sorted(places)] if 0 < len(places) == packets else None
 
 
-def decoded_pictures(source: Any) -> Iterator[Array]:
+def decoded_pictures(video: Video) -> Iterator[Array]:
     """Yield a video's pictures, RGB (rows, columns, 3), of square pixels; skip broken ones."""
-    stream = source.streams.video[0]
-    for frame in decoded(source, stream):
-        wide = stream.codec_context.sample_aspect_ratio or 1
-        yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
+    with opened(video) as source:
+        stream = source.streams.video[0]
+        for frame in decoded(source, stream):
+            wide = stream.codec_context.sample_aspect_ratio or 1
+            yield squared(frame.to_ndarray(format="rgb24"), float(1 / wide))
 
 
 def decoded(source: Any, stream: Any) -> Iterator[Any]:
@@ -3727,13 +3696,10 @@ def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming)
 
     try:
         with opened(path, "mp4", movflags="faststart") as target, ExitStack() as stack:
-            source = stack.enter_context(opened(pictures))
-            copied = added_stream(target, source.streams.video[0])
-            tracks = [video_packets(source, copied, timing)]
+            tracks = [video_packets(stack.enter_context(opened(pictures)), target, timing)]
             for number in range(timing.sounds):
                 source = stack.enter_context(opened(sound))
-                stream = source.streams.audio[number]
-                tracks.append(audio_packets(source, stream, added_stream(target, stream)))
+                tracks.append(audio_packets(source, source.streams.audio[number], target))
             for packet in merge(*tracks, key=lambda packet: packet.dts * packet.time_base):
                 target.mux(packet)
     except (av.FFmpegError, ConversionError) as error:
@@ -3743,27 +3709,20 @@ def copy_streams(path: Path, pictures: Video, sound: Video, timing: VideoTiming)
         copy_streams(path, pictures, sound, replace(timing, sounds=0))
 
 
-def added_stream(target: Any, original: Any) -> Any:
-    """Add to *target* what *original* becomes: a copy, or AAC of sound that no MP4 can hold."""
-    codec = codec_of(original)
-    if original.type == "audio" and codec not in COPIED_CODECS:
-        return target.add_stream("aac", rate=original.codec_context.sample_rate)
-    copied = target.add_stream_from_template(original)
-    if codec == "hevc":
-        copied.codec_context.codec_tag = "hvc1"
-    return copied
-
-
-def video_packets(source: Any, copied: Any, timing: VideoTiming) -> Iterator[Any]:
-    """Yield the packets of the first video stream of *source* for the stream *copied*.
+def video_packets(source: Any, target: Any, timing: VideoTiming) -> Iterator[Any]:
+    """Yield the packets of the first video stream of *source* for a new stream of *target*.
 
     Bare streams have no times: a picture's place gives when it is shown, and the packet's own
     number, less the largest delay, when it is decoded. What was encoded anew begins at 0 too.
     """
+    stream = source.streams.video[0]
+    copied = target.add_stream_from_template(stream)
+    if codec_of(stream) == "hevc":
+        copied.codec_context.codec_tag = "hvc1"
     order = timing.order or ()
     delay = max((number - place for number, place in enumerate(order)), default=0)
     shift = Fraction(source.start_time or 0, -1_000_000) if timing.order == () else timing.start
-    packets = (packet for packet in source.demux(video=0) if packet.size)
+    packets = (packet for packet in source.demux(stream) if packet.size)
     for number, packet in enumerate(packets):
         if order:
             packet.time_base, packet.duration = 1 / timing.rate, 1
@@ -3771,14 +3730,19 @@ def video_packets(source: Any, copied: Any, timing: VideoTiming) -> Iterator[Any
         yield moved(packet, shift, copied)
 
 
-def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
-    """Yield the packets of one audio *stream* of *source* for the stream *copied*, in step."""
+def audio_packets(source: Any, stream: Any, target: Any) -> Iterator[Any]:
+    """Yield the packets of one audio *stream* of *source* for a new stream of *target*, in step.
+
+    They are copies, or AAC of sound that no MP4 can hold.
+    """
     begin = Fraction(source.start_time or 0, 1_000_000)
     if codec_of(stream) in COPIED_CODECS:
+        copied = target.add_stream_from_template(stream)
         for packet in source.demux(stream):
             if packet.size and packet.pts is not None:
                 yield moved(packet, -begin, copied)
         return
+    encoder = target.add_stream("aac", rate=stream.codec_context.sample_rate)
     samples: int | None = None
     for frame in decoded(source, stream):
         due = round(max(Fraction(frame.time or 0) - begin, 0) * frame.sample_rate)
@@ -3786,15 +3750,12 @@ def audio_packets(source: Any, stream: Any, copied: Any) -> Iterator[Any]:
             samples = due
         frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
         samples += frame.samples
-        yield from copied.encode(frame)
-    yield from copied.encode(None)
+        yield from encoder.encode(frame)
+    yield from encoder.encode(None)
 
 
 def moved(packet: Any, by: Fraction, copied: Any) -> Any:
-    """Return *packet* for the stream *copied*, *by* some seconds later.
-
-    Transport streams, for one, begin anywhere.
-    """
+    """Return *packet* for the stream *copied*, *by* some seconds later."""
     shift = round(by / packet.time_base)
     packet.dts = (packet.pts if packet.dts is None else packet.dts) + shift
     packet.pts += shift
@@ -3805,55 +3766,42 @@ def moved(packet: Any, by: Fraction, copied: Any) -> Any:
 def distribute(
     pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], Any]]
 ) -> None:
-    """Run each of *consumers* over all *pictures*, each on a thread behind a bounded queue.
+    """Run each of *consumers*, which take all *pictures*, on a thread behind a queue.
 
-    The first error of any of them, or an interrupt, stops the rest and is raised.
+    The first error of any of them, or an interrupt, ends the rest and is raised.
     """
-    stopped = threading.Event()
+    queues: list[SimpleQueue[Array | None]] = [SimpleQueue() for _ in consumers]
+    room = threading.Semaphore(QUEUED_PICTURES)
     with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
         try:
-            queues: list[Queue[Array | None]] = [Queue(QUEUED_PICTURES) for _ in consumers]
-            running = [
-                pool.submit(consume, drained(queue, stopped))
-                for consume, queue in zip(consumers, queues, strict=True)
-            ]
-            for picture in chain(pictures, [None]):
-                for queue, future in zip(queues, running, strict=True):
-                    put(queue, picture, future)
-            for future in running:
-                future.result()
+            feeds = [drained(queue, room) for queue in queues]
+            running = list(map(pool.submit, consumers, feeds))
+            for future in running:  # one that has failed makes no more room: let that be seen
+                future.add_done_callback(lambda _: room.release(len(queues)))
+            for picture in pictures:
+                if any(future.done() for future in running):
+                    break
+                for queue in queues:
+                    room.acquire()
+                    queue.put(picture)
         finally:
-            stopped.set()
+            for queue in queues:
+                queue.put(None)  # which never waits, so that whatever ends this ends all
+        for future in running:
+            future.result()
 
 
-def drained(queue: Queue[Array | None], stopped: threading.Event) -> Iterator[Array]:
-    """Yield what comes out of *queue* up to the None that ends it, or until *stopped*."""
-    while not stopped.is_set():
-        with suppress(Empty):
-            if (picture := queue.get(timeout=FEED_WAIT)) is None:
-                return
-            yield picture
-
-
-def put(queue: Queue[Array | None], picture: Array | None, future: Future[Any]) -> None:
-    """Put *picture* into *queue*, but never wait for a consumer that has ended; raise its error."""
-    while not future.done():
-        try:
-            queue.put(picture, timeout=0.1)
-        except Full:
-            continue
-        return
-    if picture is not None:
-        future.result()
+def drained(queue: SimpleQueue[Array | None], room: threading.Semaphore) -> Iterator[Array]:
+    """Yield what comes out of *queue* up to the None that ends it, and make *room*."""
+    while (picture := queue.get()) is not None:
+        room.release()
+        yield picture
 
 
 # --- Errors in words ------------------------------------------------------------------------------
 
 # What a system says where nothing can be written to a folder, whatever the file.
-REFUSALS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP),
-)
+REFUSALS = (*NO_ROOM[1:], errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 MAX_NOTES = 100  # of a file
 Result = TypeVar("Result")
 
@@ -3890,10 +3838,9 @@ def reason_of(error: Any) -> str:
         return "its sequences are nested too deeply"
     if isinstance(error, MemoryError):
         return "it does not fit in memory"
-    message = str(error)
     if isinstance(error, ConversionError):
-        return one_line(message)
-    return one_line(f"{message or 'no reason given'} ({type(error).__name__})")
+        return one_line(str(error))
+    return one_line(f"{str(error) or 'no reason given'} ({type(error).__name__})")
 
 
 def refusal(error: Any, folder: Path) -> str:
@@ -3911,9 +3858,6 @@ def one_line(message: str) -> str:
 
 
 # --- Done before ----------------------------------------------------------------------------------
-
-CLIP_OPTIONS = ("gif", "mp4", "frame_rate", "frames")  # that are nothing to a still
-STILL_OPTIONS = ("png_bits", "frames")  # that are nothing to a series
 
 
 @dataclass(frozen=True, slots=True)
@@ -3953,25 +3897,21 @@ def sizes_of(paths: Iterable[Path]) -> int:
 
 def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
-    matter: tuple[str, ...] = ("mp4", "names") if content == "video" else ("names",)
+    matter = {"mp4", "names"} if content == "video" else {"names"}
     if isinstance(content, ImagePixel | Series):
-        still = isinstance(content, ImagePixel) and content.number_of_frames == 1
-        without = CLIP_OPTIONS if still else STILL_OPTIONS if isinstance(content, Series) else ()
-        matter = tuple(name for name in PictureOptions.__slots__ if name not in without)
-    defaults = Options()
-    chosen = [
-        f"{name}={shown_option(getattr(options, name))}"
-        for name in matter
-        if getattr(options, name) != getattr(defaults, name)
-    ]
+        matter = {*PictureOptions.__slots__}
+    if isinstance(content, Series):
+        matter -= {"png_bits", "frames"}
+    elif isinstance(content, ImagePixel) and content.number_of_frames == 1:
+        matter -= {"gif", "mp4", "frame_rate", "frames"}
+    chosen: list[str] = []
+    for name in filter(matter.__contains__, PictureOptions.__slots__):
+        value = getattr(options, name)
+        if isinstance(value, Window):
+            chosen.append(f"{name}={value.center!r},{value.width!r}")
+        elif value != getattr(Options(), name):
+            chosen.append(f"{name}={'auto' if value is None else printable(str(value))}")
     return ", ".join(chosen) or "default"
-
-
-def shown_option(value: Any) -> str:
-    """Return the value of an option on one line."""
-    if isinstance(value, Window):
-        return f"{value.center!r},{value.width!r}"
-    return printable("auto" if value is None else str(value))
 
 
 def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
@@ -4414,8 +4354,8 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     if declared in uid.MPEGTransferSyntaxes:
         return not code_stream(head).family
     transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
-    starts = head.startswith((b"\0\0\1", b"\0\0\0\1"))
-    found = starts or head[4:8] == b"ftyp" or b"GGG" in transport
+    starts = b"\0\0\1", b"\0\0\0\1"
+    found = head.startswith(starts) or head[4:8] == b"ftyp" or b"GGG" in transport
     if found:
         warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
     return found
@@ -4459,9 +4399,6 @@ def content_of(header: Header) -> ImagePixel | str:
 
 # --- Scene ----------------------------------------------------------------------------------------
 
-OBJECT_BYTES = 512  # that a frame takes besides its pixels
-MAX_SIDES = ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"))  # pixels, of format and libx264
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -4483,7 +4420,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     header, options = task.header, task.options
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
-    small = (image.frame_bits // 8 + OBJECT_BYTES) * count <= KEEP_DECODED_BYTES
+    small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
     if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
         frames = list(frames)  # they are needed twice
     try:
@@ -4517,12 +4454,11 @@ def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bo
 
 def pixels_per_meter(ds: Dataset, look: Look) -> int:
     """Return the resolution in 1/m of the pixels as written, 0 where unknown or not square."""
-    for group in (functional_group(ds, "PixelMeasuresSequence", 0), ds):
-        for keyword in SPACINGS:
-            spacing = numbers(group, keyword)
-            if len(spacing) == 2 and 1e-5 < min(spacing) <= max(spacing) < 1e4:
-                square = spacing[0] == spacing[1] or look.pixel_aspect != 1
-                return round(1000 / min(spacing)) if square else 0
+    groups = functional_group(ds, "PixelMeasuresSequence", 0), ds
+    for spacing in (numbers(group, keyword) for group in groups for keyword in SPACINGS):
+        if len(spacing) == 2 and 1e-5 < min(spacing) <= max(spacing) < 1e4:
+            square = spacing[0] == spacing[1] or look.pixel_aspect != 1
+            return round(1000 / min(spacing)) if square else 0
     return 0
 
 
@@ -4532,8 +4468,7 @@ def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...
     window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
-    stretched = factor >= MIN_PIXEL_ASPECT_SHOWN
-    shown = f", shown {factor:.4g} times as {side}" if stretched else ""
+    shown = f", shown {factor:.4g} times as {side}" if factor >= MIN_PIXEL_ASPECT_SHOWN else ""
     return (
         ("Size", f"{image.columns} x {image.rows} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
@@ -4545,16 +4480,13 @@ def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...
 
 
 def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
-    """Return the writers of the clips that *options* ask for, by suffix; warn of their limits.
-
-    They take a path, pictures and timing.
-    """
+    """Return what writes the clips that *options* ask for, by suffix; warn of their limits."""
     writers: dict[str, Callable[..., int]] = {}
     if options.gif:
         writers[".gif"] = write_gif
     if options.mp4:
         writers[".mp4"] = partial(write_mp4, threads=options.threads)
-    for suffix, limit, form in MAX_SIDES:
+    for suffix, limit, form in ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264")):  # of libx264
         if suffix in writers and scene.largest_side > limit:
             del writers[suffix]
             warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
@@ -4567,16 +4499,12 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]
 def chosen_frames(selection: str | None, count: int) -> list[int]:
     """Return the frames, from 0, that --frames names of *count*; what is not there is warned of."""
     chosen: set[int] = set()
+    named = {"all": f"1-{count}", "middle": f"{(count + 1) // 2}"}
     for part in filter(None, (selection or "").split(",")):
-        first, _, last = part.partition("-")
-        if part == "all":
-            chosen.update(range(count))
-        elif part == "middle":
-            chosen.add((count - 1) // 2)
-        else:
-            chosen.update(range(int(first) - 1, min(int(last or first), count)))
-            if int(last or first) > count:
-                warn(f"there is no frame {last or first}: the last is {count}")
+        first, _, last = named.get(part, part).partition("-")
+        chosen.update(range(int(first) - 1, min(int(last or first), count)))
+        if int(last or first) > count:
+            warn(f"there is no frame {last or first}: the last is {count}")
     return sorted(chosen)
 
 
@@ -6133,8 +6061,8 @@ def clip_trial() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip.mp4")
         write_mp4(path, [picture] * 2, Timing((Fraction(1, 10),) * 2, ""))
-        with path.open("rb", buffering=0) as file, opened(lambda: file) as source:
-            frames = [frame[..., 0] for frame in decoded_pictures(source)]
+        with path.open("rb", buffering=0) as file:
+            frames = [frame[..., 0] for frame in decoded_pictures(lambda: file)]
     if not np.allclose(frames, [picture] * 2, atol=8):
         raise ConversionError("it decodes wrongly")
     return video_trial("libx264", "w")

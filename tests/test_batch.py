@@ -921,7 +921,7 @@ def test_a_time_longer_than_systems_count(tmp_path: Path) -> None:
 
 def test_odd_names_of_temporary_files_stop_nothing(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / f"{dc.part_prefix()}{'9' * 40}-x-0.part").touch()
+    (tmp_path / "out" / f"{dc.PART_PREFIX}{'9' * 40}-x-0.part").touch()
     assert run(many(tmp_path / "in", 1)).code == 0
 
 

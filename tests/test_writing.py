@@ -424,7 +424,7 @@ def test_which_processes_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_which_leavings_are_removed(tmp_path: Path, name: str, age: int, kept: bool) -> None:
-    part = tmp_path / name.format(host=dc.part_prefix(), pid=os.getpid(), run=dc._run)
+    part = tmp_path / name.format(host=dc.PART_PREFIX, pid=os.getpid(), run=dc._run)
     part.touch()
     os.utime(part, (time.time() - age,) * 2)
     dc.remove_stale_parts(tmp_path)
@@ -472,7 +472,7 @@ def slow(pictures):
 signal.signal(signal.SIGALRM, signal.default_int_handler)
 signal.setitimer(signal.ITIMER_REAL, 0.1)
 try:
-    dc.distribute((bytes(1) for _ in range(dc.QUEUED_PICTURES + 1)), [slow, slow])
+    dc.distribute((bytes(1) for _ in range(2 * dc.QUEUED_PICTURES)), [slow, slow])
 except KeyboardInterrupt:
     sys.exit(7)
 """
