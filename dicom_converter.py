@@ -111,13 +111,7 @@ try:
     from pydicom import uid
     from pydicom.charset import CODES_TO_ENCODINGS, ESC, default_encoding, python_encoding
     from pydicom.config import disable_value_validation
-    from pydicom.datadict import (
-        dictionary_description,
-        dictionary_has_tag,
-        dictionary_VR,
-        private_dictionary_description,
-        private_dictionary_VR,
-    )
+    from pydicom.datadict import dictionary_description, get_entry, get_private_entry
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.errors import BytesLengthException
@@ -592,6 +586,9 @@ def printable(value: str) -> str:
     )
 
 
+tag_of = cache(Tag)  # of a keyword
+
+
 def tag_text(tag: BaseTag) -> str:
     """Return *tag* as (gggg,eeee)."""
     return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
@@ -604,31 +601,20 @@ def begins_as_dicom(head: bytes) -> bool:
     """
     if head[128:132] == b"DICM":
         return True
-    if len(head) < 8:
-        return False
-    for order in "<>":
-        group, element = struct.unpack(f"{order}HH", head[:4])
-        tag = group << 16 | element
-        known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
-        if group in (0x0002, 0x0008) and known:
-            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= 1 << 10  # a length
+    for order in "<>" if len(head) >= 8 else "":
+        group, element, length = struct.unpack(f"{order}HHL", head[:8])
+        if group in (0x0002, 0x0008) and described(group << 16 | element, "")[1] != "UN":
+            implicit = order == "<" and length <= 1 << 10
             return implicit or head[4:6].decode("latin-1") in STANDARD_VR
     return False
 
 
-@cache
-def tag_of(keyword: str | int) -> BaseTag:
-    """Return the tag of a keyword."""
-    return Tag(keyword)
-
-
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
-    try:
+    with suppress(*UNREADABLE):
         value = data_set.get_item(tag).value if tag in data_set else None
-    except UNREADABLE:
-        return None
-    return value if isinstance(value, bytes) else None
+        return value if isinstance(value, bytes) else None
+    return None
 
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
@@ -674,7 +660,7 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
         return ()
     try:
         raw = raw_bytes(data_set, tag)
-        if raw is not None and dictionary_VR(tag) in ("DS", "IS"):
+        if raw is not None and get_entry(tag)[0] in ("DS", "IS"):
             values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
             kept = (value if value.strip() else blank for value in values if any(values))
             found = tuple(float(value) for value in kept if value is not None)
@@ -718,10 +704,7 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
     """
     own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
     shared = sequence(data_set, "SharedFunctionalGroupsSequence")[:1]
-    for group in (*own, *shared):
-        if items := sequence(group, macro):
-            return items[0]
-    return data_set
+    return next((item for group in (*own, *shared) for item in sequence(group, macro)), data_set)
 
 
 def private_creator(data_set: Dataset, tag: BaseTag) -> str:
@@ -739,15 +722,12 @@ def described(tag_number: int, creator: str) -> tuple[str, str]:
     tag = BaseTag(tag_number)
     if tag.is_private_creator:
         return "Private Creator", "LO"
-    try:
-        if not tag.is_private:
-            return dictionary_description(tag), dictionary_VR(tag)
-        name, vr = private_dictionary_description(tag, creator), private_dictionary_VR(tag, creator)
-        return printable(f"[{name}]"), vr
-    except KeyError:
-        if tag.element == 0:
-            return "Group Length", "UL"
-        return "Private tag data" if tag.is_private else "Unknown", "UN"
+    with suppress(KeyError):
+        vr, _, name, *_ = get_private_entry(tag, creator) if tag.is_private else get_entry(tag)
+        return printable(f"[{name}]") if tag.is_private else name, vr
+    if tag.element == 0:
+        return "Group Length", "UL"
+    return "Private tag data" if tag.is_private else "Unknown", "UN"
 
 
 @lru_cache(maxsize=4096)
@@ -759,11 +739,8 @@ def is_left_out(keyword: str | int) -> bool:
         return True
     table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
     rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
-    for group, element, *masks in rows:
-        wide, long = masks or (0xFFFF, 0xFFFF)  # groups 50xx and 60xx repeat
-        if (tag.group & wide, tag.element & long) == (group, element):
-            return True
-    return False
+    masked = ((*row, 0xFFFF, 0xFFFF)[:4] for row in rows)  # groups 50xx and 60xx repeat
+    return any([tag.group & wide, tag.element & long] == row for *row, wide, long in masked)
 
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
