@@ -745,29 +745,20 @@ def is_left_out(keyword: str | int) -> bool:
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
 
-CHARACTER_SET = Tag("SpecificCharacterSet")
-# Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
-SINGLE_BYTE_ENCODINGS = frozenset(
-    encoding
-    for name, encoding in python_encoding.items()
-    if encoding in ("iso8859", "latin_1") or encoding.startswith(("iso8859_", "iso_ir_1"))
-)
-
 
 def settle_character_set(ds: Dataset) -> None:
     """Have texts decoded as what they are where (0008,0005) is absent or cannot be right.
 
     PS3.3 C.12.1.1.2. Items that declare a set of their own keep it.
     """
-    data_sets, texts = inheriting_data_sets(ds)
+    found = list(inheriting(ds))
+    texts = [value for _, own in found for value in own]
     if not texts:
         return
-    stated = ds.original_character_set
-    declared = [stated] if isinstance(stated, str) else list(stated)
+    declared = listed(ds.original_character_set)
     known = declared[0] if declared[0] in python_encoding.values() else default_encoding
-    escaped = [value for value in texts if ESC in value]
     plain = [value for value in texts if ESC not in value]
-    first = assumed_encoding(plain, known) if plain else known
+    first = assumed_encoding(plain, known)
     name = {"UTF8": "UTF-8", "iso8859": "Latin-1", "latin_1": "Latin-1"}.get(first, first)
     if plain and text(ds, "SpecificCharacterSet") in ("", "ISO_IR 6", "ISO 2022 IR 6"):
         warn(f"no character set is declared for letters beyond ASCII: {name} was assumed")
@@ -776,42 +767,33 @@ def settle_character_set(ds: Dataset) -> None:
     switched = {
         encoding
         for code, encoding in CODES_TO_ENCODINGS.items()
-        if encoding != default_encoding and any(code in value for value in escaped)
+        if encoding != default_encoding and any(code in value for value in texts)
     }
     if undeclared := sorted(switched - {first, *declared[1:]}):
         warn("texts switch to a character set that is not declared: it was followed")
-    for one in data_sets:
+    for one, _ in found:
         implicit, little = one.original_encoding
         one.set_original_encoding(implicit, little, [first, *declared[1:], *undeclared])
 
 
-def inheriting_data_sets(ds: Dataset) -> tuple[list[Dataset], list[bytes]]:
-    """Return *ds* with the items in it without a character set of their own, and their texts.
+def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[bytes]]]:
+    """Yield *ds* and the items in it, as deep as are shown, without a character set of their own.
 
-    Items as deep as are shown; undecoded texts that are not plain ASCII.
+    Each with its undecoded texts that are not plain ASCII.
     """
-    level, found, texts = [ds], [ds], []
-    for _ in range(MAX_NESTING_SHOWN):
-        items: list[Dataset] = []
-        for one in level:
-            for tag, vr in beyond_ascii(one):
-                if vr == "SQ":
-                    items += [item for item in sequence(one, tag) if CHARACTER_SET not in item]
-                elif vr in CUSTOMIZABLE_CHARSET_VR and (value := raw_bytes(one, tag)):
-                    texts.append(value.rstrip(b" \0"))
-        found += items
-        level = items
-    return found, texts
-
-
-def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
-    """Yield tag and VR of the elements of *ds* that hold more than ASCII, or items."""
+    texts = []
     for tag, element in list(ds.items()):
         vr, value = element.VR, element.value
-        if not isinstance(value, bytes) or not value.isascii() or ESC in value:
-            if vr in (None, "UN"):
-                _, vr = described(int(tag), private_creator(ds, tag))
-            yield tag, str(vr)
+        if isinstance(value, bytes) and value.isascii() and ESC not in value:
+            continue
+        if vr in (None, "UN"):
+            _, vr = described(int(tag), private_creator(ds, tag))
+        if vr in CUSTOMIZABLE_CHARSET_VR and isinstance(value, bytes):
+            texts.append(value.rstrip(b" \0"))
+        for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
+            if tag_of("SpecificCharacterSet") not in item:
+                yield from inheriting(item, depth + 1)
+    yield ds, texts
 
 
 def assumed_encoding(texts: Sequence[bytes], declared: str) -> str:
@@ -820,7 +802,8 @@ def assumed_encoding(texts: Sequence[bytes], declared: str) -> str:
     UTF-8 and other multi-byte sets are known by their form. The majority decides: a stray byte in
     one text says nothing of the others.
     """
-    one_byte = declared in SINGLE_BYTE_ENCODINGS
+    # Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
+    one_byte = declared.startswith(("iso8859", "latin_1", "iso_ir_1"))
     if not one_byte and 2 * well_formed(texts, declared, whole=True) >= len(texts):
         return declared
     if 2 * well_formed(texts, "UTF8") > len(texts):
@@ -851,15 +834,14 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
     if 2 * well_formed(texts, "GB18030") <= len(texts):
         return False
     common = rare = 0
-    for value in texts:
-        decoded = value.decode("GB18030", "ignore")
-        for run in re.finditer(r"[^\0-\x7f]+", decoded):
-            around = decoded[max(run.start() - 1, 0) : run.start()] + decoded[run.end() :][:1]
-            pairs = [pair for char in run[0] if max(pair := char.encode("GB18030")) >= 0xC0]
-            lone = len(pairs) == 1 and any(map(str.isalpha, around))
-            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
-            usual = 0 if lone else usual
-            common, rare = common + usual, rare + len(pairs) - usual
+    decoded = "\n" + b"\n".join(texts).decode("GB18030", "ignore") + "\n"
+    for run in re.finditer(r"[^\0-\x7f]+", decoded):
+        around = decoded[run.start() - 1] + decoded[run.end()]
+        pairs = [pair for char in run[0] if max(pair := char.encode("GB18030")) >= 0xC0]
+        lone = len(pairs) == 1 and any(map(str.isalpha, around))
+        everyday = [b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs]
+        usual = 0 if lone else sum(everyday)
+        common, rare = common + usual, rare + len(pairs) - usual
     return common > 1 and common >= rare
 
 
