@@ -108,7 +108,7 @@ try:
     import numpy as np
     import numpy.typing as npt
     from isal import isal_zlib
-    from pydicom import uid
+    from pydicom import uid, valuerep
     from pydicom.charset import CODES_TO_ENCODINGS, ESC, default_encoding, python_encoding
     from pydicom.config import disable_value_validation
     from pydicom.datadict import dictionary_description, get_entry, get_private_entry
@@ -120,14 +120,7 @@ try:
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
     from pydicom.tag import BaseTag, Tag
     from pydicom.uid import UID
-    from pydicom.valuerep import (
-        BYTES_VR,
-        CUSTOMIZABLE_CHARSET_VR,
-        DT,
-        EXPLICIT_VR_LENGTH_32,
-        STANDARD_VR,
-        STR_VR,
-    )
+    from pydicom.valuerep import BYTES_VR, DT, STR_VR
 except ImportError as missing:
     if __name__ != "__main__":
         raise
@@ -589,11 +582,6 @@ def printable(value: str) -> str:
 tag_of = cache(Tag)  # of a keyword
 
 
-def tag_text(tag: BaseTag) -> str:
-    """Return *tag* as (gggg,eeee)."""
-    return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
-
-
 def begins_as_dicom(head: bytes) -> bool:
     """Tell whether *head*, 132 bytes, begins as DICOM does.
 
@@ -605,7 +593,7 @@ def begins_as_dicom(head: bytes) -> bool:
         group, element, length = struct.unpack(f"{order}HHL", head[:8])
         if group in (0x0002, 0x0008) and described(group << 16 | element, "")[1] != "UN":
             implicit = order == "<" and length <= 1 << 10
-            return implicit or head[4:6].decode("latin-1") in STANDARD_VR
+            return implicit or head[4:6].decode("latin-1") in valuerep.STANDARD_VR
     return False
 
 
@@ -620,10 +608,9 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
     tag = tag_of(keyword)
-    try:
+    with suppress(*UNREADABLE):
         return data_set[tag].value if tag in data_set else None
-    except UNREADABLE:
-        return None
+    return None
 
 
 def listed(value: Any) -> list[Any]:
@@ -667,7 +654,7 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
         else:
             found = tuple(float(value) for value in listed(data_set[tag].value))
     except UNREADABLE:
-        warn(f"{tag_text(tag)} is not a number and was left out")
+        warn(f"{str(tag).lower()} is not a number and was left out")
         return ()
     return found if all(map(math.isfinite, found)) or blank is not None else ()
 
@@ -788,7 +775,7 @@ def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[byte
             continue
         if vr in (None, "UN"):
             _, vr = described(int(tag), private_creator(ds, tag))
-        if vr in CUSTOMIZABLE_CHARSET_VR and isinstance(value, bytes):
+        if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and isinstance(value, bytes):
             texts.append(value.rstrip(b" \0"))
         for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
             if tag_of("SpecificCharacterSet") not in item:
@@ -847,11 +834,7 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
 
 # --- Reading --------------------------------------------------------------------------------------
 
-PIXEL_DATA_TAGS = {
-    0x7FE00008: "FloatPixelData",
-    0x7FE00009: "DoubleFloatPixelData",
-    0x7FE00010: "PixelData",
-}
+PIXEL_DATA_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of integers
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
@@ -865,10 +848,9 @@ STREAM_SIGNATURE = re.compile(  # with these of its bytes every code stream of a
     rb"|[\x01-\x0f]\0{3}\x40\0{3}",  # RLE: how many segments, and where they begin (PS3.5 G.5)
     re.DOTALL,
 )
-JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
 DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
     uid.DeflatedExplicitVRLittleEndian,
-    JPIP_REFERENCED_DEFLATE,
+    UID("1.2.840.10008.1.2.4.95"),  # JPIP Referenced Deflate
     uid.JPIPHTJ2KReferencedDeflate,
 )
 # Names of what the dictionary of pydicom does not know.
@@ -929,8 +911,7 @@ def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -
     """Add to *data_set* what follows the pixel data, behind which *file* stands."""
     first, end = max(PIXEL_DATA_TAGS) + 1, ITEM_TAG
     try:
-        rest = elements_until(file, implicit, little, lambda tag: not first <= tag < end)
-        data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+        data_set.update(elements_until(file, implicit, little, lambda tag: not first <= tag < end))
     except (ConversionError, *UNREADABLE):
         warn("what follows the pixel data cannot be read")
 
@@ -956,7 +937,7 @@ def truncated_element(data_set: Dataset) -> str:
     last = dict(data_set.items())[max(data_set.keys())]
     if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
         return ""
-    return tag_text(last.tag) if len(last.value or b"") < last.length else ""
+    return str(last.tag).lower() if len(last.value or b"") < last.length else ""
 
 
 def guessed_transfer_syntax(file: BinaryIO) -> UID:
@@ -965,7 +946,7 @@ def guessed_transfer_syntax(file: BinaryIO) -> UID:
     tag, vr, _ = element_head(file, False, "<")
     file.seek(start)
     warn("no transfer syntax is declared, it was taken from the first element")
-    if vr not in STANDARD_VR:
+    if vr not in valuerep.STANDARD_VR:
         return uid.ImplicitVRLittleEndian
     return uid.ExplicitVRBigEndian if tag >= 0x04000000 else uid.ExplicitVRLittleEndian
 
@@ -986,15 +967,13 @@ def inflated(file: BinaryIO) -> BinaryIO:
     for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
         file.seek(start)
         inflate, data = zlib.decompressobj(window_bits), io.BytesIO()
-        try:
+        with suppress(zlib.error):
             while piece := file.read(io.DEFAULT_BUFFER_SIZE):
                 data.write(inflate.decompress(piece))
                 if data.tell() > limit:
                     raise ConversionError(f"the data set inflates to more than {limit} bytes")
-        except zlib.error:
-            continue
-        data.seek(0)
-        return data
+            data.seek(0)
+            return data
     raise ConversionError("the deflated data set is damaged")
 
 
@@ -1034,7 +1013,7 @@ def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, 
     tag = group << 16 | element
     bare = implicit or ITEM_TAG <= tag <= SEQUENCE_DELIMITER_TAG
     vr = "" if bare else head[4:6].decode("latin-1")
-    if vr in EXPLICIT_VR_LENGTH_32:
+    if vr in valuerep.EXPLICIT_VR_LENGTH_32:
         (length,) = struct.unpack(f"{order}L", file.read(4).ljust(4, b"\0"))
     elif "AA" <= vr <= "ZZ":
         (length,) = struct.unpack(f"{order}H", head[6:])
@@ -1056,7 +1035,7 @@ def locate_pixels(
     end = file.seek(0, os.SEEK_END)
     undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
     held = (end if undefined else min(offset + length, end)) - offset
-    native = PixelLocation(PIXEL_DATA_TAGS[tag], vr or "OW", offset, held, whole=whole)
+    native = PixelLocation(get_entry(tag)[4], vr or "OW", offset, held, whole=whole)
     if not (begins_item or (undefined and compressed)):
         return native
     found = with_fragments(file, native)
@@ -1096,12 +1075,10 @@ class FragmentReader(io.RawIOBase):
         self._position, self._size = 0, pixels.joined(pixels.fragments or 0)
 
     def readable(self) -> bool:
-        """Tell that this file can be read."""
+        """Tell that this file can be read and searched."""
         return True
 
-    def seekable(self) -> bool:
-        """Tell that this file can be searched."""
-        return True
+    seekable = readable
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to *offset* bytes from the start, from here or from the end."""
@@ -1141,10 +1118,7 @@ MAX_DEPTH = 100  # of folders in folders
 
 
 def opened_regular(path: Path) -> BinaryIO:
-    """Open the regular file at *path* for reading; anything else might never end, or never begin.
-
-    Raises `NotDicomError` for a pipe, a device or a folder.
-    """
+    """Open the regular file at *path*; raise `NotDicomError` for what may never begin, or end."""
 
     def regular(name: str, flags: int) -> int:
         # Without waiting for the other end of a pipe.
@@ -1159,11 +1133,9 @@ def opened_regular(path: Path) -> BinaryIO:
 
 def head_of(path: Path) -> bytes:
     """Return the first bytes of a file, b"" where it cannot be read."""
-    try:
-        with opened_regular(path) as file:
-            return file.read(132) or b""  # None: nothing is there yet
-    except (OSError, ValueError, NotDicomError):
-        return b""
+    with suppress(OSError, ValueError, NotDicomError), opened_regular(path) as file:
+        return file.read(132) or b""  # None: nothing is there yet
+    return b""
 
 
 def is_archive(path: Path) -> bool:
@@ -1179,11 +1151,10 @@ def resolved(path: Path) -> Path:
 
 def state_of(path: Path) -> FileState | None:
     """Return by what a change of the file at *path* shows, None where it cannot be asked."""
-    try:
+    with suppress(OSError, ValueError):
         found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def zip_members(archive: Source) -> list[Source]:
@@ -1266,8 +1237,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
     with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
         try:
             archive = opened_zip(source.path, state_of(source.path))
-            entries = archive.infolist()
-            info = entries[source.entry] if source.entry < len(entries) else None
+            info = next(iter(archive.infolist()[source.entry : source.entry + 1]), None)
             if info is None or member_name(info) != source.member:
                 raise ConversionError("its zip archive was replaced meanwhile: convert it again")
             with archive.open(info) as member:
@@ -3317,7 +3287,7 @@ def element_lines(
         elements[Tag(pixels.keyword)] = pixels
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted(elements, key=int):
-        raw, begins = elements[tag], f"{indent}{tag_text(tag)}"
+        raw, begins = elements[tag], f"{indent}{str(tag).lower()}"
         if not names and is_left_out(int(tag)):
             name, vr = described(int(tag), "")
             yield f"{begins} {vr} {name} = {LEFT_OUT}"
