@@ -775,8 +775,8 @@ def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[byte
             continue
         if vr in (None, "UN"):
             _, vr = described(int(tag), private_creator(ds, tag))
-        if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and isinstance(value, bytes):
-            texts.append(value.rstrip(b" \0"))
+        if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and (raw := raw_bytes(ds, tag)):
+            texts.append(raw.rstrip(b" \0"))
         for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
             if tag_of("SpecificCharacterSet") not in item:
                 yield from inheriting(item, depth + 1)
