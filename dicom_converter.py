@@ -685,10 +685,7 @@ def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
 
 
 def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
-    """Return where *frame*'s attributes of a *macro* sequence stand (PS3.3 C.7.6.16).
-
-    The frame's own functional group, else the shared one, else the data set itself.
-    """
+    """Return *frame*'s own item of *macro*, else the shared, else *data_set* (PS3.3 C.7.6.16)."""
     own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
     shared = sequence(data_set, "SharedFunctionalGroupsSequence")[:1]
     return next((item for group in (*own, *shared) for item in sequence(group, macro)), data_set)
@@ -1004,10 +1001,7 @@ def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
 
 
 def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, int]:
-    """Return tag, VR ("" where implicit) and length of the element or item that *file* stands at.
-
-    All are 0 at the end of the file.
-    """
+    """Return tag, VR ("" if implicit) and length of an element or item; 0 at the end of *file*."""
     head = file.read(8).ljust(8, b"\0")
     group, element, length = struct.unpack(f"{order}HHL", head)
     tag = group << 16 | element
@@ -1218,12 +1212,9 @@ def zip_problem(info: zipfile.ZipInfo, name: str, *, overlaps: bool) -> str:
     return ""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # they stay open, for their directories can be long
 def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
-    """Return an open archive, anew where the file at *path* has another state than before.
-
-    The last ones stay open, for their directories can be long.
-    """
+    """Return an open archive, anew where the file at *path* has another state than before."""
     with opened_regular(path) as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         if end and end[5] > MAX_DIRECTORY_BYTES:
