@@ -109,16 +109,10 @@ try:
     import numpy as np
     import numpy.typing as npt
     from isal import isal_zlib
-    from pydicom import uid
+    from pydicom import uid, valuerep
     from pydicom.charset import CODES_TO_ENCODINGS, ESC, default_encoding, python_encoding
     from pydicom.config import disable_value_validation
-    from pydicom.datadict import (
-        dictionary_description,
-        dictionary_has_tag,
-        dictionary_VR,
-        private_dictionary_description,
-        private_dictionary_VR,
-    )
+    from pydicom.datadict import dictionary_description, get_entry, get_private_entry
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.errors import BytesLengthException
@@ -127,14 +121,7 @@ try:
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
     from pydicom.tag import BaseTag, Tag
     from pydicom.uid import UID
-    from pydicom.valuerep import (
-        BYTES_VR,
-        CUSTOMIZABLE_CHARSET_VR,
-        DT,
-        EXPLICIT_VR_LENGTH_32,
-        STANDARD_VR,
-        STR_VR,
-    )
+    from pydicom.valuerep import BYTES_VR, DT, STR_VR
     from pydicom.values import converters
 except ImportError as missing:
     if __name__ != "__main__":
@@ -611,9 +598,7 @@ def printable(value: str) -> str:
     )
 
 
-def tag_text(tag: BaseTag) -> str:
-    """Return *tag* as (gggg,eeee)."""
-    return f"({tag >> 16:04x},{tag & 0xFFFF:04x})"
+tag_of = cache(Tag)  # of a keyword
 
 
 def begins_as_dicom(head: bytes) -> bool:
@@ -623,40 +608,28 @@ def begins_as_dicom(head: bytes) -> bool:
     """
     if head[128:132] == b"DICM":
         return True
-    if len(head) < 8:
-        return False
-    for order in "<>":
-        group, element = struct.unpack(f"{order}HH", head[:4])
-        tag = group << 16 | element
-        known = element == 0 or dictionary_has_tag(tag)  # group lengths are in no dictionary
-        if group in (0x0002, 0x0008) and known:
-            implicit = order == "<" and struct.unpack("<L", head[4:8])[0] <= 1 << 10  # a length
-            return implicit or head[4:6].decode("latin-1") in STANDARD_VR
+    for order in "<>" if len(head) >= 8 else "":
+        group, element, length = struct.unpack(f"{order}HHL", head[:8])
+        if group in (0x0002, 0x0008) and described(group << 16 | element, "")[1] != "UN":
+            implicit = order == "<" and length <= 1 << 10
+            return implicit or head[4:6].decode("latin-1") in valuerep.STANDARD_VR
     return False
-
-
-@cache
-def tag_of(keyword: str | int) -> BaseTag:
-    """Return the tag of a keyword."""
-    return Tag(keyword)
 
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
-    try:
+    with suppress(*UNREADABLE):
         value = data_set.get_item(tag).value if tag in data_set else None
-    except UNREADABLE:
-        return None
-    return value if isinstance(value, bytes) else None
+        return value if isinstance(value, bytes) else None
+    return None
 
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
     tag = tag_of(keyword)
-    try:
+    with suppress(*UNREADABLE):
         return data_set[tag].value if tag in data_set else None
-    except UNREADABLE:
-        return None
+    return None
 
 
 def listed(value: Any) -> list[Any]:
@@ -693,14 +666,14 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
         return ()
     try:
         raw = raw_bytes(data_set, tag)
-        if raw is not None and dictionary_VR(tag) in ("DS", "IS"):
+        if raw is not None and get_entry(tag)[0] in ("DS", "IS"):
             values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
             kept = (value if value.strip() else blank for value in values if any(values))
             found = tuple(float(value) for value in kept if value is not None)
         else:
             found = tuple(float(value) for value in listed(data_set[tag].value))
     except UNREADABLE:
-        warn(f"{tag_text(tag)} is not a number and was left out")
+        warn(f"{str(tag).lower()} is not a number and was left out")
         return ()
     return found if all(map(math.isfinite, found)) or blank is not None else ()
 
@@ -731,16 +704,10 @@ def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
 
 
 def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
-    """Return where *frame*'s attributes of a *macro* sequence stand (PS3.3 C.7.6.16).
-
-    The frame's own functional group, else the shared one, else the data set itself.
-    """
+    """Return *frame*'s own item of *macro*, else the shared, else *data_set* (PS3.3 C.7.6.16)."""
     own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
     shared = sequence(data_set, "SharedFunctionalGroupsSequence")[:1]
-    for group in (*own, *shared):
-        if items := sequence(group, macro):
-            return items[0]
-    return data_set
+    return next((item for group in (*own, *shared) for item in sequence(group, macro)), data_set)
 
 
 def private_creator(data_set: Dataset, tag: BaseTag) -> str:
@@ -758,15 +725,12 @@ def described(tag_number: int, creator: str) -> tuple[str, str]:
     tag = BaseTag(tag_number)
     if tag.is_private_creator:
         return "Private Creator", "LO"
-    try:
-        if not tag.is_private:
-            return dictionary_description(tag), dictionary_VR(tag)
-        name, vr = private_dictionary_description(tag, creator), private_dictionary_VR(tag, creator)
-        return printable(f"[{name}]"), vr
-    except KeyError:
-        if tag.element == 0:
-            return "Group Length", "UL"
-        return "Private tag data" if tag.is_private else "Unknown", "UN"
+    with suppress(KeyError):
+        vr, _, name, *_ = get_private_entry(tag, creator) if tag.is_private else get_entry(tag)
+        return printable(f"[{name}]") if tag.is_private else name, vr
+    if tag.element == 0:
+        return "Group Length", "UL"
+    return "Private tag data" if tag.is_private else "Unknown", "UN"
 
 
 @lru_cache(maxsize=4096)
@@ -778,22 +742,11 @@ def is_left_out(keyword: str | int) -> bool:
         return True
     table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
     rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
-    for group, element, *masks in rows:
-        wide, long = masks or (0xFFFF, 0xFFFF)  # groups 50xx and 60xx repeat
-        if (tag.group & wide, tag.element & long) == (group, element):
-            return True
-    return False
+    masked = ((*row, 0xFFFF, 0xFFFF)[:4] for row in rows)  # groups 50xx and 60xx repeat
+    return any([tag.group & wide, tag.element & long] == row for *row, wide, long in masked)
 
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
-
-CHARACTER_SET = Tag("SpecificCharacterSet")
-# Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
-SINGLE_BYTE_ENCODINGS = frozenset(
-    encoding
-    for name, encoding in python_encoding.items()
-    if encoding in ("iso8859", "latin_1") or encoding.startswith(("iso8859_", "iso_ir_1"))
-)
 
 
 def settle_character_set(ds: Dataset) -> None:
@@ -801,15 +754,14 @@ def settle_character_set(ds: Dataset) -> None:
 
     PS3.3 C.12.1.1.2. Items that declare a set of their own keep it.
     """
-    data_sets, texts = inheriting_data_sets(ds)
+    found = list(inheriting(ds))
+    texts = [value for _, own in found for value in own]
     if not texts:
         return
-    stated = ds.original_character_set
-    declared = [stated] if isinstance(stated, str) else list(stated)
+    declared = listed(ds.original_character_set)
     known = declared[0] if declared[0] in python_encoding.values() else default_encoding
-    escaped = [value for value in texts if ESC in value]
     plain = [value for value in texts if ESC not in value]
-    first = assumed_encoding(plain, known) if plain else known
+    first = assumed_encoding(plain, known)
     name = {"UTF8": "UTF-8", "iso8859": "Latin-1", "latin_1": "Latin-1"}.get(first, first)
     if plain and text(ds, "SpecificCharacterSet") in ("", "ISO_IR 6", "ISO 2022 IR 6"):
         warn(f"no character set is declared for letters beyond ASCII: {name} was assumed")
@@ -818,42 +770,33 @@ def settle_character_set(ds: Dataset) -> None:
     switched = {
         encoding
         for code, encoding in CODES_TO_ENCODINGS.items()
-        if encoding != default_encoding and any(code in value for value in escaped)
+        if encoding != default_encoding and any(code in value for value in texts)
     }
     if undeclared := sorted(switched - {first, *declared[1:]}):
         warn("texts switch to a character set that is not declared: it was followed")
-    for one in data_sets:
+    for one, _ in found:
         implicit, little = one.original_encoding
         one.set_original_encoding(implicit, little, [first, *declared[1:], *undeclared])
 
 
-def inheriting_data_sets(ds: Dataset) -> tuple[list[Dataset], list[bytes]]:
-    """Return *ds* with the items in it without a character set of their own, and their texts.
+def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[bytes]]]:
+    """Yield *ds* and the items in it, as deep as are shown, without a character set of their own.
 
-    Items as deep as are shown; undecoded texts that are not plain ASCII.
+    Each with its undecoded texts that are not plain ASCII.
     """
-    level, found, texts = [ds], [ds], []
-    for _ in range(MAX_NESTING_SHOWN):
-        items: list[Dataset] = []
-        for one in level:
-            for tag, vr in beyond_ascii(one):
-                if vr == "SQ":
-                    items += [item for item in sequence(one, tag) if CHARACTER_SET not in item]
-                elif vr in CUSTOMIZABLE_CHARSET_VR and (value := raw_bytes(one, tag)):
-                    texts.append(value.rstrip(b" \0"))
-        found += items
-        level = items
-    return found, texts
-
-
-def beyond_ascii(ds: Dataset) -> Iterator[tuple[BaseTag, str]]:
-    """Yield tag and VR of the elements of *ds* that hold more than ASCII, or items."""
+    texts = []
     for tag, element in list(ds.items()):
         vr, value = element.VR, element.value
-        if not isinstance(value, bytes) or not value.isascii() or ESC in value:
-            if vr in (None, "UN"):
-                _, vr = described(int(tag), private_creator(ds, tag))
-            yield tag, str(vr)
+        if isinstance(value, bytes) and value.isascii() and ESC not in value:
+            continue
+        if vr in (None, "UN"):
+            _, vr = described(int(tag), private_creator(ds, tag))
+        if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and (raw := raw_bytes(ds, tag)):
+            texts.append(raw.rstrip(b" \0"))
+        for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
+            if tag_of("SpecificCharacterSet") not in item:
+                yield from inheriting(item, depth + 1)
+    yield ds, texts
 
 
 def assumed_encoding(texts: Sequence[bytes], declared: str) -> str:
@@ -862,7 +805,8 @@ def assumed_encoding(texts: Sequence[bytes], declared: str) -> str:
     UTF-8 and other multi-byte sets are known by their form. The majority decides: a stray byte in
     one text says nothing of the others.
     """
-    one_byte = declared in SINGLE_BYTE_ENCODINGS
+    # Of one byte a character: whatever was meant, it can be read as one of these (C.12.1.1.2).
+    one_byte = declared.startswith(("iso8859", "latin_1", "iso_ir_1"))
     if not one_byte and 2 * well_formed(texts, declared, whole=True) >= len(texts):
         return declared
     if 2 * well_formed(texts, "UTF8") > len(texts):
@@ -893,25 +837,20 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
     if 2 * well_formed(texts, "GB18030") <= len(texts):
         return False
     common = rare = 0
-    for value in texts:
-        decoded = value.decode("GB18030", "ignore")
-        for run in re.finditer(r"[^\0-\x7f]+", decoded):
-            around = decoded[max(run.start() - 1, 0) : run.start()] + decoded[run.end() :][:1]
-            pairs = [pair for char in run[0] if max(pair := char.encode("GB18030")) >= 0xC0]
-            lone = len(pairs) == 1 and any(map(str.isalpha, around))
-            usual = sum(b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs)
-            usual = 0 if lone else usual
-            common, rare = common + usual, rare + len(pairs) - usual
+    decoded = "\n" + b"\n".join(texts).decode("GB18030", "ignore") + "\n"
+    for run in re.finditer(r"[^\0-\x7f]+", decoded):
+        around = decoded[run.start() - 1] + decoded[run.end()]
+        pairs = [pair for char in run[0] if max(pair := char.encode("GB18030")) >= 0xC0]
+        lone = len(pairs) == 1 and any(map(str.isalpha, around))
+        everyday = [b"\xb0\xa1" <= pair < b"\xd8" and pair[1] > 0xA0 for pair in pairs]
+        usual = 0 if lone else sum(everyday)
+        common, rare = common + usual, rare + len(pairs) - usual
     return common > 1 and common >= rare
 
 
 # --- Reading --------------------------------------------------------------------------------------
 
-PIXEL_DATA_TAGS = {
-    0x7FE00008: "FloatPixelData",
-    0x7FE00009: "DoubleFloatPixelData",
-    0x7FE00010: "PixelData",
-}
+PIXEL_DATA_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of integers
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
@@ -925,10 +864,9 @@ STREAM_SIGNATURE = re.compile(  # with these of its bytes every code stream of a
     rb"|[\x01-\x0f]\0{3}\x40\0{3}",  # RLE: how many segments, and where they begin (PS3.5 G.5)
     re.DOTALL,
 )
-JPIP_REFERENCED_DEFLATE = UID("1.2.840.10008.1.2.4.95")  # pydicom has no name for it
 DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.7)
     uid.DeflatedExplicitVRLittleEndian,
-    JPIP_REFERENCED_DEFLATE,
+    UID("1.2.840.10008.1.2.4.95"),  # JPIP Referenced Deflate
     uid.JPIPHTJ2KReferencedDeflate,
 )
 # Names of what the dictionary of pydicom does not know.
@@ -989,8 +927,7 @@ def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -
     """Add to *data_set* what follows the pixel data, behind which *file* stands."""
     first, end = max(PIXEL_DATA_TAGS) + 1, ITEM_TAG
     try:
-        rest = elements_until(file, implicit, little, lambda tag: not first <= tag < end)
-        data_set.update({tag: rest.get_item(tag) for tag in list(rest.keys())})
+        data_set.update(elements_until(file, implicit, little, lambda tag: not first <= tag < end))
     except (ConversionError, *UNREADABLE):
         warn("what follows the pixel data cannot be read")
 
@@ -1016,7 +953,7 @@ def truncated_element(data_set: Dataset) -> str:
     last = dict(data_set.items())[max(data_set.keys())]
     if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
         return ""
-    return tag_text(last.tag) if len(last.value or b"") < last.length else ""
+    return str(last.tag).lower() if len(last.value or b"") < last.length else ""
 
 
 def guessed_transfer_syntax(file: BinaryIO) -> UID:
@@ -1025,7 +962,7 @@ def guessed_transfer_syntax(file: BinaryIO) -> UID:
     tag, vr, _ = element_head(file, False, "<")
     file.seek(start)
     warn("no transfer syntax is declared, it was taken from the first element")
-    if vr not in STANDARD_VR:
+    if vr not in valuerep.STANDARD_VR:
         return uid.ImplicitVRLittleEndian
     return uid.ExplicitVRBigEndian if tag >= 0x04000000 else uid.ExplicitVRLittleEndian
 
@@ -1046,15 +983,13 @@ def inflated(file: BinaryIO) -> BinaryIO:
     for window_bits in (-zlib.MAX_WBITS, zlib.MAX_WBITS):
         file.seek(start)
         inflate, data = zlib.decompressobj(window_bits), io.BytesIO()
-        try:
+        with suppress(zlib.error):
             while piece := file.read(io.DEFAULT_BUFFER_SIZE):
                 data.write(inflate.decompress(piece))
                 if data.tell() > limit:
                     raise ConversionError(f"the data set inflates to more than {limit} bytes")
-        except zlib.error:
-            continue
-        data.seek(0)
-        return data
+            data.seek(0)
+            return data
     raise ConversionError("the deflated data set is damaged")
 
 
@@ -1085,16 +1020,13 @@ def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
 
 
 def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, int]:
-    """Return tag, VR ("" where implicit) and length of the element or item that *file* stands at.
-
-    All are 0 at the end of the file.
-    """
+    """Return tag, VR ("" if implicit) and length of an element or item; 0 at the end of *file*."""
     head = file.read(8).ljust(8, b"\0")
     group, element, length = struct.unpack(f"{order}HHL", head)
     tag = group << 16 | element
     bare = implicit or ITEM_TAG <= tag <= SEQUENCE_DELIMITER_TAG
     vr = "" if bare else head[4:6].decode("latin-1")
-    if vr in EXPLICIT_VR_LENGTH_32:
+    if vr in valuerep.EXPLICIT_VR_LENGTH_32:
         (length,) = struct.unpack(f"{order}L", file.read(4).ljust(4, b"\0"))
     elif "AA" <= vr <= "ZZ":
         (length,) = struct.unpack(f"{order}H", head[6:])
@@ -1116,7 +1048,7 @@ def locate_pixels(
     end = file.seek(0, os.SEEK_END)
     undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
     held = (end if undefined else min(offset + length, end)) - offset
-    native = PixelLocation(PIXEL_DATA_TAGS[tag], vr or "OW", offset, held, whole=whole)
+    native = PixelLocation(get_entry(tag)[4], vr or "OW", offset, held, whole=whole)
     if not (begins_item or (undefined and compressed)):
         return native
     found = with_fragments(file, native)
@@ -1156,12 +1088,10 @@ class FragmentReader(io.RawIOBase):
         self._position, self._size = 0, pixels.joined(pixels.fragments or 0)
 
     def readable(self) -> bool:
-        """Tell that this file can be read."""
+        """Tell that this file can be read and searched."""
         return True
 
-    def seekable(self) -> bool:
-        """Tell that this file can be searched."""
-        return True
+    seekable = readable
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to *offset* bytes from the start, from here or from the end."""
@@ -1201,29 +1131,21 @@ MAX_DEPTH = 100  # of folders in folders
 
 
 def opened_regular(path: Path) -> BinaryIO:
-    """Open the regular file at *path* for reading; anything else might never end, or never begin.
-
-    Raises `NotDicomError` for a pipe, a device or a folder.
-    """
-
-    def regular(name: str, flags: int) -> int:
-        # Without waiting for the other end of a pipe.
-        descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return descriptor
-        os.close(descriptor)
-        raise NotDicomError("not a regular file")
-
-    return open(path, "rb", opener=regular)
+    """Open the regular file at *path*; raise `NotDicomError` for what may never begin, or end."""
+    # Without waiting for the other end of a pipe, and without a change of bytes on Windows.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise NotDicomError("not a regular file")
 
 
 def head_of(path: Path) -> bytes:
     """Return the first bytes of a file, b"" where it cannot be read."""
-    try:
-        with opened_regular(path) as file:
-            return file.read(132) or b""  # None: nothing is there yet
-    except (OSError, ValueError, NotDicomError):
-        return b""
+    with suppress(OSError, ValueError, NotDicomError), opened_regular(path) as file:
+        return file.read(132) or b""  # None: nothing is there yet
+    return b""
 
 
 def is_archive(path: Path) -> bool:
@@ -1239,11 +1161,10 @@ def resolved(path: Path) -> Path:
 
 def state_of(path: Path) -> FileState | None:
     """Return by what a change of the file at *path* shows, None where it cannot be asked."""
-    try:
+    with suppress(OSError, ValueError):
         found = path.stat()
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def zip_members(archive: Source) -> list[Source]:
@@ -1307,12 +1228,9 @@ def zip_problem(info: zipfile.ZipInfo, name: str, *, overlaps: bool) -> str:
     return ""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2)  # they stay open, for their directories can be long
 def opened_zip(path: Path, _: FileState | None) -> zipfile.ZipFile:
-    """Return an open archive, anew where the file at *path* has another state than before.
-
-    The last ones stay open, for their directories can be long.
-    """
+    """Return an open archive, anew where the file at *path* has another state than before."""
     with opened_regular(path) as file:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         if end and end[5] > MAX_DIRECTORY_BYTES:
@@ -1326,8 +1244,7 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
     with tempfile.SpooledTemporaryFile(max_size=KEEP_DECODED_BYTES) as unpacked:
         try:
             archive = opened_zip(source.path, state_of(source.path))
-            entries = archive.infolist()
-            info = entries[source.entry] if source.entry < len(entries) else None
+            info = next(iter(archive.infolist()[source.entry : source.entry + 1]), None)
             if info is None or member_name(info) != source.member:
                 raise ConversionError("its zip archive was replaced meanwhile: convert it again")
             with archive.open(info) as member:
@@ -3228,7 +3145,7 @@ def element_lines(
         elements[Tag(pixels.keyword)] = pixels
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted(elements, key=int):
-        raw, begins = elements[tag], f"{indent}{tag_text(tag)}"
+        raw, begins = elements[tag], f"{indent}{str(tag).lower()}"
         if not names and is_left_out(int(tag)):
             name, vr = described(int(tag), "")
             yield f"{begins} {vr} {name} = {LEFT_OUT}"

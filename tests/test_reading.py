@@ -378,7 +378,7 @@ def test_an_empty_box_in_a_jp2_container_does_not_hang(dicom_file: Factory, tmp_
     ("syntax", "reason"),
     [
         (uid.UID("1.2.840.10008.1.2.4.94"), "JPIP: the pixels are on a server: http://x.invalid/1"),
-        (dc.JPIP_REFERENCED_DEFLATE, "JPIP: the pixels are on a server: http://x.invalid/1"),
+        (uid.UID("1.2.840.10008.1.2.4.95"), "JPIP: the pixels are on a server: http://x.invalid/1"),
         (uid.JPIPHTJ2KReferenced, "JPIP: the pixels are on a server: http://x.invalid/1"),
         (uid.JPIPHTJ2KReferencedDeflate, "JPIP: the pixels are on a server: http://x.invalid/1"),
         (uid.SMPTEST211020UncompressedProgressiveActiveVideo, "SMPTE ST 2110: a live stream"),
