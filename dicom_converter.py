@@ -1380,10 +1380,17 @@ class Origin:
     changed: int
 
 
-def origin_of(work: Work, header: Header, states: Sequence[FileState | None]) -> Origin:
-    """Return what the outputs of *work* are made of; *states* are from before it was opened."""
-    # Discs come to one path in turn.
+def origin_of(
+    work: Work, header: Header, states: Sequence[FileState | None], *, names: bool
+) -> Origin:
+    """Return what the outputs of *work* are made of; *states* are from before it was opened.
+
+    Discs come to one path in turn: the patient tells them apart, or without *names* the study,
+    for a birth date can be guessed from its check sum.
+    """
     patient = [text(header.data_set, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
+    if not names and any(patient):
+        patient = [text(header.data_set, "StudyInstanceUID")]
     files = [f"{Path(one.label).absolute()}:{one.entry}" for one in work.sources]
     sizes, times = zip(*(state[1:] if state else (0, 0) for state in states), strict=True)
     if isinstance(work, Series):
@@ -1545,7 +1552,7 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
 
 
 def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Group]:
-    """Yield what DICOMDIRs list (PS3.10 8.5), in order, missing files with that reason, and them."""
+    """Yield what DICOMDIRs list (PS3.10 8.5), in order, with what is missing, then themselves."""
     for dicomdir in filter(is_list, media):
         names, problem = read_list(dicomdir)
         files = {listed_file(dicomdir.parent, parts): parts for parts in names}
@@ -2995,7 +3002,9 @@ def summary_text(
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    said = (("Kind", kind), *facts, *geometry_facts(ds), ("Encoding", encoding))
+    known = {label for label, _ in facts}
+    geometry = (fact for fact in geometry_facts(ds) if header.pixels and fact[0] not in known)
+    said = (("Kind", kind), *facts, *geometry, ("Encoding", encoding))
     for label, value in (*said, *(("Note", printable(note)) for note in notes)):
         yield f"  {label:<14} {value}"
 
@@ -3027,7 +3036,8 @@ def geometry_facts(ds: Dataset) -> Iterator[Fact]:
         ("Position", ", ", numbers(plane, "ImagePositionPatient")[:3]),
         ("Pixel spacing", " x ", spacing[:2]),
     ):
-        yield label, f"{joint.join(f'{length:g}' for length in lengths)} mm" if lengths else "-"
+        shown = joint.join(f"{length + 0.0:g}" for length in lengths)
+        yield label, f"{shown} mm" if lengths else "-"
 
 
 def directory_lines(ds: Dataset, names: bool) -> Iterator[str]:
@@ -4564,6 +4574,7 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     shown = [f"{one.place}, {name}" for one, name in zip(slices, names, strict=True)]
     facts = (
         ("Frames", f"{scene.number_of_frames}, by {series.order}"),
+        ("Position", "see its frames"),
         *((("Window", window),) if window else ()),
         ("Frame rate", scene.timing.used),
         *((f"Frame {number}", each) for number, each in enumerate(shown, 1)),
@@ -4594,7 +4605,7 @@ def convert(work: Work, options: Options) -> Outcome:
         else:
             content, problem = attempt(partial(content_of, header), options)
             shown = work if isinstance(work, Series) else problem or content
-            origin = origin_of(work, header, states)
+            origin = origin_of(work, header, states, names=options.names)
             task = Task(work, options, header, origin, states, shown, caught)
             instance, unknown = attempt(partial(instance_of, header, shown), options)
             if unknown:
