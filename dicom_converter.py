@@ -6108,6 +6108,7 @@ Convert DICOM images to PNG, GIF, MP4 and TXT.
 
   dicom_converter.py scan.dcm                     one file
   dicom_converter.py /media/cdrom -o my_scans     a whole CD, folders and all
+  dicom_converter.py /media/cdrom --study         with a page to look at everything
   dicom_converter.py a.dcm ct/ --window lung      several inputs, another window
   dicom_converter.py /archive -o /pictures --report run.csv --resume"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from importlib import import_module
@@ -225,6 +226,43 @@ def test_names_are_an_option_of_every_output(
     assert "done before" in run(path, "--resume", "--no-names").out
 
 
+def test_the_page_holds_no_names_either(run: Callable[..., Run], tmp_path: Path) -> None:
+    known: dict[str, Any] = {
+        "PatientName": f"{WORD}^Jon",
+        "StudyDescription": WORD,
+        "Modality": "CT",
+    }
+    for number in range(1, 4):
+        ds = data_set(PICTURE, SeriesInstanceUID="1.2", InstanceNumber=number, **known)
+        saved(ds, tmp_path / "in" / f"IM{number}")
+    output = run(tmp_path / "in", "--study", "--no-names").output
+    page = (output / "index.html").read_text("utf-8")
+    assert WORD not in page
+    assert '"patient": {"PatientName": null' in page
+    assert '"StudyDescription": null' in page
+    assert '"Modality": "CT"' in page
+    assert WORD not in (output / "series-000.txt").read_text("utf-8")
+
+
+def test_a_mark_without_names_does_not_tell_the_birth_date(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    marks = []
+    for born in ("19700304", "19811122"):
+        known: dict[str, Any] = {
+            "PatientBirthDate": born,
+            "PatientID": "1",
+            "StudyInstanceUID": "1.2",
+        }
+        path = saved(data_set(PICTURE, **known), tmp_path / "in" / "a.dcm")
+        for option in ("--no-names", "-q"):
+            output = run(path, option).output
+            text = (output / "a.txt").read_text("utf-8")
+            marks += re.findall(r"; source (\w{8}) ", text)
+    assert marks[0] == marks[2]
+    assert marks[1] != marks[3]
+
+
 @pytest.mark.parametrize(
     ("label", "name", "ident", "called"),
     [
@@ -240,6 +278,12 @@ def test_names_are_an_option_of_every_output(
         ("/cd/12/IM1", "", "12", False),
         ("/cd/IM1", "", "", False),
         ("/cd/a.b/IM1", "^^=--", "--", False),
+        ("/cd/JohnSmith", "Smith^John", "", True),
+        ("/cd/SMITHJ_CT", "Smith^John", "", True),
+        ("/cd/PAT12-34_567", "", "1234567", True),
+        ("/cd/AB-12/IM1", "", "AB12", True),
+        ("/cd/Mu\u0308ller", "M\u00fcller^Eva", "", True),
+        ("/cd/王小东CT", "王^小东", "", True),
     ],
 )
 def test_inputs_that_are_called_after_the_patient(

@@ -372,6 +372,52 @@ def test_a_clip_plays_at_its_speed_and_stops_at_each_frame(shown: Shown, words: 
     assert not shown.page.evaluate("document.querySelector('#stage video').loop")
 
 
+def test_the_ends_of_a_clip_are_ends(shown: Shown) -> None:
+    shown.open("Axial")
+    shown.entry("MP4")
+    shown.until("document.querySelector('#stage video')?.readyState > 1")
+    shown.page.locator("#stage").focus()
+    shown.page.keyboard.press("End")
+    for key in ("End", "ArrowDown"):
+        shown.page.keyboard.press(key)
+        shown.page.wait_for_timeout(200)
+        assert shown.text("#place") == "10 / 10"
+    shown.page.locator("#language").click()
+    shown.until("document.getElementById('place').value === '10 / 10'")
+
+
+def test_frames_of_uneven_length_are_all_reached(browser: Any, page_folder: Path) -> None:
+    timing = dc.Timing(tuple(Fraction(n, 10) for n in (1, 3, 1, 5, 1)), "uneven")
+    dc.write_mp4(page_folder / "US" / "UNEVEN.mp4", [slice_of(n, 5) for n in range(5)], timing)
+    begins = [0, 0.1, 0.4, 0.5, 1.0, 1.1]
+    clip = {**still("US", "UNEVEN", 1), "links": ["US/UNEVEN.mp4"], "frames": 5, "begins": begins}
+    place = page_folder / "uneven.html"
+    dc.write_page(place, [series(1, "US", "Uneven", files=[clip])], {})
+    for shown in shown_in(browser, place):
+        shown.until("document.querySelector('#stage video')?.readyState > 1")
+        time = "document.querySelector('#stage video').currentTime"
+        for number in range(1, 5):
+            shown.page.locator("#next").click()
+            shown.until(f"document.getElementById('place').value === '{number + 1} / 5'")
+            assert begins[number] < shown.page.evaluate(time) < begins[number + 1]
+
+
+def test_the_first_picture_is_open_and_frames_beside_a_clip_are_there(
+    browser: Any, page_folder: Path
+) -> None:
+    text = {**still("CT", "DOSE", 1), "links": ["CT/DOSE.txt"]}
+    frames = [f"CT/IM{number:02}.png" for number in range(1, SLICES + 1)]
+    clip = {**still("US", "CLIP", 1), "links": ["US/CLIP.mp4", *frames], "frames": 10}
+    place = page_folder / "order.html"
+    series_of = [series(1, "SR", None, files=[text]), series(2, "US", "Heart", files=[clip])]
+    dc.write_page(place, series_of, {})
+    for shown in shown_in(browser, place):
+        assert "Heart" in shown.text("#what")
+        shown.until("document.querySelector('.card video')?.readyState > 0")
+        shown.entry(f"{SLICES} pictures")
+        shown.at(1)
+
+
 def test_a_gif_alone_is_shown(shown: Shown) -> None:
     shown.open("Écho")
     shown.entry("GIF")

@@ -312,6 +312,44 @@ def test_the_beginnings_of_frames_are_on_the_page(run: Runner, tmp_path: Path) -
         assert entry["files"][0].get("begins") == (begins and pytest.approx(begins))
 
 
+def test_what_a_file_belongs_to_is_bounded(tmp_path: Path) -> None:
+    path = slice_file(tmp_path, "IM1", 0)
+    ds = dcmread(path)
+    ds.add_new("ImageType", "UT", "\\".join(["X" * 16_000] * 400))
+    ds.add_new("ImagePositionPatient", "DS", [1] * 10_000)
+    ds.save_as(path)
+    _, instance = member(path)
+    assert len(instance.stack) < 2000
+    assert len(instance.position) < 9
+    assert instance.normal == ()
+
+
+def test_paths_that_begin_with_two_slashes_are_paths(run: Runner, tmp_path: Path) -> None:
+    result = run(f"/{slices(tmp_path / 'in', range(3))}", "--study")
+    assert result.code == 0
+    assert listed(result.output / "series-003.txt") == ["IM1", "IM2", "IM3"]
+
+
+def test_gray_stills_with_a_palette_of_their_own_are_a_kind(run: Runner, tmp_path: Path) -> None:
+    table: dict[str, Any] = {"PixelPresentation": "MIXED"}
+    for color in ("Red", "Green", "Blue"):
+        table[f"{color}PaletteColorLookupTableDescriptor"] = [2, 4000, 8]
+        table[f"{color}PaletteColorLookupTableData"] = b"\x40\xff"
+    window = {"WindowCenter": None, "WindowWidth": None}
+    folder = slices(tmp_path / "in", range(3), **window)
+    for number in range(4, 7):
+        path = slice_file(folder, f"IM{number}", number, **window, **table, InstanceNumber=number)
+        ds = dcmread(path)
+        pixels = ds.pixel_array.copy()
+        pixels[0] = 4001
+        ds.PixelData = pixels.tobytes()
+        ds.save_as(path)
+    output = run(folder, "--study").output
+    assert listed(output / "series-003.txt") == ["IM1", "IM2", "IM3"]
+    assert listed(output / "series-003-2.txt") == ["IM4", "IM5", "IM6"]
+    assert "width 1000" in (output / "series-003-2.txt").read_text("utf-8")
+
+
 def test_volumes_follow_each_other_by_what_tells_them_apart(run: Runner, tmp_path: Path) -> None:
     order = []
     for volume in range(3):
@@ -716,6 +754,8 @@ def test_very_many_pictures_get_a_page_for_each_study(
     assert dates == ["2020-01-03", "2020-01-02", "2020-01-01"]
     for study in listed_studies:
         assert (study["files"], study["count"], study["modalities"]) == (3, 1, "CT")
+        assert (study["failed"], study["burned"]) == (0, 0)
+        assert "CT" in study["words"]
         _, (series,) = page_of(result.output / study["page"])
         assert [one["name"] for one in series["files"]] == ["IM1", "IM2", "IM3"]
     assert sorted(path.name for path in result.output.glob("*.html")) == [
