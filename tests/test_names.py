@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import struct
 from collections.abc import Callable
 from importlib import import_module
@@ -259,6 +260,7 @@ def test_a_mark_without_names_does_not_tell_the_birth_date(
             output = run(path, option).output
             text = (output / "a.txt").read_text("utf-8")
             marks += re.findall(r"; source (\w{8}) ", text)
+            shutil.rmtree(output)
     assert marks[0] == marks[2]
     assert marks[1] != marks[3]
 

@@ -312,6 +312,117 @@ def test_the_beginnings_of_frames_are_on_the_page(run: Runner, tmp_path: Path) -
         assert entry["files"][0].get("begins") == (begins and pytest.approx(begins))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ConvolutionKernel": "B30f"},
+        {"Units": "BQML"},
+        {"CorrectedImage": ["ATTN"]},
+        {"PixelPresentation": "MONOCHROME"},
+        {"EchoNumbers": 2},
+        {"EchoTime": 30},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "P"]},
+        {"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "M"]},
+        {"PixelSpacing": [1, 2]},
+    ],
+)
+def test_what_cannot_be_in_one_clip(changes: dict[str, Any], tmp_path: Path) -> None:
+    plain = {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "M"]}
+    one = member(slice_file(tmp_path, "a", 0, **plain))
+    other = member(slice_file(tmp_path, "b", 1, **(plain | changes)))
+    alike = member(slice_file(tmp_path, "c", 2, **plain, AcquisitionNumber=7, RescaleSlope=2))
+    assert one[1].stack == alike[1].stack != other[1].stack
+
+
+def test_slices_seen_from_behind_are_in_the_same_order(tmp_path: Path) -> None:
+    behind = {"ImageOrientationPatient": [1, 0, 0, 0, -1, 0]}
+    members = [
+        member(slice_file(tmp_path, f"IM{n}", n, InstanceNumber=n, **(behind if n % 2 else {})))
+        for n in (3, 1, 4, 2)
+    ]
+    (stack,) = dc.stacks_of(members)
+    assert [one.path.name for one in dc.ordered(stack).sources] == ["IM1", "IM2", "IM3", "IM4"]
+
+
+def test_mosaics_come_by_number(tmp_path: Path) -> None:
+    kind = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}
+    members = [
+        member(slice_file(tmp_path, f"IM{n}", place, **kind, InstanceNumber=n))
+        for n, place in enumerate([3, 1, 2], 1)
+    ]
+    series = dc.ordered(members)
+    assert series.order == "instance number"
+    assert [one.path.name for one in series.sources] == ["IM1", "IM2", "IM3"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told_by"),
+    [
+        ({"TemporalPositionIdentifier": (1, 2), "TriggerTime": (9, 8)}, "Temporal Position"),
+        ({"FrameReferenceTime": (1, 2), "TriggerTime": (9, 8)}, "Frame Reference Time"),
+        ({"TriggerTime": (1, 2), "DiffusionBValue": (9, 8)}, "Trigger Time"),
+        ({"DiffusionBValue": (1, 2), "AcquisitionNumber": (9, 8)}, "Diffusion b-value"),
+        ({"AcquisitionNumber": (1, 2), "AcquisitionTime": ("11", "10")}, "Acquisition Number"),
+        ({"AcquisitionTime": ("10", "11"), "InstanceNumber": (9, 8)}, "Acquisition Time"),
+        ({"InstanceNumber": (1, 2), "TriggerTime": (5, 5)}, "Instance Number"),
+    ],
+)
+def test_what_tells_volumes_apart(
+    values: dict[str, tuple[Any, Any]], told_by: str, tmp_path: Path
+) -> None:
+    members = [
+        member(
+            slice_file(
+                tmp_path,
+                f"{'BA'[volume]}{place}",
+                place,
+                **{keyword: pair[volume] for keyword, pair in values.items()},
+            )
+        )
+        for place in range(3)
+        for volume in range(2)
+    ]
+    series = dc.ordered(members)
+    assert f"2 volumes one after the other by {told_by}" in series.order
+    assert [one.path.name for one in series.sources] == ["B0", "B1", "B2", "A0", "A1", "A2"]
+    assert not series.notes
+
+
+@pytest.mark.parametrize(
+    ("times", "durations"),
+    [
+        ([0, 1, 2], [1, 1, 1]),
+        ([0, 1, 3], [1, 2, 2]),
+        ([0, 1, 3.5], []),
+        ([0, 0.0001, 0.0002], []),
+        ([0, 11, 22], []),
+        ([0, None, 2], []),
+        ([2, 1, 0], []),
+        ([1], []),
+    ],
+)
+def test_steady_gaps(times: list[float | None], durations: list[float]) -> None:
+    assert list(dc.steady_gaps(times, Fraction(1))) == durations
+
+
+def test_names_are_sorted_as_people_do() -> None:
+    names = ["IM10", "IM002", "IM2b", "IM1", "IM0010"]
+    expected = ["IM1", "IM002", "IM0010", "IM10", "IM2b"]
+    assert sorted(names, key=dc.natural_order) == expected
+
+
+def test_of_very_many_lost_files_the_page_tells_the_number(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = slices(tmp_path / "in", range(3))
+    for number in range(4):
+        (folder / f"EMPTY{number}.dcm").write_bytes(b"")
+    monkeypatch.setattr(dc, "MAX_LOST_SHOWN", 2)
+    head, _ = page_of(run(folder, "--study").output)
+    assert [Path(one["path"]).name for one in head["failed"]] == ["EMPTY0.dcm", "EMPTY1.dcm", "..."]
+    assert head["failed"][-1]["reason"] == "and 2 more"
+
+
 def test_what_a_file_belongs_to_is_bounded(tmp_path: Path) -> None:
     path = slice_file(tmp_path, "IM1", 0)
     ds = dcmread(path)
