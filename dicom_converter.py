@@ -3859,9 +3859,10 @@ TEXTS = {  # by which files are sorted and listed
     "instance": ("InstanceNumber", "AcquisitionDateTime"),
     "identity": ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
-# What tells the volumes of one series apart, in the order of trust.
+# What tells the volumes of one series apart, in the order of trust; the last as of `when_taken`.
 MOMENTS = ("TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "DiffusionBValue",
-           "AcquisitionNumber")  # fmt: skip
+           "AcquisitionNumber", "AcquisitionTime")  # fmt: skip
+MAX_STEPPED = 10_000  # frames of a clip of which each has a time of its own
 # What cannot be in one clip, besides size and orientation.
 APART = ("ConvolutionKernel", "Units", "CorrectedImage", "PixelPresentation")
 # Where names are in the pixels, unless the file denies it.
@@ -3893,11 +3894,8 @@ def instance_of(header: Header, content: object) -> Instance:
         plane, location = plane_of(ds), number(ds, "SliceLocation")
         count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
         count = len(content.slices) if isinstance(content, Series) else count
-        durations = (
-            timing_of(*recorded_durations(ds, count), count, None).durations
-            if kind == "clip"
-            else ()
-        )
+        recorded = recorded_durations(ds, count) if image and 1 < count <= MAX_STEPPED else ((), "")
+        durations = timing_of(*recorded, count, None).durations
         return Instance(
             texts=texts,
             kind=kind,
@@ -3911,7 +3909,7 @@ def instance_of(header: Header, content: object) -> Instance:
             normal=normal_of(*plane),
             position=plane[1],
             location=None if abs(location or 0) > MAX_POSITION else location,
-            moments=(*(number(ds, keyword) for keyword in MOMENTS), moment),
+            moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=bool(burned_in_note(header, content)),
         )
 
@@ -4102,41 +4100,44 @@ def by_place(stack: Sequence[Member], distances: Array, places: Array, how: str)
         notes = (f"from {counts.min()} to {counts.max()} files lie at a position",)
     elif counts[0] > 1:
         how += f", {counts[0]} volumes one after the other by {told_by}"
-    shown, positions = [stack[index] for index in order], distances[order].tolist()
-    notes = *notes, *plane_notes(stack)
-    return Series(slices_of(shown, positions), how, any(one.burned_in for _, one in stack), notes)
+    return shown_as([stack[index] for index in order], how, notes, distances[order].tolist())
 
 
-def plane_notes(stack: Sequence[Member]) -> tuple[str, ...]:
-    """Return what is to be said of positions that were of no use."""
-    bad = any(one.position for _, one in stack) and not all(one.normal for _, one in stack)
-    return ("not all positions and orientations can be right: they were left aside",) * bad
-
-
-def slices_of(
-    stack: Sequence[Member], positions: Iterable[float | None], durations: Sequence[Fraction] = ()
-) -> tuple[Slice, ...]:
-    """Return *stack*, in its order, as slices at *positions* in mm, shown for *durations* in s."""
+def shown_as(
+    stack: Sequence[Member],
+    order: str,
+    notes: tuple[str, ...] = (),
+    positions: Iterable[float | None] = repeat(None),
+    durations: Iterable[Fraction | None] = (),
+) -> Series:
+    """Return *stack*, which is in *order*, as a series; *positions* are in mm, *durations* in s."""
     slices = []
-    shown: Iterable[Fraction | None] = durations or repeat(None)
-    for (source, one), position, duration in zip(stack, positions, shown, strict=False):
+    for (source, one), position, duration in zip(
+        stack, positions, durations or repeat(None), strict=False
+    ):
         at = "" if position is None else f"at {round(position, 2) + 0.0:.2f} mm, "
         place = f"{at}instance {'-' if one.number is None else one.number}"
         slices.append(Slice(source, one.identity, place, duration))
-    return tuple(slices)
+    if any(one.position for _, one in stack) and not all(one.normal for _, one in stack):
+        notes += ("not all positions and orientations can be right: they were left aside",)
+    return Series(tuple(slices), order, any(one.burned_in for _, one in stack), notes)
+
+
+def moments_of(stack: Sequence[Member]) -> dict[str, tuple[float | None, ...]]:
+    """Return the values of `MOMENTS` of all of *stack*."""
+    return dict(zip(MOMENTS, zip(*(one.moments for _, one in stack), strict=True), strict=True))
 
 
 def ranks_at_places(stack: Sequence[Member], places: Array) -> tuple[Array, str]:
     """Return for each of *stack* which one it is at its place, from 0, and what tells that."""
-    columns = zip(*(one.moments for _, one in stack), strict=True)
-    named = dict(zip((*MOMENTS, "AcquisitionTime"), columns, strict=True))
+    moments = moments_of(stack)
     apart = (
         name
-        for name, values in named.items()
+        for name, values in moments.items()
         if None not in values and len({*zip(places.tolist(), values, strict=True)}) == len(stack)
     )
     name = next(apart, "InstanceNumber")
-    values = named.get(name) or [one.number or 0 for _, one in stack]
+    values = moments.get(name) or [one.number or 0 for _, one in stack]
     counts, ranks = np.bincount(places), np.empty(len(stack), int)
     firsts = np.repeat(np.cumsum(counts) - counts, counts)
     ranks[np.lexsort((np.array(values), places))] = np.arange(len(stack)) - firsts
@@ -4150,20 +4151,16 @@ def by_value(stack: Sequence[Member]) -> Series:
     """
     values: dict[str, Sequence[Any]] = {
         "instance number": [one.number for _, one in stack],
-        "time": [one.moments[-1] for _, one in stack],
+        "time": moments_of(stack)["AcquisitionTime"],
         "file name": [natural_order(source.label) for source, _ in stack],
     }
     distinct = (how for how, each in values.items() if None not in each)
     how = next((how for how in distinct if len(set(values[how])) == len(stack)), "file name")
     shown = [stack[index] for index in sorted(range(len(stack)), key=values[how].__getitem__)]
-    times = zip(*(one.moments for _, one in shown), strict=True)
-    named = dict(zip((*MOMENTS, "AcquisitionTime"), times, strict=True))
-    durations = steady_gaps(named["TriggerTime"], Fraction(1, 1000))
-    durations = durations or steady_gaps(named["AcquisitionTime"], Fraction(1))
-    if len({one.position for _, one in stack}) > 1:
-        durations = ()
-    slices = slices_of(shown, repeat(None), durations)
-    return Series(slices, how, any(one.burned_in for _, one in stack), plane_notes(stack))
+    moments, places = moments_of(shown), {one.position for _, one in stack}
+    durations = steady_gaps(moments["TriggerTime"], Fraction(1, 1000))
+    durations = durations or steady_gaps(moments["AcquisitionTime"], Fraction(1))
+    return shown_as(shown, how, durations=durations if len(places) == 1 else ())
 
 
 def natural_order(label: str) -> tuple[Any, ...]:
@@ -5890,12 +5887,11 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
     """Return what the page shows of one series: its stills in order, then its other files."""
     patient, study, series, outcomes = group
     stacks = map(ordered, stacks_of(stills_of(outcomes)))
-    places = {one: place for place, one in enumerate(chain(*(one.sources for one in stacks)))}
-
-    def place(one: Outcome) -> tuple[int, tuple[Any, ...]]:
-        return places.get(cast(Source, one.source), len(places)), natural_order(one.source.label)
-
-    works = [(one, work_entry(one, options)) for one in sorted(outcomes, key=place)]
+    sources: Iterator[Work] = chain(*(one.sources for one in stacks))
+    places = {one: place for place, one in enumerate(sources)}
+    last = len(places)
+    outcomes.sort(key=lambda one: (places.get(one.source, last), natural_order(one.source.label)))
+    works = [(one, work_entry(one, options)) for one in outcomes]
     first = cast(Instance, outcomes[0].instance)
     entry: Entry = {level: shown_texts(first, level, options) for level in list(TEXTS)[:3]}
     entry["of"] = [patient, study]
