@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
+from conftest import SAMPLES
 
 import dicom_converter as dc
 
@@ -590,6 +591,26 @@ def test_the_page_of_a_study_leads_back(browser: Any, tmp_path: Path) -> None:
         shown.page.locator("#studies").click()
         shown.page.wait_for_url(index.as_uri())
         assert not shown.page.locator("#studies").count()
+
+
+def test_the_page_of_the_samples(browser: Any, tmp_path: Path) -> None:
+    """A real run: every series opens, and every file of it is there."""
+    assert dc.main([str(SAMPLES), "-o", str(tmp_path / "out"), "--study", "-q"]) == 0
+    for shown in shown_in(browser, tmp_path / "out" / "index.html"):
+        cards = shown.page.locator(".card")
+        assert cards.count() == 4
+        for number in range(cards.count()):
+            cards.nth(number).click()
+            entries = shown.page.locator("#entries button")
+            for entry in range(entries.count()):
+                entries.nth(entry).click()
+                picture = "document.querySelector('#stage > img')?.naturalWidth > 0"
+                film = "document.querySelector('#stage > video')?.readyState > 1"
+                shown.until(f"{picture} || {film}")
+        shown.open("20 pictures")
+        shown.until("document.getElementById('place').value === '1 / 20'")
+        shown.page.locator("#text").click()
+        shown.page.frame_locator("#beside iframe").get_by_text("PATIENT").wait_for()
 
 
 def test_five_thousand_pictures(browser: Any, page_folder: Path) -> None:
