@@ -3894,8 +3894,9 @@ def instance_of(header: Header, content: object) -> Instance:
         plane, location = plane_of(ds), number(ds, "SliceLocation")
         count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
         count = len(content.slices) if isinstance(content, Series) else count
-        recorded = recorded_durations(ds, count) if image and 1 < count <= MAX_STEPPED else ((), "")
-        durations = timing_of(*recorded, count, None).durations
+        durations: tuple[Fraction, ...] = ()
+        if image and 1 < count <= MAX_STEPPED:
+            durations = timing_of(*recorded_durations(ds, count), count, None).durations
         return Instance(
             texts=texts,
             kind=kind,
@@ -5154,7 +5155,8 @@ dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; 
 :fullscreen #help, :fullscreen:not(.beside) aside,
 :is(section, details):not(:has(li:not([hidden]))) { display: none !important; }
 @media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
-  #stage { height: 55vh; } #tree, aside { order: 1; border: 0; } #list { display: inline; }
+  #stage { height: 55vh; } #tree, aside { order: 1; border: 0; }
+  #list { display: inline; flex: none; }
   #help, h1 { display: none; } }
 </style>
 <header><h1 id="title"></h1><a id="list" href="#tree"></a><p id="hits" role="status"></p>

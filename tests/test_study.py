@@ -296,6 +296,17 @@ def test_files_of_nobody_come_last(run: Runner, tmp_path: Path) -> None:
     assert [one["patient"].get("PatientName") for one in entries] == ["Zoe", None]
 
 
+def test_files_without_a_picture_are_on_the_page(run: Runner, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, kind in (("report", "88.11"), ("plan", "481.5")):
+        ds = data_set(np.zeros((1, 1), np.uint8), SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{kind}")
+        del ds.PixelData, ds.Rows
+        ds.save_as(tmp_path / "in" / name, enforce_file_format=True)
+    _, entries = page_of(run(tmp_path / "in", "--study").output)
+    names = [file["name"] for entry in entries for file in entry["files"]]
+    assert sorted(names) == ["plan", "report"]
+
+
 def test_the_beginnings_of_frames_are_on_the_page(run: Runner, tmp_path: Path) -> None:
     frames = np.zeros((4, 8, 8), np.uint16)
     frames[:, 0, 0] = 100
