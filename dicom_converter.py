@@ -4960,17 +4960,16 @@ def convert_all(
     pending: dict[Future[Outcome], Work] = {}
     coming: Future[Any] | None = awaited_next(sources, options)
     while pending or coming:
-        full = len(pending) >= where.room()
-        more = [coming] if coming and not full else []
+        more = [coming] if len(pending) < where.room() and coming else []
         for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
             if source := pending.pop(future, None):
                 yield where.outcome(future, source)
-                continue
-            found = future.result()
-            coming = awaited_next(sources, options) if found else None
-            if found:
+            elif found := future.result():
+                coming = awaited_next(sources, options)
                 clean_once(found.folder)
                 pending[where.submit(found, options)] = found
+            else:
+                coming = None
 
 
 def awaited_next(sources: Iterator[Work], options: Options) -> Future[Any]:
@@ -5024,11 +5023,14 @@ class Workers:
 
     def convert(self, source: Work, options: Options) -> Outcome:
         """Convert *source* with the next worker that is free."""
-        worker: Worker = self._idle.get()
+        worker = self._idle.get()
         try:
-            return worker.convert(source, options)
+            outcome, reason = worker.result_of(options, convert, source, options)
         finally:
             self._idle.put(worker)
+        if reason:
+            remove_stale_parts(source.folder)
+        return outcome or Outcome(source, Status.FAILED, reason=reason)
 
     def outcome(self, future: Future[Outcome], _: Work) -> Outcome:
         """Return how the source of *future* ended; raise where no worker can live."""
@@ -5037,7 +5039,7 @@ class Workers:
     def close(self) -> None:
         """End the worker processes, whatever they do; the threads remove what these leave."""
         for worker in self._all:
-            worker.end(for_good=True)
+            worker.close()
         self._threads.shutdown(cancel_futures=True)
 
 
@@ -5054,13 +5056,6 @@ class Worker:
         self._process: Any = None
         self._pipe: Any = None
         self._wanted = True
-
-    def convert(self, source: Work, options: Options) -> Outcome:
-        """Have *source* converted."""
-        outcome, reason = self.result_of(options, convert, source, options)
-        if reason:
-            remove_stale_parts(source.folder)
-        return outcome or Outcome(source, Status.FAILED, reason=reason)
 
     def result_of(
         self, options: Options, step: Callable[..., Result], *arguments: Any
@@ -5114,10 +5109,9 @@ class Worker:
             process.start()
             self._process = process
 
-    def end(self, patience: float = 0, *, for_good: bool = False) -> int:
+    def end(self, patience: float = 0) -> int:
         """Kill the process, unless it ends within *patience* (s); return its exit code."""
         with self._changing:
-            self._wanted = self._wanted and not for_good
             process, self._process = self._process, None
             if process is None:
                 return 0
@@ -5125,6 +5119,11 @@ class Worker:
             process.kill()
             process.join(END_WAIT)
             return -9 if process.exitcode is None else int(process.exitcode)
+
+    def close(self) -> None:
+        """End the process for good."""
+        self._wanted = False
+        self.end()
 
 
 def forks_safely() -> bool:
@@ -5154,19 +5153,10 @@ def serve(pipe: Any, memory: int) -> None:
             pipe.send((result, reason_of(error) if error else ""))
 
 
-@contextmanager
-def bounded_lists(options: Options) -> Iterator[ListReader]:
-    """Yield what reads a DICOMDIR as `listed_names` does, in a process of its own."""
-    worker = Worker(memory_of_worker(1))
-
-    def read(dicomdir: Path) -> tuple[list[Parts], str]:
-        found, reason = worker.result_of(options, listed_names, dicomdir)
-        return found or ([], reason)
-
-    try:
-        yield read
-    finally:
-        worker.end(for_good=True)
+def bounded_list(worker: Worker, options: Options, dicomdir: Path) -> tuple[list[Parts], str]:
+    """Have *worker* read a DICOMDIR as `listed_names` does."""
+    found, reason = worker.result_of(options, listed_names, dicomdir)
+    return found or ([], reason)
 
 
 def follow_parent() -> None:
@@ -6394,11 +6384,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = next(tally.lines()) or "nothing done"
         say(f"dicom_converter: interrupted: {done}; --resume goes on from here", sys.stderr)
         return 130
-    except (
-        ConversionError,
-        OSError,
-        sqlite3.Error,
-    ) as error:  # of the report or the cluster, not of a source
+    except (ConversionError, OSError, sqlite3.Error) as error:  # of the run, not of a source
         name = getattr(error, "filename", None)
         where = f"{printable(str(name))}: " if name else ""
         say(f"dicom_converter: {where}{reason_of(error)}", sys.stderr)
@@ -6456,18 +6442,6 @@ def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     return Workers(workers, memory_of_worker(workers))
 
 
-def rounds(
-    sources: Iterator[Source], shelf: Shelf, options: Options, where: Workers | Cluster
-) -> Generator[Outcome, None, None]:
-    """Convert *sources*, then the series that they make up as *shelf* has it by then."""
-    try:
-        yield from convert_all(sources, options, where)
-        if options.study:
-            yield from convert_all(series_works(shelf), options, where)
-    finally:
-        where.close()
-
-
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
     """Convert all *inputs*; report, show and count how each source ended.
 
@@ -6480,13 +6454,12 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         closing(workers_for(inputs, options)) as where,  # forked while there are no threads
         opened_report(options.report) as record,
         display(inputs, options) as show,
-        bounded_lists(options) as reader,
+        closing(Worker(memory_of_worker(1))) as lister,
         closing(Shelf()) as shelf,
-        closing(
-            rounds(find_sources(inputs, options.output, reader), shelf, options, where)
-        ) as works,
     ):
-        for outcome in works:
+        found = find_sources(inputs, options.output, partial(bounded_list, lister, options))
+        rounds = (found, series_works(shelf)) if options.study else (found,)
+        for outcome in chain.from_iterable(convert_all(one, options, where) for one in rounds):
             tally.add(outcome)
             record(outcome)
             if options.study:
