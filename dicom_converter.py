@@ -18,8 +18,7 @@
 # ///
 """Convert DICOM medical images to files that open anywhere.
 
-    dicom_converter.py [-h] [-o OUTPUT] [--8bit] [--no-mp4] [--no-gif] [--fps FPS] [-j N]
-                       [--resume] [--report FILE] [input_path ...]
+    dicom_converter.py [options] [input_path ...]
 
 One frame becomes a PNG (16 bit), several become a GIF and an H.264 MP4, and every DICOM file gets a
 TXT with a summary and each of its elements.
@@ -39,9 +38,9 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
 
-import argparse
 import codecs
 import csv
+import ctypes
 import errno
 import io
 import json
@@ -66,6 +65,7 @@ import traceback
 import warnings
 import zipfile
 import zlib
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from array import array
 from base64 import b64encode
 from bisect import bisect_right
@@ -4795,8 +4795,7 @@ def convert(work: Work, options: Options) -> Outcome:
     ):
         states = tuple(state_of(one.path) for one in work.sources)
         for one in work.sources:
-            opening = partial(opened_header, one, stack)
-            header, error = attempt(opening, options)
+            header, error = attempt(partial(opened_header, one, stack), options)
             if header:
                 break
         if header is None:
@@ -4823,10 +4822,7 @@ def opened_header(source: Source, stack: ExitStack) -> Header:
 
 
 def unread(source: Work, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
-    """Return how *source* ends, no header of which could be read for *error*.
-
-    In folders, what is not DICOM is skipped, unless its name says that it was.
-    """
+    """Return how *source* ends, whose header *error* hides; in folders, foreign files are skips."""
     name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
     lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
     cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
@@ -4947,10 +4943,7 @@ ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is close
 def convert_all(
     sources: Iterator[Work], options: Options, where: Workers | Cluster
 ) -> Generator[Outcome, None, None]:
-    """Convert *sources* with *where* and yield how each ended, never more at once than it has room.
-
-    The next source is looked for on a thread: what ends is told while that one is awaited.
-    """
+    """Convert *sources* with *where*, as many at once as have room there; yield how each ended."""
     head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
@@ -4973,9 +4966,9 @@ def convert_all(
 
 
 def awaited_next(sources: Iterator[Work], options: Options) -> Future[Any]:
-    """Return what will hold the next of *sources*, or None after the last; no exit waits for it.
+    """Look for the next of *sources* on a thread: what ends is told meanwhile, no exit waits.
 
-    It raises `ConversionError` where looking fails.
+    The future holds None after the last, and raises `ConversionError` where looking fails.
     """
     future: Future[Any] = Future()
 
@@ -5044,10 +5037,7 @@ class Workers:
 
 
 class Worker:
-    """A process that does one thing at a time, and may crash, hang or fill its memory.
-
-    It is begun when it is needed, and again after each of these.
-    """
+    """A process that does one thing at a time; it is begun again where it crashed or hung."""
 
     _changing = threading.Lock()  # multiprocessing begins and buries from one thread at a time
 
@@ -5060,10 +5050,7 @@ class Worker:
     def result_of(
         self, options: Options, step: Callable[..., Result], *arguments: Any
     ) -> tuple[Result | None, str]:
-        """Have the process do *step*; return what came of it, or None and why it has no end.
-
-        Its time counts from when the process takes it.
-        """
+        """Have the process do *step*; return what came of it, or None and why it has no end."""
         self._hand_over((options, step, arguments))
         try:
             if self._pipe.poll(min(options.timeout, MAX_WAIT) or None):
@@ -5160,14 +5147,8 @@ def bounded_list(worker: Worker, options: Options, dicomdir: Path) -> tuple[list
 
 
 def follow_parent() -> None:
-    """Have this worker process end at once with the one that began it, however that ends.
-
-    Linux does that with the thread that began it: the first one, or one that lasts as long as the
-    workers.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
+    """Have this worker process end at once with the one that began it, however that ends."""
+    if sys.platform == "linux":  # with the thread that began it, which lasts as long as the workers
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         return
 
@@ -5179,12 +5160,9 @@ def follow_parent() -> None:
 
 
 def memory_of_worker(workers: int) -> int:
-    """Return how many bytes a worker may take: its share of the machine, but enough for a frame.
-
-    0 where the system cannot be asked or knows no such bound.
-    """
+    """Return how many bytes a worker may take: its share of the machine, but enough for a frame."""
     if sys.platform != "linux":
-        return 0
+        return 0  # it cannot be asked, or knows no such bound
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(machine * 3 // 4 // workers, 2 * MAX_FRAME_BYTES)
 
@@ -5200,25 +5178,21 @@ SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
 
 
 class Cluster:
-    """The workers of a Dask cluster, which see the same files under the same paths.
-
-    This file is sent to them. A source whose worker dies goes to another one.
-    """
+    """The workers of a Dask cluster, which get this file and see all others where they are here."""
 
     def __init__(self, options: Options) -> None:
         if __name__ == "__main__":
             raise ConversionError("for --dask the script needs its name, NAME.py")
         try:
-            import distributed
+            distributed = import_module("distributed")
         except ImportError as error:
             cure = f"{PYTHON} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self._place = options.dask
         named = "scheduler_file" if Path(options.dask).is_file() else "address"
-        connect: Any = distributed.Client
         problem = "no Dask scheduler answers there: start one with `dask scheduler`"
         try:
-            self._client: Any = connect(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
+            self._client = distributed.Client(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
             problem = "this Dask scheduler has no workers: start some with `dask worker`"
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError) as error:
@@ -5231,10 +5205,7 @@ class Cluster:
         return ConversionError(f"{self._place}: {message}")
 
     def room(self) -> int:
-        """Return how many sources may be under way or wait; workers come and go.
-
-        Raises `ConversionError` where the scheduler or all of them are gone.
-        """
+        """Return how many sources may be under way; raise where scheduler or workers are gone."""
         now = time.monotonic()
         if self._client.status == "closed":
             raise self._error(SCHEDULER_GONE)
@@ -5272,12 +5243,10 @@ class Cluster:
 @cache
 def shipped_to() -> Workers:
     """Return the one worker process of this worker of a cluster, in which nothing may hang."""
-    import distributed
-
     # The nanny of a worker makes it a daemon, which may have no child processes.
     cast(Any, multiprocessing.current_process())._config["daemon"] = False
-    worker: Any = distributed.get_worker()
-    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1))
+    limit = import_module("distributed").get_worker().memory_manager.memory_limit
+    return Workers(1, limit or memory_of_worker(1))
 
 
 def convert_shipped(source: Work, options: Options) -> Outcome:
@@ -5705,17 +5674,14 @@ def append(file: Any, row: bytes) -> None:
 
 
 def mend_report(file: Any, suffix: str) -> None:
-    """End the last row of the report *file* where it lacks its end; cut it off if it is not whole.
-
-    An editor may have taken the end, a killed run the rest. A new table gets its head.
-    """
+    """End the last row of the report *file*, or cut it off; a new table gets its head."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
     _, _, last = file.read().rpartition(b"\n")
     if is_whole_row(last, suffix):
-        append(file, b"\n")
+        append(file, b"\n")  # which an editor may have taken
     else:
-        file.truncate(size - len(last))
+        file.truncate(size - len(last))  # what a killed run left
     if suffix == ".csv" and not file.seek(0, os.SEEK_END):
         append(file, csv_line(REPORT_FIELDS))
 
@@ -5733,11 +5699,7 @@ def is_whole_row(row: bytes, suffix: str) -> bool:
 
 @contextmanager
 def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
-    """Yield what adds a row to the report at *path*, at once and whole, or nothing without one.
-
-    Rows that are there stay; one that a killed run left half written is cut off, unless another
-    run appends to the file.
-    """
+    """Yield what adds a row to the report at *path*, at once and whole, or nothing without one."""
     if path is None:
         yield lambda _: None
         return
@@ -5745,7 +5707,7 @@ def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_report(path, suffix)
     with path.open("ab+", buffering=0) as file:
-        if locked(file, others=False):
+        if locked(file, others=False):  # else what looks cut is the row of another run
             mend_report(file, suffix)
         locked(file, others=True)
         yield lambda outcome: append(file, report_row(outcome, suffix))
@@ -6192,7 +6154,7 @@ MAX_WINDOW = 1e12  # of a center or width that somebody asks for
 def input_path(value: str) -> Path:
     """Read a path; an empty one is a shell variable that was not set."""
     if not value:
-        raise argparse.ArgumentTypeError("an empty path")
+        raise ArgumentTypeError("an empty path")
     path = Path(value)
     return path.absolute() if path == STDIN and value != "-" else path
 
@@ -6205,9 +6167,7 @@ def frame_rate(value: str) -> Fraction | None:
     with suppress(ValueError, ZeroDivisionError):
         rate = Fraction(value)
     if not 1 / MAX_DURATION <= rate <= 1 / MIN_DURATION:
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}"
-        )
+        raise ArgumentTypeError(f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}")
     return rate.limit_denominator(1_000_000)
 
 
@@ -6221,7 +6181,7 @@ def window_choice(value: str) -> WindowChoice:
         if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
             return Window(center, width)
     if not re.search(r"[^\W\d]", value) or "," in value:
-        raise argparse.ArgumentTypeError(
+        raise ArgumentTypeError(
             f"{value!r} is none of auto, full, a number, CENTER,WIDTH (at least 1) and a name"
         )
     return value.casefold() if value.casefold() in ("auto", "full") else value
@@ -6232,7 +6192,7 @@ def frame_selection(value: str) -> str:
     for part in value.split(","):
         ends = re.fullmatch(r"([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", part)
         if part not in ("all", "middle") and (not ends or int(ends[2] or ends[1]) < int(ends[1])):
-            raise argparse.ArgumentTypeError(f"{part!r} is none of all, middle, 1 and 10-20")
+            raise ArgumentTypeError(f"{part!r} is none of all, middle, 1 and 10-20")
     return value
 
 
@@ -6245,7 +6205,7 @@ Convert DICOM images to PNG, GIF, MP4 and TXT.
   dicom_converter.py /archive -o /pictures --report run.csv --resume"""
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ArgumentParser):
     """A parser that says in one line what is wrong."""
 
     def error(self, message: str) -> NoReturn:
@@ -6300,7 +6260,7 @@ def argument_parser() -> Parser:
         epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was\n"
         "found, 2 usage, 130 interrupted.\n"
         "For personal medical archive management only, not for diagnosis.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # -600,1500 is no option
@@ -6342,14 +6302,14 @@ def argument_parser() -> Parser:
 def positive(value: str) -> int:
     """Read a number of processes."""
     if not re.fullmatch(r"[1-9]\d{0,3}", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1 on")
+        raise ArgumentTypeError(f"{value!r} is not a number from 1 on")
     return int(value)
 
 
 def seconds_or_none(value: str) -> float:
     """Read a time in seconds; 0 means any."""
     if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds")
+        raise ArgumentTypeError(f"{value!r} is not a number of seconds")
     return float(value)
 
 
@@ -6357,7 +6317,7 @@ def report_path(value: str) -> Path:
     """Read the path of a report, whose name says its form."""
     path = input_path(value)
     if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise argparse.ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
+        raise ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
     return path
 
 
@@ -6443,10 +6403,7 @@ def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
 
 
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
-    """Convert all *inputs*; report, show and count how each source ended.
-
-    Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
-    """
+    """Convert all *inputs*; report, show and count how each ended. Raises `ConversionError`."""
     if os.path.islink(options.output) and not exists(options.output):  # noqa: PTH114 - never raises
         name = printable(str(options.output))
         raise ConversionError(f"{name}: is a link to nothing: name another folder with -o")
@@ -6464,7 +6421,7 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
             record(outcome)
             if options.study:
                 shelf.add(outcome)
-            if outcome.stops:
+            if outcome.stops:  # all that follow would fail alike
                 cure = "mend that, or name another folder with -o, and add --resume"
                 raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
