@@ -4837,8 +4837,7 @@ def delivered(task: Task) -> Outcome:
     while True:
         del task.caught[noted:]  # of a try that ended elsewhere
         place = source.folder / next(names)
-        made = made_before(place, task.origin)
-        if made is None:
+        if (made := made_before(place, task.origin)) is None:
             continue
         if task.options.resume and is_done(task, place, made):
             there = (*made.values(), output_path(place, ".txt"))
@@ -4859,17 +4858,15 @@ def written(task: Task, outputs: Outputs) -> Outcome:
         reason = reason_of(error)
         outcome = Outcome(task.source, status, reason=reason, facts=(("Picture", reason),))
     outcome = replace(outcome, warnings=notes_of(task.caught))
-    paths = None
     if not refusal(error, task.source.folder):
         paths, error = attempt(partial(finish, task, outputs, outcome), task.options)
+        if paths:
+            return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
     if isinstance(error, TakenError):
         raise error
-    if paths is None:
-        refused = refusal(error, task.source.folder)
-        failed = outcome.reason if outcome.status == Status.FAILED else reason_of(error)
-        notes, reason = outcome.warnings, refused or failed
-        return Outcome(task.source, Status.FAILED, (), notes, reason, stops=bool(refused))
-    return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
+    refused = refusal(error, task.source.folder)
+    reason = refused or (outcome.reason if outcome.status == Status.FAILED else reason_of(error))
+    return Outcome(task.source, Status.FAILED, (), outcome.warnings, reason, stops=bool(refused))
 
 
 def write_pictures(task: Task, outputs: Outputs) -> Outcome:
@@ -4905,8 +4902,7 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     lines = summary_text(task.header, facts, outcome.warnings, names=task.options.names)
     if isinstance(task.source, Source):
         lines = chain(lines, content_text(task.header, names=task.options.names))
-    text_part = outputs.part(".txt")
-    with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+    with outputs.part(".txt").open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(f"{line}\n" for line in chain(head, lines))
         file.write(TEXT_ENDS)
     return outputs.move(task.origin)
@@ -4915,7 +4911,6 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
 # --- Batch ----------------------------------------------------------------------------------------
 
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
-PR_SET_PDEATHSIG = 1  # of Linux
 MAX_BREAKS = 3  # of a worker, before it takes a source
 BEGIN_WAIT, END_WAIT = 60, 5  # s that a worker may take to begin, and to end by itself
 MAX_WAIT = 1_000_000.0  # s, which systems can still count
@@ -4993,10 +4988,9 @@ def reason_of_end(exit_code: int) -> str:
 
 
 class Workers:
-    """Worker processes of this machine, and a thread for each that waits for what it does."""
+    """Processes that may take *memory* (bytes) each, and a thread for each that waits for it."""
 
     def __init__(self, count: int, memory: int) -> None:
-        """Have so many, each bounded in *memory* (bytes); those that can be forked begin now."""
         self._all = [Worker(memory) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
@@ -5149,7 +5143,7 @@ def bounded_list(worker: Worker, options: Options, dicomdir: Path) -> tuple[list
 def follow_parent() -> None:
     """Have this worker process end at once with the one that began it, however that ends."""
     if sys.platform == "linux":  # with the thread that began it, which lasts as long as the workers
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         return
 
     def follow() -> None:
@@ -6181,9 +6175,8 @@ def window_choice(value: str) -> WindowChoice:
         if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
             return Window(center, width)
     if not re.search(r"[^\W\d]", value) or "," in value:
-        raise ArgumentTypeError(
-            f"{value!r} is none of auto, full, a number, CENTER,WIDTH (at least 1) and a name"
-        )
+        meant = "auto, full, a number, CENTER,WIDTH (at least 1) and a name"
+        raise ArgumentTypeError(f"{value!r} is none of {meant}")
     return value.casefold() if value.casefold() in ("auto", "full") else value
 
 
@@ -6285,8 +6278,8 @@ def argument_parser() -> Parser:
     add("--no-names", dest="names", action="store_false")
     add("--study", action="store_true")
     group = parser.add_argument_group("archives")
-    add("-j", "--jobs", metavar="N", type=positive)
-    add("--timeout", metavar="SECONDS", type=seconds_or_none)
+    add("-j", "--jobs", metavar="N", type=partial(typed, r"[1-9]\d{0,3}", "from 1 on"))
+    add("--timeout", metavar="SECONDS", type=partial(typed, r"\d{1,9}(\.\d{1,6})?", "of seconds"))
     add("--resume", action="store_true")
     add("--report", metavar="FILE", type=report_path)
     add("--dask", metavar="ADDRESS")
@@ -6299,18 +6292,11 @@ def argument_parser() -> Parser:
     return parser
 
 
-def positive(value: str) -> int:
-    """Read a number of processes."""
-    if not re.fullmatch(r"[1-9]\d{0,3}", value):
-        raise ArgumentTypeError(f"{value!r} is not a number from 1 on")
-    return int(value)
-
-
-def seconds_or_none(value: str) -> float:
-    """Read a time in seconds; 0 means any."""
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
-        raise ArgumentTypeError(f"{value!r} is not a number of seconds")
-    return float(value)
+def typed(pattern: str, meant: str, value: str) -> float:
+    """Read a number that is written like *pattern*, a whole one as such."""
+    if not re.fullmatch(pattern, value):
+        raise ArgumentTypeError(f"{value!r} is not a number {meant}")
+    return int(value) if value.isdigit() else float(value)
 
 
 def report_path(value: str) -> Path:
