@@ -6400,9 +6400,10 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         closing(Worker(memory_of_worker(1))) as lister,
         closing(Shelf()) as shelf,
     ):
-        found = find_sources(inputs, options.output, partial(bounded_list, lister, options))
-        rounds = (found, series_works(shelf)) if options.study else (found,)
-        for outcome in chain.from_iterable(convert_all(one, options, where) for one in rounds):
+        reader = partial(bounded_list, lister, options)
+        first = partial(find_sources, inputs, options.output, reader)
+        rounds = (first, partial(series_works, shelf)) if options.study else (first,)
+        for outcome in chain.from_iterable(convert_all(find(), options, where) for find in rounds):
             tally.add(outcome)
             record(outcome)
             if options.study:
