@@ -18,8 +18,7 @@
 # ///
 """Convert DICOM medical images to files that open anywhere.
 
-    dicom_converter.py [-h] [-o OUTPUT] [--8bit] [--no-mp4] [--no-gif] [--fps FPS] [-j N]
-                       [--resume] [--report FILE] [input_path ...]
+    dicom_converter.py [options] [input_path ...]
 
 One frame becomes a PNG (16 bit), several become a GIF and an H.264 MP4, and every DICOM file gets a
 TXT with a summary and each of its elements.
@@ -39,9 +38,9 @@ import signal
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
 
-import argparse
 import codecs
 import csv
+import ctypes
 import errno
 import io
 import json
@@ -67,6 +66,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from array import array
 from base64 import b64encode
 from bisect import bisect_right
@@ -4594,8 +4594,7 @@ def convert(work: Work, options: Options) -> Outcome:
     ):
         states = tuple(state_of(one.path) for one in work.sources)
         for one in work.sources:
-            opening = partial(opened_header, one, stack)
-            header, error = attempt(opening, options)
+            header, error = attempt(partial(opened_header, one, stack), options)
             if header:
                 break
         if header is None:
@@ -4624,10 +4623,7 @@ def opened_header(source: Source, stack: ExitStack) -> Header:
 
 
 def unread(source: Work, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
-    """Return how *source* ends, no header of which could be read for *error*.
-
-    In folders, what is not DICOM is skipped, unless its name says that it was.
-    """
+    """Return how *source* ends, whose header *error* hides; in folders, foreign files are skips."""
     name, foreign = source.own_name.lower(), isinstance(error, NotDicomError)
     lost = isinstance(error, NothingInsideError) and name.endswith(DICOM_SUFFIXES)
     cure = ": unpack it first" if foreign and name.endswith(PACKED_SUFFIXES) else ""
@@ -4642,8 +4638,7 @@ def delivered(task: Task) -> Outcome:
     while True:
         del task.caught[noted:]  # of a try that ended elsewhere
         place = source.folder / next(names)
-        made = made_before(place, task.origin)
-        if made is None:
+        if (made := made_before(place, task.origin)) is None:
             continue
         if task.options.resume and is_done(task, place, made):
             there = (*made.values(), output_path(place, ".txt"))
@@ -4664,17 +4659,15 @@ def written(task: Task, outputs: Outputs) -> Outcome:
         reason = reason_of(error)
         outcome = Outcome(task.source, status, reason=reason, facts=(("Picture", reason),))
     outcome = replace(outcome, warnings=notes_of(task.caught))
-    paths = None
     if not refusal(error, task.source.folder):
         paths, error = attempt(partial(finish, task, outputs, outcome), task.options)
+        if paths:
+            return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
     if isinstance(error, TakenError):
         raise error
-    if paths is None:
-        refused = refusal(error, task.source.folder)
-        failed = outcome.reason if outcome.status == Status.FAILED else reason_of(error)
-        notes, reason = outcome.warnings, refused or failed
-        return Outcome(task.source, Status.FAILED, (), notes, reason, stops=bool(refused))
-    return replace(outcome, outputs=paths, bytes_out=sizes_of(paths))
+    refused = refusal(error, task.source.folder)
+    reason = refused or (outcome.reason if outcome.status == Status.FAILED else reason_of(error))
+    return Outcome(task.source, Status.FAILED, (), outcome.warnings, reason, stops=bool(refused))
 
 
 def write_pictures(task: Task, outputs: Outputs) -> Outcome:
@@ -4710,8 +4703,7 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     lines = summary_text(task.header, facts, outcome.warnings, names=task.options.names)
     if isinstance(task.source, Source):
         lines = chain(lines, content_text(task.header, names=task.options.names))
-    text_part = outputs.part(".txt")
-    with text_part.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+    with outputs.part(".txt").open("w", encoding="utf-8", errors="replace", newline="\n") as file:
         file.writelines(f"{line}\n" for line in chain(head, lines))
         file.write(TEXT_ENDS)
     return outputs.move(task.origin)
@@ -4720,7 +4712,6 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
 # --- Batch ----------------------------------------------------------------------------------------
 
 IN_FLIGHT = 2  # sources for each worker: one under way, one that waits
-PR_SET_PDEATHSIG = 1  # of Linux
 MAX_BREAKS = 3  # of a worker, before it takes a source
 BEGIN_WAIT, END_WAIT = 60, 5  # s that a worker may take to begin, and to end by itself
 MAX_WAIT = 1_000_000.0  # s, which systems can still count
@@ -4748,10 +4739,7 @@ ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is close
 def convert_all(
     sources: Iterator[Work], options: Options, where: Workers | Cluster
 ) -> Generator[Outcome, None, None]:
-    """Convert *sources* with *where* and yield how each ended, never more at once than it has room.
-
-    The next source is looked for on a thread: what ends is told while that one is awaited.
-    """
+    """Convert *sources* with *where*, as many at once as have room there; yield how each ended."""
     head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
@@ -4761,23 +4749,22 @@ def convert_all(
     pending: dict[Future[Outcome], Work] = {}
     coming: Future[Any] | None = awaited_next(sources, options)
     while pending or coming:
-        full = len(pending) >= where.room()
-        more = [coming] if coming and not full else []
+        more = [coming] if len(pending) < where.room() and coming else []
         for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
             if source := pending.pop(future, None):
                 yield where.outcome(future, source)
-                continue
-            found = future.result()
-            coming = awaited_next(sources, options) if found else None
-            if found:
+            elif found := future.result():
+                coming = awaited_next(sources, options)
                 clean_once(found.folder)
                 pending[where.submit(found, options)] = found
+            else:
+                coming = None
 
 
 def awaited_next(sources: Iterator[Work], options: Options) -> Future[Any]:
-    """Return what will hold the next of *sources*, or None after the last; no exit waits for it.
+    """Look for the next of *sources* on a thread: what ends is told meanwhile, no exit waits.
 
-    It raises `ConversionError` where looking fails.
+    The future holds None after the last, and raises `ConversionError` where looking fails.
     """
     future: Future[Any] = Future()
 
@@ -4802,10 +4789,9 @@ def reason_of_end(exit_code: int) -> str:
 
 
 class Workers:
-    """Worker processes of this machine, and a thread for each that waits for what it does."""
+    """Processes that may take *memory* (bytes) each, and a thread for each that waits for it."""
 
     def __init__(self, count: int, memory: int) -> None:
-        """Have so many, each bounded in *memory* (bytes); those that can be forked begin now."""
         self._all = [Worker(memory) for _ in range(count)]
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
@@ -4825,11 +4811,14 @@ class Workers:
 
     def convert(self, source: Work, options: Options) -> Outcome:
         """Convert *source* with the next worker that is free."""
-        worker: Worker = self._idle.get()
+        worker = self._idle.get()
         try:
-            return worker.convert(source, options)
+            outcome, reason = worker.result_of(options, convert, source, options)
         finally:
             self._idle.put(worker)
+        if reason:
+            remove_stale_parts(source.folder)
+        return outcome or Outcome(source, Status.FAILED, reason=reason)
 
     def outcome(self, future: Future[Outcome], _: Work) -> Outcome:
         """Return how the source of *future* ended; raise where no worker can live."""
@@ -4838,15 +4827,12 @@ class Workers:
     def close(self) -> None:
         """End the worker processes, whatever they do; the threads remove what these leave."""
         for worker in self._all:
-            worker.end(for_good=True)
+            worker.close()
         self._threads.shutdown(cancel_futures=True)
 
 
 class Worker:
-    """A process that does one thing at a time, and may crash, hang or fill its memory.
-
-    It is begun when it is needed, and again after each of these.
-    """
+    """A process that does one thing at a time; it is begun again where it crashed or hung."""
 
     _changing = threading.Lock()  # multiprocessing begins and buries from one thread at a time
 
@@ -4856,20 +4842,10 @@ class Worker:
         self._pipe: Any = None
         self._wanted = True
 
-    def convert(self, source: Work, options: Options) -> Outcome:
-        """Have *source* converted."""
-        outcome, reason = self.result_of(options, convert, source, options)
-        if reason:
-            remove_stale_parts(source.folder)
-        return outcome or Outcome(source, Status.FAILED, reason=reason)
-
     def result_of(
         self, options: Options, step: Callable[..., Result], *arguments: Any
     ) -> tuple[Result | None, str]:
-        """Have the process do *step*; return what came of it, or None and why it has no end.
-
-        Its time counts from when the process takes it.
-        """
+        """Have the process do *step*; return what came of it, or None and why it has no end."""
         self._hand_over((options, step, arguments))
         try:
             if self._pipe.poll(min(options.timeout, MAX_WAIT) or None):
@@ -4915,10 +4891,9 @@ class Worker:
             process.start()
             self._process = process
 
-    def end(self, patience: float = 0, *, for_good: bool = False) -> int:
+    def end(self, patience: float = 0) -> int:
         """Kill the process, unless it ends within *patience* (s); return its exit code."""
         with self._changing:
-            self._wanted = self._wanted and not for_good
             process, self._process = self._process, None
             if process is None:
                 return 0
@@ -4926,6 +4901,11 @@ class Worker:
             process.kill()
             process.join(END_WAIT)
             return -9 if process.exitcode is None else int(process.exitcode)
+
+    def close(self) -> None:
+        """End the process for good."""
+        self._wanted = False
+        self.end()
 
 
 def forks_safely() -> bool:
@@ -4955,31 +4935,16 @@ def serve(pipe: Any, memory: int) -> None:
             pipe.send((result, reason_of(error) if error else ""))
 
 
-@contextmanager
-def bounded_lists(options: Options) -> Iterator[ListReader]:
-    """Yield what reads a DICOMDIR as `listed_names` does, in a process of its own."""
-    worker = Worker(memory_of_worker(1))
-
-    def read(dicomdir: Path) -> tuple[list[Parts], str]:
-        found, reason = worker.result_of(options, listed_names, dicomdir)
-        return found or ([], reason)
-
-    try:
-        yield read
-    finally:
-        worker.end(for_good=True)
+def bounded_list(worker: Worker, options: Options, dicomdir: Path) -> tuple[list[Parts], str]:
+    """Have *worker* read a DICOMDIR as `listed_names` does."""
+    found, reason = worker.result_of(options, listed_names, dicomdir)
+    return found or ([], reason)
 
 
 def follow_parent() -> None:
-    """Have this worker process end at once with the one that began it, however that ends.
-
-    Linux does that with the thread that began it: the first one, or one that lasts as long as the
-    workers.
-    """
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Have this worker process end at once with the one that began it, however that ends."""
+    if sys.platform == "linux":  # with the thread that began it, which lasts as long as the workers
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         return
 
     def follow() -> None:
@@ -4990,12 +4955,9 @@ def follow_parent() -> None:
 
 
 def memory_of_worker(workers: int) -> int:
-    """Return how many bytes a worker may take: its share of the machine, but enough for a frame.
-
-    0 where the system cannot be asked or knows no such bound.
-    """
+    """Return how many bytes a worker may take: its share of the machine, but enough for a frame."""
     if sys.platform != "linux":
-        return 0
+        return 0  # it cannot be asked, or knows no such bound
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(machine * 3 // 4 // workers, 2 * MAX_FRAME_BYTES)
 
@@ -5011,25 +4973,21 @@ SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
 
 
 class Cluster:
-    """The workers of a Dask cluster, which see the same files under the same paths.
-
-    This file is sent to them. A source whose worker dies goes to another one.
-    """
+    """The workers of a Dask cluster, which get this file and see all others where they are here."""
 
     def __init__(self, options: Options) -> None:
         if __name__ == "__main__":
             raise ConversionError("for --dask the script needs its name, NAME.py")
         try:
-            import distributed
+            distributed = import_module("distributed")
         except ImportError as error:
             cure = f"{PYTHON} -m pip install 'dask[distributed]'"
             raise ConversionError(f"--dask needs a library that is missing: {cure}") from error
         self._place = options.dask
         named = "scheduler_file" if Path(options.dask).is_file() else "address"
-        connect: Any = distributed.Client
         problem = "no Dask scheduler answers there: start one with `dask scheduler`"
         try:
-            self._client: Any = connect(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
+            self._client = distributed.Client(**{named: options.dask}, timeout=CONNECT_TIMEOUT)
             problem = "this Dask scheduler has no workers: start some with `dask worker`"
             self._client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except (OSError, ValueError) as error:
@@ -5042,10 +5000,7 @@ class Cluster:
         return ConversionError(f"{self._place}: {message}")
 
     def room(self) -> int:
-        """Return how many sources may be under way or wait; workers come and go.
-
-        Raises `ConversionError` where the scheduler or all of them are gone.
-        """
+        """Return how many sources may be under way; raise where scheduler or workers are gone."""
         now = time.monotonic()
         if self._client.status == "closed":
             raise self._error(SCHEDULER_GONE)
@@ -5086,12 +5041,10 @@ class Cluster:
 @cache
 def shipped_to() -> Workers:
     """Return the one worker process of this worker of a cluster, in which nothing may hang."""
-    import distributed
-
     # The nanny of a worker makes it a daemon, which may have no child processes.
     cast(Any, multiprocessing.current_process())._config["daemon"] = False
-    worker: Any = distributed.get_worker()
-    return Workers(1, worker.memory_manager.memory_limit or memory_of_worker(1))
+    limit = import_module("distributed").get_worker().memory_manager.memory_limit
+    return Workers(1, limit or memory_of_worker(1))
 
 
 def convert_shipped(source: Work, options: Options) -> Outcome:
@@ -5552,17 +5505,14 @@ def append(file: Any, row: bytes) -> None:
 
 
 def mend_report(file: Any, suffix: str) -> None:
-    """End the last row of the report *file* where it lacks its end; cut it off if it is not whole.
-
-    An editor may have taken the end, a killed run the rest. A new table gets its head.
-    """
+    """End the last row of the report *file*, or cut it off; a new table gets its head."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - MAX_ROW, 0))
     _, _, last = file.read().rpartition(b"\n")
     if is_whole_row(last, suffix):
-        append(file, b"\n")
+        append(file, b"\n")  # which an editor may have taken
     else:
-        file.truncate(size - len(last))
+        file.truncate(size - len(last))  # what a killed run left
     if suffix == ".csv" and not file.seek(0, os.SEEK_END):
         append(file, csv_line(REPORT_FIELDS))
 
@@ -5580,11 +5530,7 @@ def is_whole_row(row: bytes, suffix: str) -> bool:
 
 @contextmanager
 def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
-    """Yield what adds a row to the report at *path*, at once and whole, or nothing without one.
-
-    Rows that are there stay; one that a killed run left half written is cut off, unless another
-    run appends to the file.
-    """
+    """Yield what adds a row to the report at *path*, at once and whole, or nothing without one."""
     if path is None:
         yield lambda _: None
         return
@@ -5592,7 +5538,7 @@ def opened_report(path: Path | None) -> Iterator[Callable[[Outcome], None]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_report(path, suffix)
     with path.open("ab+", buffering=0) as file:
-        if locked(file, others=False):
+        if locked(file, others=False):  # else what looks cut is the row of another run
             mend_report(file, suffix)
         locked(file, others=True)
         yield lambda outcome: append(file, report_row(outcome, suffix))
@@ -6057,7 +6003,7 @@ MAX_WINDOW = 1e12  # of a center or width that somebody asks for
 def input_path(value: str) -> Path:
     """Read a path; an empty one is a shell variable that was not set."""
     if not value:
-        raise argparse.ArgumentTypeError("an empty path")
+        raise ArgumentTypeError("an empty path")
     path = Path(value)
     return path.absolute() if path == STDIN and value != "-" else path
 
@@ -6070,9 +6016,7 @@ def frame_rate(value: str) -> Fraction | None:
     with suppress(ValueError, ZeroDivisionError):
         rate = Fraction(value)
     if not 1 / MAX_DURATION <= rate <= 1 / MIN_DURATION:
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}"
-        )
+        raise ArgumentTypeError(f"{value!r} is neither `auto` nor a rate up to {MAX_FRAME_RATE}")
     return rate.limit_denominator(1_000_000)
 
 
@@ -6086,9 +6030,8 @@ def window_choice(value: str) -> WindowChoice:
         if abs(center) < MAX_WINDOW and 1 <= width < MAX_WINDOW:
             return Window(center, width)
     if not re.search(r"[^\W\d]", value) or "," in value:
-        raise argparse.ArgumentTypeError(
-            f"{value!r} is none of auto, full, a number, CENTER,WIDTH (at least 1) and a name"
-        )
+        meant = "auto, full, a number, CENTER,WIDTH (at least 1) and a name"
+        raise ArgumentTypeError(f"{value!r} is none of {meant}")
     return value.casefold() if value.casefold() in ("auto", "full") else value
 
 
@@ -6097,7 +6040,7 @@ def frame_selection(value: str) -> str:
     for part in value.split(","):
         ends = re.fullmatch(r"([1-9]\d{0,8})(?:-([1-9]\d{0,8}))?", part)
         if part not in ("all", "middle") and (not ends or int(ends[2] or ends[1]) < int(ends[1])):
-            raise argparse.ArgumentTypeError(f"{part!r} is none of all, middle, 1 and 10-20")
+            raise ArgumentTypeError(f"{part!r} is none of all, middle, 1 and 10-20")
     return value
 
 
@@ -6111,7 +6054,7 @@ Convert DICOM images to PNG, GIF, MP4 and TXT.
   dicom_converter.py /archive -o /pictures --report run.csv --resume"""
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ArgumentParser):
     """A parser that says in one line what is wrong."""
 
     def error(self, message: str) -> NoReturn:
@@ -6166,7 +6109,7 @@ def argument_parser() -> Parser:
         epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was\n"
         "found, 2 usage, 130 interrupted.\n"
         "For personal medical archive management only, not for diagnosis.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # -600,1500 is no option
@@ -6191,8 +6134,8 @@ def argument_parser() -> Parser:
     add("--no-names", dest="names", action="store_false")
     add("--study", action="store_true")
     group = parser.add_argument_group("archives")
-    add("-j", "--jobs", metavar="N", type=positive)
-    add("--timeout", metavar="SECONDS", type=seconds_or_none)
+    add("-j", "--jobs", metavar="N", type=partial(typed, r"[1-9]\d{0,3}", "from 1 on"))
+    add("--timeout", metavar="SECONDS", type=partial(typed, r"\d{1,9}(\.\d{1,6})?", "of seconds"))
     add("--resume", action="store_true")
     add("--report", metavar="FILE", type=report_path)
     add("--dask", metavar="ADDRESS")
@@ -6205,25 +6148,18 @@ def argument_parser() -> Parser:
     return parser
 
 
-def positive(value: str) -> int:
-    """Read a number of processes."""
-    if not re.fullmatch(r"[1-9]\d{0,3}", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1 on")
-    return int(value)
-
-
-def seconds_or_none(value: str) -> float:
-    """Read a time in seconds; 0 means any."""
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", value):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds")
-    return float(value)
+def typed(pattern: str, meant: str, value: str) -> float:
+    """Read a number that is written like *pattern*, a whole one as such."""
+    if not re.fullmatch(pattern, value):
+        raise ArgumentTypeError(f"{value!r} is not a number {meant}")
+    return int(value) if value.isdigit() else float(value)
 
 
 def report_path(value: str) -> Path:
     """Read the path of a report, whose name says its form."""
     path = input_path(value)
     if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise argparse.ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
+        raise ArgumentTypeError(f"{value!r} ends neither in .csv nor in .jsonl")
     return path
 
 
@@ -6250,11 +6186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = next(tally.lines()) or "nothing done"
         say(f"dicom_converter: interrupted: {done}; --resume goes on from here", sys.stderr)
         return 130
-    except (
-        ConversionError,
-        OSError,
-        sqlite3.Error,
-    ) as error:  # of the report or the cluster, not of a source
+    except (ConversionError, OSError, sqlite3.Error) as error:  # of the run, not of a source
         name = getattr(error, "filename", None)
         where = f"{printable(str(name))}: " if name else ""
         say(f"dicom_converter: {where}{reason_of(error)}", sys.stderr)
@@ -6314,23 +6246,8 @@ def workers_for(inputs: Sequence[Path], options: Options) -> Workers | Cluster:
     return Workers(workers, memory_of_worker(workers))
 
 
-def rounds(
-    sources: Iterator[Source], shelf: Shelf, options: Options, where: Workers | Cluster
-) -> Generator[Outcome, None, None]:
-    """Convert *sources*, then the series that they make up as *shelf* has it by then."""
-    try:
-        yield from convert_all(sources, options, where)
-        if options.study:
-            yield from convert_all(series_works(shelf), options, where)
-    finally:
-        where.close()
-
-
 def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
-    """Convert all *inputs*; report, show and count how each source ended.
-
-    Raises `ConversionError` where nothing more can be written: all that follow would fail alike.
-    """
+    """Convert all *inputs*; report, show and count how each ended. Raises `ConversionError`."""
     if os.path.islink(options.output) and not exists(options.output):  # noqa: PTH114 - never raises
         name = printable(str(options.output))
         raise ConversionError(f"{name}: is a link to nothing: name another folder with -o")
@@ -6338,18 +6255,18 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         closing(workers_for(inputs, options)) as where,  # forked while there are no threads
         opened_report(options.report) as record,
         display(inputs, options) as show,
-        bounded_lists(options) as reader,
+        closing(Worker(memory_of_worker(1))) as lister,
         closing(Shelf()) as shelf,
-        closing(
-            rounds(find_sources(inputs, options.output, reader), shelf, options, where)
-        ) as works,
     ):
-        for outcome in works:
+        reader = partial(bounded_list, lister, options)
+        first = partial(find_sources, inputs, options.output, reader)
+        rounds = (first, partial(series_works, shelf)) if options.study else (first,)
+        for outcome in chain.from_iterable(convert_all(find(), options, where) for find in rounds):
             tally.add(outcome)
             record(outcome)
             if options.study:
                 shelf.add(outcome)
-            if outcome.stops:
+            if outcome.stops:  # all that follow would fail alike
                 cure = "mend that, or name another folder with -o, and add --resume"
                 raise ConversionError(f"{outcome.reason}: {cure}")
             show(outcome)
