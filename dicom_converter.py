@@ -5564,8 +5564,9 @@ class Tally:
         else:
             self.clips += 1
         self.warned += bool(outcome.warnings) and not is_trouble(outcome)
-        if outcome.instance and outcome.status in (Status.CONVERTED, Status.DONE):
-            self.pictures += bool(outcome.instance.kind)
+        made = outcome.status in (Status.CONVERTED, Status.DONE)
+        if made and outcome.instance and isinstance(outcome.source, Source):
+            self.pictures += bool(outcome.instance.kind) or outcome.instance.burned_in
             self.burned_in += outcome.instance.burned_in
         if outcome.status == Status.FAILED:
             kind = re.sub(r"\b\d+\b", "N", outcome.reason)
@@ -6200,6 +6201,10 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
         where = ", ".join(printable(str(path)) for path in inputs)
         say(f"dicom_converter: {where}: no DICOM files found", sys.stderr)
         return 1
+    page = options.output / "index.html"
+    if not (options.names or options.study) and is_page(page):
+        told = "is of an earlier run and may hold names: remove it, or add --study"
+        say(f"dicom_converter: {printable(str(page))} {told}", sys.stderr)
     if not options.quiet:
         for line in tally.lines():
             say(line, sys.stdout)

@@ -245,6 +245,14 @@ def test_the_page_holds_no_names_either(run: Callable[..., Run], tmp_path: Path)
     assert WORD not in (output / "series-000.txt").read_text("utf-8")
 
 
+def test_a_page_of_an_earlier_run_is_named(run: Callable[..., Run], tmp_path: Path) -> None:
+    path = saved(data_set(PICTURE), tmp_path / "in" / "a.dcm")
+    assert "may hold names" not in run(path, "--no-names").err
+    page = run(path, "--study").output / "index.html"
+    assert f"{page} is of an earlier run and may hold names" in run(path, "--no-names").err
+    assert "may hold names" not in run(path, "--no-names", "--study").err
+
+
 def test_a_mark_without_names_does_not_tell_the_birth_date(
     run: Callable[..., Run], tmp_path: Path
 ) -> None:
