@@ -6203,8 +6203,8 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
         return 1
     page = options.output / "index.html"
     if not (options.names or options.study) and is_page(page):
-        told = "is of an earlier run and may hold names: remove it, or add --study"
-        say(f"dicom_converter: {printable(str(page))} {told}", sys.stderr)
+        cure = "is of an earlier run and may hold names: remove it, or add --study"
+        say(f"dicom_converter: {printable(str(page))} {cure}", sys.stderr)
     if not options.quiet:
         for line in tally.lines():
             say(line, sys.stdout)

@@ -294,7 +294,7 @@ def test_help_begins_with_examples_and_has_groups(
         dc.main(["--help"])
     text = capsys.readouterr().out
     assert text.index(dc.DESCRIPTION) < 60
-    assert dc.DESCRIPTION.count("\n  dicom_converter.py ") == 4
+    assert dc.DESCRIPTION.count("\n  dicom_converter.py ") == 5
     for line in dc.DESCRIPTION.splitlines()[2:]:
         dc.parse_args(line.partition("   ")[0].split()[1:])
     assert re.findall(r"^[a-z ]+:$", text, re.MULTILINE) == [
