@@ -1132,13 +1132,16 @@ MAX_DEPTH = 100  # of folders in folders
 
 def opened_regular(path: Path) -> BinaryIO:
     """Open the regular file at *path*; raise `NotDicomError` for what may never begin, or end."""
-    # Without waiting for the other end of a pipe, and without a change of bytes on Windows.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    raise NotDicomError("not a regular file")
+
+    def regular(name: str, flags: int) -> int:
+        # Without waiting for the other end of a pipe.
+        descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise NotDicomError("not a regular file")
+
+    return open(path, "rb", opener=regular)
 
 
 def head_of(path: Path) -> bytes:
