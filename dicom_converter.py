@@ -3928,21 +3928,23 @@ def burned_in_note(header: Header, content: object) -> str:
 
 
 def is_called_after(label: str, texts: dict[str, str]) -> bool:
-    """Tell whether *label* holds the ID or a word of the name, from 3 letters or 1 of Chinese on.
+    """Tell whether a part of *label* holds the ID, the name or a word of it.
 
-    From 4 letters on also inside of others: JohnSmith, SMITHJ, 12-34-567.
+    Of 3 letters (1 of Chinese) as a word, longer ones also inside of others: SMITHJ, 12-34-567.
     """
 
     def words(value: str) -> list[str]:
         letters = unicodedata.normalize("NFKD", value.casefold())
         return re.findall(r"[^\W_]+", "".join(filterfalse(unicodedata.combining, letters)))
 
-    there, ident = words(label), "".join(words(texts["PatientID"]))
-    known = {ident, *words(texts["PatientName"])}
-    if known & {word for word in there if len(word) == 3}:
-        return True
-    long = (name for name in known if len(name) > 3 or not name.isascii())
-    return any(name in "".join(there) for name in long)
+    name = texts["PatientName"]
+    joined = ("".join(words(value)) for value in (texts["PatientID"], *name.split("=")))
+    known = [(one, len(one.encode())) for one in (*joined, *words(name))]
+    return any(
+        (size > 3 and one in "".join(words(part))) or (size == 3 and one in words(part))
+        for part in PurePath(label).parts
+        for one, size in known
+    )
 
 
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
@@ -4004,7 +4006,7 @@ MAX_TILT, SAME_TILT = (math.cos(math.radians(angle)) for angle in (30, 1))  # be
 SAME_PLACE, MAX_JITTER = 0.01, 0.05  # mm; the first also by the longest step
 GAP, UNEQUAL = 1.5, 1.05  # by the median step, by the shortest
 STEADY, MAX_PAUSE = 2, Fraction(10)  # by the shortest time between frames; s: no film is slower
-MAX_NAMED = 10  # of gaps
+MAX_NAMED, MANY_PLANES = 10, 1000  # gaps; slices
 
 
 def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
@@ -4044,34 +4046,41 @@ def stacks_of(members: Iterable[Member]) -> list[list[Member]]:
 
 def parts_by_plane(group: list[Member]) -> list[list[Member]]:
     """Return *group* in parts of one orientation, or whole where that does not order it."""
-    normals = np.array([one.normal for _, one in group])
-    if not all(one.normal for _, one in group) or is_turning(group, normals):
+    if not all(one.normal for _, one in group) or is_turning(group):
         return [group]
-    return [[group[index] for index in part] for part in alike(normals, MAX_TILT)]
+    return [[group[index] for index in part] for part in alike(group, MAX_TILT, np.abs)]
 
 
-def alike(normals: Array, nearest: float) -> list[Array]:
-    """Return the indices of *normals* (slices, 3) in groups, by the cosine of angles in each."""
-    rest, groups = np.arange(len(normals)), []
+def alike(
+    group: Sequence[Member], nearest: float, side: Callable[[Array], Array] = np.positive
+) -> list[Array]:
+    """Return the indices of *group* in parts of like normals, by the cosine of angles in each.
+
+    With `np.abs` as *side*, slices seen from behind are alike.
+    """
+    normals, parts = np.array([one.normal for _, one in group]), []
+    rest = np.arange(len(group))
     while rest.size:
-        near = np.abs(normals[rest] @ normals[rest[0]]) > nearest
-        groups.append(rest[near])
+        near = side(normals[rest] @ normals[rest[0]]) > nearest
+        parts.append(rest[near])
         rest = rest[~near]
-    return groups
+    return parts
 
 
-def is_turning(group: Sequence[Member], normals: Array) -> bool:
+def is_turning(group: Sequence[Member]) -> bool:
     """Tell whether slices turn around the body: projections, or most of a plane of their own."""
-    return "PROJECTION" in group[0][1].stack or 2 * len(alike(normals, SAME_TILT)) > len(group) > 1
+    some = group[:MANY_PLANES]  # what all differ costs time by the square of their number
+    alone = sum(len(part) == 1 for part in alike(some, SAME_TILT))
+    return "PROJECTION" in group[0][1].stack or 2 * alone > len(some) > 1
 
 
 def ordered(stack: Sequence[Member]) -> Series:
     """Return *stack* by the positions along its mean normal, or by what else orders it."""
     ones = [one for _, one in stack]
     if all(one.normal for one in ones):
-        normals = np.array([one.normal for one in ones])
-        if is_turning(stack, normals) or "MOSAIC" in ones[0].stack:
+        if is_turning(stack) or "MOSAIC" in ones[0].stack:
             return by_value(stack)
+        normals = np.array([one.normal for one in ones])
         mean = np.mean(normals * np.sign(normals @ normals[0])[:, np.newaxis], axis=0)
         positions = np.array([one.position for one in ones])
         how, distances = "position", positions @ (mean / np.linalg.norm(mean))
@@ -4498,36 +4507,26 @@ class StoredSlices:
                 yield from frames
 
 
-def own_transforms(
-    series: Series, options: Options
-) -> tuple[list[Slice], tuple[GrayscaleTransform, ...]]:
-    """Return the slices that are still there, and the gray levels of each as if it were alone.
-
-    None of color. Raises `ConversionError` where no slice is left.
-    """
-    slices: list[Slice] = []
-    gray: list[GrayscaleTransform] = []
+def own_transforms(series: Series, options: Options) -> tuple[GrayscaleTransform, ...]:
+    """Return the gray levels of each still of a series as if it were alone, () of color."""
     kept: dict[GrayscaleTransform, GrayscaleTransform] = {}  # tables are large, and often alike
+    gray: list[GrayscaleTransform] = []
     for one in series.slices:
-        try:
-            with opened_slice(one) as (header, image, _):
-                own = look_of(header, image, None, options).grayscale
+        with opened_slice(one) as (header, image, _):
+            own = look_of(header, image, None, options).grayscale
             gray += [kept.setdefault(each, each) for each in own]
-            slices.append(one)
-        except NoWindowError:
-            raise
-        except ConversionError as error:
-            warn(f"a frame is missing: {error}")
-    if not slices:
-        raise ConversionError("none of its files is left")
-    return slices, tuple(gray)
+    return tuple(gray)
 
 
-def scene_of_series(
-    slices: Sequence[Slice], gray: tuple[GrayscaleTransform, ...], options: Options
-) -> Scene:
+def scene_of_series(series: Series, options: Options) -> Scene:
     """Decide how a series is shown: each still by its own rescale, all under one window."""
-    window, origin, inverted = options.window, "", all(one.invert for one in gray)
+    try:
+        gray = own_transforms(series, options)
+    except NoWindowError as error:
+        warn(f"{error if options.names else 'has no such window'}; shown as by default")
+        return scene_of_series(series, replace(options, window="auto"))
+    slices, window, origin = series.slices, options.window, ""
+    inverted = all(one.invert for one in gray)
     if gray:
         one = gray[(len(gray) - 1) // 2]
         same = all(other.voi == one.voi for other in gray)
@@ -4560,19 +4559,13 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     """Write the clip of *series*; the facts tell where each of its frames comes from."""
     for note in series.notes:
         warn(note)
-    try:
-        slices, gray = own_transforms(series, options)
-    except NoWindowError as error:
-        warn(f"{error if options.names else 'has no such window'}; shown as by default")
-        options = replace(options, window="auto")
-        slices, gray = own_transforms(series, options)
-    scene = scene_of_series(slices, gray, options)
+    scene = scene_of_series(series, options)
     write_files(scene, outputs, replace(options, frames=None))
     window = described_window(scene.look, named=options.names)
-    paths = [Path(one.source.label).absolute() for one in slices]
+    paths = [Path(one.label).absolute() for one in series.sources]
     folder = os.path.commonpath([path.parent for path in paths])
     names = [printable(os.path.relpath(path, folder)) for path in paths]
-    shown = [f"{one.place}, {name}" for one, name in zip(slices, names, strict=True)]
+    shown = [f"{one.place}, {name}" for one, name in zip(series.slices, names, strict=True)]
     facts = (
         ("Frames", f"{scene.number_of_frames}, by {series.order}"),
         ("Position", "see its frames"),
@@ -4580,7 +4573,7 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
         ("Frame rate", scene.timing.used),
         *((f"Frame {number}", each) for number, each in enumerate(shown, 1)),
     )
-    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(slices)
+    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(names)
     return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
@@ -4596,10 +4589,8 @@ def convert(work: Work, options: Options) -> Outcome:
         ExitStack() as stack,
     ):
         states = tuple(state_of(one.path) for one in work.sources)
-        for one in work.sources:
-            header, error = attempt(partial(opened_header, one, stack), options)
-            if header:
-                break
+        first = work.slices[0] if isinstance(work, Series) else work
+        header, error = attempt(partial(opened_header, first, stack), options)
         if header is None:
             outcome = unread(work, error, notes_of(caught))
         else:
@@ -4620,9 +4611,11 @@ def convert(work: Work, options: Options) -> Outcome:
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def opened_header(source: Source, stack: ExitStack) -> Header:
-    """Return the header of *source*, whose file stays open as long as *stack* says."""
-    return read_header(stack.enter_context(open_source(source)))
+def opened_header(first: Source | Slice, stack: ExitStack) -> Header:
+    """Return the header of a file that stays open as long as *stack* says."""
+    if isinstance(first, Slice):
+        return stack.enter_context(opened_slice(first))[0]
+    return read_header(stack.enter_context(open_source(first)))
 
 
 def unread(source: Work, error: Exception | None, notes: tuple[str, ...]) -> Outcome:

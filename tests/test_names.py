@@ -294,6 +294,10 @@ def test_a_mark_without_names_does_not_tell_the_birth_date(
         ("/cd/AB-12/IM1", "", "AB12", True),
         ("/cd/Mu\u0308ller", "M\u00fcller^Eva", "", True),
         ("/cd/王小东CT", "王^小东", "", True),
+        ("/cd/王府/IM1", "王^小东", "", False),
+        ("/Снимки/IM1", "Иванов^И^И", "", False),
+        ("/cd/2020/01/02/IM1", "", "20200102", False),
+        ("/scan/native/IM1", "Anna", "", False),
     ],
 )
 def test_inputs_that_are_called_after_the_patient(

@@ -520,10 +520,10 @@ def test_other_sizes_planes_and_localizers_are_clips_of_their_own(
     assert (result.output / "ALONE.png").exists()
 
 
-@pytest.mark.parametrize("step", [10, 22.5])
-def test_slices_that_turn_are_one_clip_by_number(step: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "turn"), [(10, 180), (22.5, 180), (20, 360), (15, 360)])
+def test_slices_that_turn_are_one_clip_by_number(step: float, turn: int, tmp_path: Path) -> None:
     members = []
-    for number in range(round(180 / step)):
+    for number in range(round(turn / step)):
         angle = np.radians(step * number)
         plane = [float(np.cos(angle)), float(np.sin(angle)), 0, 0, 0, -1]
         name, place = f"IM{100 - number}", {"ImageOrientationPatient": plane}
@@ -532,6 +532,22 @@ def test_slices_that_turn_are_one_clip_by_number(step: float, tmp_path: Path) ->
     assert [one.path.name for one in dc.ordered(stack).sources] == [
         source.path.name for source, _ in members
     ]
+
+
+def test_a_slice_without_a_place_is_one_among_others(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(4))
+    slice_file(folder, "IM5", 4, InstanceNumber=5, ImageOrientationPatient=None)
+    text = run(folder, "--study").output / "series-003.txt"
+    assert listed(text) == [f"IM{n}" for n in range(1, 6)]
+    assert "positions and orientations" in notes(text)
+
+
+def test_single_planes_beside_a_stack_are_no_turn(tmp_path: Path) -> None:
+    members = [member(slice_file(tmp_path, f"IM{n}", n, InstanceNumber=n)) for n in range(4)]
+    for number, plane in enumerate((CORONAL, [0, 1, 0, 0, 0, -1]), 5):
+        path = slice_file(tmp_path, f"IM{number}", 0, ImageOrientationPatient=plane)
+        members.append(member(path))
+    assert [len(stack) for stack in dc.stacks_of(members)] == [4, 1, 1]
 
 
 def test_copies_are_shown_once(run: Runner, tmp_path: Path) -> None:
@@ -760,30 +776,38 @@ def test_a_slice_that_vanishes_between_the_rounds_is_named(
 
     monkeypatch.setattr(dc, "series_works", vanishing)
     result = run(folder, "--study")
-    assert result.code == 0
-    text = result.output / "series-003.txt"
-    assert listed(text) == ["IM1", "IM2", "IM4"]
-    assert f"a frame is missing: {folder / 'IM3'}: no such file" in notes(text)
-    assert len(gif_frames(result.output / "series-003.gif")) == 3
+    assert result.code == 1
+    assert "IM3" in result.err
+    assert "series-003.gif" not in result.files()
+    _, (series,) = page_of(result.output)
+    assert series["clips"][0]["failed"]
 
 
+@pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize(
     "changes", [{"PatientID": "ANOTHER"}, {"SOPInstanceUID": "1.2.3"}, {"ImageType": "DERIVED"}]
 )
-def test_a_slice_that_is_another_by_the_second_round_is_left_out(
-    changes: dict[str, str], run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_slice_that_is_another_by_the_second_round_is_in_no_clip(
+    changes: dict[str, str],
+    number: int,
+    run: Runner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = slices(tmp_path / "in", range(4))
     works = dc.series_works
 
     def replacing(shelf: dc.Shelf) -> Any:
-        slice_file(folder, "IM3", 2, InstanceNumber=3, **changes)
+        slice_file(folder, f"IM{number}", number - 1, InstanceNumber=number, **changes)
         return works(shelf)
 
-    monkeypatch.setattr(dc, "series_works", replacing)
-    text = run(folder, "--study").output / "series-003.txt"
-    assert listed(text) == ["IM1", "IM2", "IM4"]
-    assert "IM3: it is another file by now" in notes(text)
+    with monkeypatch.context() as patched:
+        patched.setattr(dc, "series_works", replacing)
+        result = run(folder, "--study")
+    assert result.code == 1
+    assert f"IM{number}: it is another file by now" in result.err
+    assert "series-003.gif" not in result.files()
+    assert run(folder, "--study", "--resume").code == 0
 
 
 def test_files_without_a_series_are_listed_by_folder(run: Runner, tmp_path: Path) -> None:
