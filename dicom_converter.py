@@ -5814,7 +5814,8 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
 
     write_page(index, listed(), {"failed": shelf.failed()})
     for page in root.glob("study-*.html"):  # of an earlier run
-        if page not in written and is_page(page):
+        ours = re.fullmatch(r"study-\d{3,}(-\d+)?\.html", page.name)
+        if ours and page not in written and is_page(page):
             page.unlink()
     return index
 

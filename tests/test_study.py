@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -904,9 +905,14 @@ def test_very_many_pictures_get_a_page_for_each_study(
         assert "CT" in study["words"]
         _, (series,) = page_of(result.output / study["page"])
         assert [one["name"] for one in series["files"]] == ["IM1", "IM2", "IM3"]
+    pages = [f"study-00{number}.html" for number in (1, 2, 3)]
+    assert sorted(path.name for path in result.output.glob("*.html")) == ["index.html", *pages]
+    shutil.copy(result.output / "study-001.html", result.output / "study-of mum.html")
+    monkeypatch.undo()
+    result = run(tmp_path / "in", "--study")
     assert sorted(path.name for path in result.output.glob("*.html")) == [
         "index.html",
-        *(f"study-00{number}.html" for number in (1, 2, 3)),
+        "study-of mum.html",
     ]
 
 
