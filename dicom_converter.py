@@ -398,6 +398,7 @@ class Instance:
     facts: tuple[Fact, ...]  # of the first frame
     stack: str
     identity: str  # a check sum
+    encoding: str  # its transfer syntax
     series_number: int | None
     number: int | None
     normal: tuple[float, ...]
@@ -1381,6 +1382,7 @@ class Origin:
     instance: str
     size: int
     changed: int
+    other: str = ""  # check sum of the path in runs with names, where this is without, or not
 
 
 def origin_of(
@@ -1388,12 +1390,12 @@ def origin_of(
 ) -> Origin:
     """Return what the outputs of *work* are made of; *states* are from before it was opened.
 
-    Discs come to one path in turn: the patient tells them apart, or without *names* the study,
-    for a birth date can be guessed from its check sum.
+    Discs come to one path in turn: the patient tells them apart, or without *names* the UIDs, for
+    a birth date can be guessed from its check sum.
     """
-    patient = [text(header.data_set, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
-    if not names and any(patient):
-        patient = [text(header.data_set, "StudyInstanceUID")]
+    ds = header.data_set
+    patient = [text(ds, f"Patient{name}") for name in ("ID", "Name", "BirthDate")]
+    uids = [text(ds, f"{of}InstanceUID") for of in ("Study", "Series", "SOP")]
     files = [f"{Path(one.label).absolute()}:{one.entry}" for one in work.sources]
     sizes, times = zip(*(state[1:] if state else (0, 0) for state in states), strict=True)
     if isinstance(work, Series):
@@ -1401,7 +1403,9 @@ def origin_of(
         changed = int(check_sum(f"{files}{times}{work.order}{work.notes}"), 16)
     else:
         path, instance, changed = files[0], text(header.data_set, "SOPInstanceUID"), times[0]
-    return Origin(check_sum(f"{path}:{patient}"), check_sum(instance), sum(sizes), changed)
+    sums = [check_sum(f"{path}:{known}") for known in (patient, uids if any(patient) else patient)]
+    own, other = sums if names else reversed(sums)
+    return Origin(own, check_sum(instance), sum(sizes), changed, other)
 
 
 def check_sum(value: str) -> str:
@@ -1430,7 +1434,7 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     known = [end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]]
     made = {end: path for end in known if os.path.lexists(path := output_path(place, end))}
     there += made.values()
-    same = mark[1] == origin.path or mark[2] == origin.instance != check_sum("")
+    same = mark[1] in (origin.path, origin.other) or mark[2] == origin.instance != check_sum("")
     if not same or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
         return None
     return made
@@ -3885,6 +3889,7 @@ def instance_of(header: Header, content: object) -> Instance:
         value = number(ds, keyword)
         return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
+    shows = bool(kind) or isinstance(content, Series) or "EncapsulatedDocument" in ds
     with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
         texts = {
             name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT]
@@ -3908,13 +3913,14 @@ def instance_of(header: Header, content: object) -> Instance:
             facts=(("Size", size), *geometry_facts(ds)),
             stack=stack_of(ds, image) if image else "",
             identity=identity_of(ds, image) if image else "",
+            encoding=str(header.transfer_syntax),
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
             normal=normal_of(*plane),
             position=plane[1],
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
-            burned_in=bool(burned_in_note(header, content)),
+            burned_in=shows and bool(burned_in_note(header, content)),
         )
 
 
@@ -4012,19 +4018,20 @@ MAX_NAMED, MANY_PLANES = 10, 1000  # gaps; slices
 def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
     """Return *members* that show something of their own, and the labels of the others.
 
-    Copies are the same instance, or one of the same place, number and time (encoded anew).
+    Copies are the same instance, or one of the same place, number and time that is encoded anew.
     """
-    seen: set[tuple[Any, ...]] = set()
+    places: dict[object, str] = {}
+    uids: set[object] = set()
     kept, copies = [], []
     for source, one in members:
+        uid = one.texts["SOPInstanceUID"] or source
         place = (one.stack, one.normal, one.position, one.number, one.moments)
-        told = one.position and any(moment is not None for moment in one.moments)
-        keys = {(one.texts["SOPInstanceUID"] or source,)} | ({place} if told else set())
-        if seen.isdisjoint(keys):
-            kept.append((source, one))
-        else:
+        encoding = places.setdefault(place if one.position else uid, one.encoding)
+        if uid in uids or encoding != one.encoding:
             copies.append(source.label)
-        seen |= keys
+        else:
+            kept.append((source, one))
+        uids.add(uid)
     return kept, copies
 
 
@@ -5832,7 +5839,7 @@ def kept_heads(entries: Iterable[Entry], heads: list[Entry]) -> Iterator[Entry]:
 def series_entry(group: SeriesGroup, options: Options) -> Entry:
     """Return what the page shows of one series: its stills in order, then its other files."""
     patient, study, series, outcomes = group
-    stacks = map(ordered, stacks_of(stills_of(outcomes)))
+    stacks = map(ordered, stacks_of(without_copies(stills_of(outcomes))[0]))
     sources: Iterator[Work] = chain(*(one.sources for one in stacks))
     places = {one: place for place, one in enumerate(sources)}
     last = len(places)

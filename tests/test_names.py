@@ -245,6 +245,17 @@ def test_the_page_holds_no_names_either(run: Callable[..., Run], tmp_path: Path)
     assert WORD not in (output / "series-000.txt").read_text("utf-8")
 
 
+def test_files_without_a_uid_lose_their_names_in_place(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    known: dict[str, Any] = {"PatientName": f"{WORD}^Jon", "SOPInstanceUID": None}
+    path = saved(data_set(PICTURE, **known), tmp_path / "in" / "a.dcm")
+    assert WORD in (run(path).output / "a.txt").read_text("utf-8")
+    result = run(path, "--no-names")
+    assert result.files() == ["a.png", "a.txt"]
+    assert WORD not in (result.output / "a.txt").read_text("utf-8")
+
+
 def test_a_page_of_an_earlier_run_is_named(run: Callable[..., Run], tmp_path: Path) -> None:
     path = saved(data_set(PICTURE), tmp_path / "in" / "a.dcm")
     assert "may hold names" not in run(path, "--no-names").err
@@ -261,7 +272,7 @@ def test_a_mark_without_names_does_not_tell_the_birth_date(
         known: dict[str, Any] = {
             "PatientBirthDate": born,
             "PatientID": "1",
-            "StudyInstanceUID": "1.2",
+            **dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"), "1.2"),
         }
         path = saved(data_set(PICTURE, **known), tmp_path / "in" / "a.dcm")
         for option in ("--no-names", "-q"):
