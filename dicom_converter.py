@@ -3439,7 +3439,8 @@ def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
             sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
             palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
             colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-            argb = np.full((256, 4), 255, np.uint8)
+            # The first palette, come back, would be taken for that of the frame before.
+            argb = np.full((256, 4), 254 if argb.size else 255, np.uint8)
             argb[: len(colors), 1:] = colors
             indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
         yield av.VideoFrame.from_ndarray(cast(Any, (indices, argb)), format="pal8")

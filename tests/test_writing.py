@@ -159,6 +159,18 @@ def test_gif_palette_follows_the_colors_of_the_clip(tmp_path: Path) -> None:
         assert np.array_equal(frame, scene)
 
 
+def test_gif_of_colors_that_come_back(tmp_path: Path) -> None:
+    """FFmpeg compares a frame of the first palette with the one before, whatever its palette."""
+    chance = np.random.default_rng(1)
+    noise = chance.integers(0, 60, (2, 40, 60, 3))
+    scenes = list((noise + np.array([[[[0, 0, 40]]], [[[40, 0, 0]]]])).astype(np.uint8))
+    dc.write_gif(tmp_path / "c.gif", [*scenes, *scenes, scenes[0]], timing_of(1, 1, 1))
+    frames, _ = read_gif(tmp_path / "c.gif")
+    for number, frame in enumerate(frames):
+        assert psnr(scenes[number % 2], frame) > psnr(scenes[(number + 1) % 2], frame) + 5
+    assert np.array_equal(frames[0], frames[2])
+
+
 def read_mp4(path: Path, form: str = "gray") -> tuple[list[Array], list[Fraction]]:
     """Return the frames and their presentation times in s."""
     with av.open(str(path)) as container:
