@@ -456,7 +456,6 @@ class Header:
     data_set: Dataset
     pixels: PixelLocation | None
     transfer_syntax: UID
-    size: int  # of the file, in bytes
     truncated: str = ""  # the element that the file ends in
 
 
@@ -618,10 +617,8 @@ def begins_as_dicom(head: bytes) -> bool:
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
-    with suppress(*UNREADABLE):
-        value = data_set.get_item(tag).value if tag in data_set else None
-        return value if isinstance(value, bytes) else None
-    return None
+    value = getattr(data_set.get_item(tag, keep_deferred=True), "value", None)
+    return value if isinstance(value, bytes) else None
 
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
@@ -884,9 +881,10 @@ def read_header(file: BinaryIO) -> Header:
     Raises `NotDicomError`, and `ConversionError` where there is no data set.
     """
     head = file.read(132)
+    if not any(head):
+        raise NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
     if not begins_as_dicom(head):
-        raise not_dicom(head)
-    size = file.seek(0, os.SEEK_END)
+        raise NotDicomError("not a DICOM file")
     file.seek(132 if head[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
@@ -895,32 +893,20 @@ def read_header(file: BinaryIO) -> Header:
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
     little = transfer_syntax != uid.ExplicitVRBigEndian
-    check_elements(file, implicit, "<" if little else ">")
+    order = "<" if little else ">"
+    check_elements(file, implicit, order)
     data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
-    compressed = transfer_syntax not in NATIVE_SYNTAXES
-    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
+    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), order, transfer_syntax)
     if pixels and pixels.whole:
         file.seek(pixels.offset + pixels.length)
         read_rest(file, data_set, implicit, little)
-    if pixels and pixels.fragments:
-        head = io.BufferedReader(FragmentReader(file, pixels)).read(STREAM_HEAD_BYTES)
-        deflated = transfer_syntax == DEFLATED_IMAGE_FRAME  # a fragment for each frame (A.4.13)
-        begun = range(pixels.fragments) if deflated else pixels.begun
-        pixels = replace(pixels, head=head, begun=begun)
     truncated = truncated_element(data_set)
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
-    return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
-
-
-def not_dicom(head: bytes) -> NotDicomError:
-    """Return why a file that begins with *head* is not DICOM; the rest may be too long to read."""
-    if any(head):
-        return NotDicomError("not a DICOM file")
-    return NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
+    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
 
 
 def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
@@ -1002,11 +988,12 @@ def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
     file.seek(at)
     if end - at < 8 * MAX_ELEMENTS:  # they have no room
         return
-    found, fragments, item = 0, False, struct.pack(f"{order}HH", 0xFFFE, 0xE000)
+    found, fragments = 0, False
     while file.tell() < end and found <= MAX_ELEMENTS:
         tag, vr, length = element_head(file, implicit, order)
         value = file.tell()
-        begins_item = file.read(4) == item or described(tag, "")[1] == "SQ"
+        next_tag, _, _ = element_head(file, implicit, order)
+        begins_item = next_tag == ITEM_TAG or described(tag, "")[1] == "SQ"
         opaque = vr not in ("", "SQ", "UN") and tag not in PIXEL_DATA_TAGS  # whatever it holds
         has_items = not opaque and (begins_item or vr == "SQ" or length == UNDEFINED_LENGTH)
         if has_items or tag == SEQUENCE_DELIMITER_TAG:
@@ -1033,31 +1020,27 @@ def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, 
     return tag, vr, length
 
 
-def locate_pixels(
-    file: BinaryIO, implicit: bool, little: bool, compressed: bool
-) -> PixelLocation | None:
+def locate_pixels(file: BinaryIO, implicit: bool, order: str, syntax: UID) -> PixelLocation | None:
     """Return where the pixel data element that *file* stands at lies.
 
-    Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
+    Some writers give compressed data a length and their items in it (against PS3.5 A.4).
     """
-    tag, vr, length = element_head(file, implicit, "<" if little else ">")
+    tag, vr, length = element_head(file, implicit, order)
     if tag not in PIXEL_DATA_TAGS:  # the data set ended for another reason
         return None
-    offset = file.tell()
-    begins_item = element_head(file, True, "<")[0] == ITEM_TAG
-    end = file.seek(0, os.SEEK_END)
+    offset, end = file.tell(), file.seek(0, os.SEEK_END)
     undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
     held = (end if undefined else min(offset + length, end)) - offset
     native = PixelLocation(get_entry(tag)[4], vr or "OW", offset, held, whole=whole)
-    if not (begins_item or (undefined and compressed)):
-        return native
-    found = with_fragments(file, native)
+    found = with_fragments(file, native, syntax)
     if not undefined and found.fragments and found.length == held and not found.cut:
         return replace(found, whole=True)
-    return found if undefined or compressed else native
+    has_items = bool(found.starts) or found.cut
+    compressed = undefined + has_items + (syntax not in NATIVE_SYNTAXES) > 1  # two of these three
+    return found if compressed else native
 
 
-def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
+def with_fragments(file: BinaryIO, pixels: PixelLocation, syntax: UID) -> PixelLocation:
     """Return *pixels* with the fragments in them, whose items are stepped over (PS3.5 A.4)."""
     starts, begun, signature = array("Q"), array("Q"), None
     whole = cut = False
@@ -1070,14 +1053,17 @@ def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
             break
         begins = file.read(min(length, 12)) if starts else b""  # the first is the offset table
         signature = signature or STREAM_SIGNATURE.match(begins)
-        if signature and begins.startswith(signature[0]):
+        deflated = starts and syntax == DEFLATED_IMAGE_FRAME  # a fragment for each frame (A.4.13)
+        if deflated or (signature and begins.startswith(signature[0])):
             begun.append(len(starts) - 1)
         file.seek(at + length)
         starts.append(at + length + ITEM_HEAD_BYTES)
     fragments, held = max(len(starts) - 1, 0), file.tell() - pixels.offset
-    return PixelLocation(
+    found = PixelLocation(
         pixels.keyword, pixels.vr, pixels.offset, held, fragments, starts, begun, whole, cut
     )
+    content = io.BufferedReader(FragmentReader(file, found)) if fragments else io.BytesIO()
+    return replace(found, head=content.read(STREAM_HEAD_BYTES))
 
 
 class FragmentReader(io.RawIOBase):
@@ -1172,15 +1158,16 @@ def zip_members(archive: Source) -> list[Source]:
 
     They are swept like those of a folder: hospitals pack viewers beside the images.
     """
-    members: list[Source] = []
     try:
         entries = opened_zip(archive.path, state_of(archive.path)).infolist()
-        overlapping = overlapping_entries(entries)
-        for entry, info in enumerate(entries):
-            if not info.filename.endswith("/"):
-                name = member_name(info)
-                problem = zip_problem(info, name, overlaps=entry in overlapping)
-                members.append(Source(archive.path, member=name, entry=entry, problem=problem))
+        shared = overlapping_entries(entries)
+        members = [
+            Source(
+                archive.path, member=member_name(one), entry=at, problem=zip_problem(one, shared)
+            )
+            for at, one in enumerate(entries)
+            if not one.filename.endswith("/")
+        ]
     except ConversionError as error:
         return [replace(archive, problem=str(error))]
     except (*UNREADABLE, zipfile.BadZipFile) as error:
@@ -1189,18 +1176,19 @@ def zip_members(archive: Source) -> list[Source]:
     return members or [archive]
 
 
-def overlapping_entries(entries: Sequence[zipfile.ZipInfo]) -> set[int]:
-    """Return the numbers of those *entries* of an archive that share bytes with another one.
+def overlapping_entries(entries: Sequence[zipfile.ZipInfo]) -> set[zipfile.ZipInfo]:
+    """Return those *entries* of an archive that share bytes with another one.
 
     Many that unpack the same bytes make an archive of 200 kB endless.
     """
-    order = sorted(range(len(entries)), key=lambda entry: entries[entry].header_offset)
-    overlapping: set[int] = set()
-    for before, after in pairwise(order):
-        end = entries[before].header_offset + zipfile.sizeFileHeader + entries[before].compress_size  # type: ignore[attr-defined]
-        if end > entries[after].header_offset:
-            overlapping |= {before, after}
-    return overlapping
+    head = zipfile.sizeFileHeader  # type: ignore[attr-defined]
+    in_order = pairwise(sorted(entries, key=lambda info: info.header_offset))
+    return {
+        info
+        for before, after in in_order
+        if before.header_offset + head + before.compress_size > after.header_offset
+        for info in (before, after)
+    }
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
@@ -1214,12 +1202,12 @@ def member_name(info: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/") or "_"
 
 
-def zip_problem(info: zipfile.ZipInfo, name: str, *, overlaps: bool) -> str:
+def zip_problem(info: zipfile.ZipInfo, overlapping: set[zipfile.ZipInfo]) -> str:
     """Return why a member of an archive is not taken out, "" where it is."""
     inflation = info.file_size / max(info.compress_size, 1)
-    if overlaps:
+    if info in overlapping:
         return "it overlaps another one in its archive"
-    if name.count("/") > MAX_DEPTH:
+    if member_name(info).count("/") > MAX_DEPTH:
         return "its folders are nested too deeply: unpack the archive first"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
@@ -1248,11 +1236,9 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
             if info is None or member_name(info) != source.member:
                 raise ConversionError("its zip archive was replaced meanwhile: convert it again")
             with archive.open(info) as member:
-                head = member.read(132)
-                if not begins_as_dicom(head):  # the rest need not be unpacked to be told
-                    raise not_dicom(head)
-                unpacked.write(head)
-                shutil.copyfileobj(member, unpacked, 1 << 20)
+                unpacked.write(head := member.read(132))
+                if begins_as_dicom(head):  # else that will be told, without the rest
+                    shutil.copyfileobj(member, unpacked, 1 << 20)
         except RuntimeError as error:
             raise ConversionError("packed in a way that cannot be read: unpack it first") from error
         except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
@@ -1274,7 +1260,7 @@ def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
 
 # --- Where outputs go -----------------------------------------------------------------------------
 
-MAX_TITLE, MAX_MARK = 1 << 14, 1 << 22  # bytes of the first lines of a TXT
+MAX_LINES = 1 << 14, 1 << 22  # bytes of the first two of a TXT
 MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 
 # What Windows takes for a device, whatever follows the dot.
@@ -1435,15 +1421,11 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
 
 def text_marks(text_path: Path) -> tuple[str, str, bool]:
     """Return the first two lines of a TXT and whether it is whole, nothing where there is none."""
-    try:
-        with opened_regular(text_path) as file:
-            title, mark = file.readline(MAX_TITLE), file.readline(MAX_MARK)
-            file.seek(max(file.seek(0, os.SEEK_END) - len(TEXT_ENDS), 0))
-            whole = file.read() == TEXT_ENDS.encode()
-    except (OSError, ValueError, NotDicomError):
-        return "", "", False
-    first, second = (line.decode("utf-8", "replace").rstrip("\n") for line in (title, mark))
-    return first, second, whole
+    with suppress(OSError, ValueError, NotDicomError), opened_regular(text_path) as file:
+        title, mark = (file.readline(size).decode("utf-8", "replace") for size in MAX_LINES)
+        file.seek(max(file.seek(0, os.SEEK_END) - len(TEXT_ENDS), 0))
+        return title.rstrip("\n"), mark.rstrip("\n"), file.read() == TEXT_ENDS.encode()
+    return "", "", False
 
 
 # --- Sources --------------------------------------------------------------------------------------
