@@ -132,7 +132,8 @@ __version__ = "2.0.0"
 
 # --- Constants ------------------------------------------------------------------------------------
 
-is_folder, exists = os.path.isdir, os.path.exists  # which never raise, unlike those of Path
+# Those of Path raise on links in circles.
+is_folder, exists, realpath = os.path.isdir, os.path.exists, os.path.realpath
 
 STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
@@ -340,15 +341,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A still of a series, of what *identity* it was in round one, *place* where it lies, in words.
-
-    *duration* is how long it is shown, in s, None where that is not recorded.
-    """
+    """A still of a series."""
 
     source: Source
-    identity: str
-    place: str
-    duration: Fraction | None = None
+    identity: str  # of what it was in round one
+    place: str  # where it lies, in words
+    duration: Fraction | None = None  # s; None where that is not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,26 +382,21 @@ Work = Source | Series
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What a file says that it is and belongs to (PS3.3 A.1.2); *texts* by keyword, cut.
+    """What a file says that it is and belongs to (PS3.3 A.1.2)."""
 
-    *kind* is still, clip or video, "" without a picture; *stack* tells apart what cannot be in one
-    clip. *position* is in mm, *normal* that of the slice, () where these cannot be right; *moments*
-    are the values of `MOMENTS` and when it was taken, in s.
-    """
-
-    texts: dict[str, str]
-    kind: str
+    texts: dict[str, str]  # by keyword, cut
+    kind: str  # still, clip or video, "" without a picture
     frames: int
     durations: tuple[Fraction, ...]  # as recorded, in s, where these vary
     facts: tuple[Fact, ...]  # of the first frame
-    stack: str
+    stack: str  # tells apart what cannot be in one clip
     identity: str  # a check sum
     series_number: int | None
     number: int | None
-    normal: tuple[float, ...]
-    position: tuple[float, ...]
+    normal: tuple[float, ...]  # of the slice, () where it cannot be right
+    position: tuple[float, ...]  # in mm, () where it cannot be right
     location: float | None
-    moments: tuple[float | None, ...]
+    moments: tuple[float | None, ...]  # values of `MOMENTS`, and when it was taken, in s
     burned_in: bool  # names, or perhaps
 
 
@@ -502,14 +495,11 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A Modality or VOI LUT, or one color of a palette.
+    """A Modality or VOI LUT, or one color of a palette."""
 
-    *entries* are *bits*-wide little-endian 16-bit words from *first_value* on.
-    """
-
-    first_value: int
-    bits: int
-    entries: bytes
+    first_value: int  # that the first entry is for
+    bits: int  # of an entry
+    entries: bytes  # little-endian 16-bit words
     explanation: str = ""
 
 
@@ -521,60 +511,48 @@ WindowChoice = int | str | Voi
 
 @dataclass(frozen=True, slots=True)
 class SampleFormat:
-    """How stored values sit in the decoded words, and which of them are padding (stored values).
-
-    From *first_color* on they are colors of a supplemental palette.
-    """
+    """How stored values sit in the decoded words, and what they are."""
 
     bits_stored: int
     high_bit: int
     signed: bool
-    padding: tuple[float, float] | None = None
-    first_color: float = math.inf
+    padding: tuple[float, float] | None = None  # stored values, both inclusive
+    first_color: float = math.inf  # from which on they are colors of a supplemental palette
 
 
 @dataclass(frozen=True, slots=True)
 class GrayscaleTransform:
-    """All that turns the stored values of one frame into gray levels; *voi* None is still open."""
+    """All that turns the stored values of one frame into gray levels."""
 
     samples: SampleFormat
     modality: Rescale | LookupTable
-    voi: Voi | None
+    voi: Voi | None  # None: still open
     voi_origin: str
     invert: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """One overlay plane of group 60xx (PS3.3 C.9.2); counts from 0 where DICOM counts from 1.
-
-    *data* holds one bit a pixel, least significant first, frames run on; where it is empty the
-    plane is bit *bit_position* of the stored words. *frames* are those of the image that it lies
-    on, None for all.
-    """
+    """One overlay plane of group 60xx (PS3.3 C.9.2); counts from 0 where DICOM counts from 1."""
 
     rows: int
     columns: int
     top: int
     left: int
-    frames: tuple[int, int] | None
-    data: bytes
-    bit_position: int = 0
+    frames: tuple[int, int] | None  # of the image that it lies on, None for all
+    data: bytes  # one bit a pixel, least significant first, frames run on
+    bit_position: int = 0  # of the plane in the stored words, where *data* is empty
 
 
 @dataclass(frozen=True, slots=True)
 class Shutter:
-    """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11).
+    """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11)."""
 
-    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column,
-    radius in columns, and how high a pixel is by its width; *vertices* are (row, column). Outside
-    is *color*: the gray of gray pictures, then red, green and blue, all 0..1.
-    """
-
-    edges: tuple[int, int, int, int] | None = None
+    edges: tuple[int, int, int, int] | None = None  # left, right, upper, lower, inclusive
+    # Row and column of the center, radius in columns, how high a pixel is by its width.
     circle: tuple[int, int, int, float] | None = None
-    vertices: tuple[tuple[int, int], ...] = ()
-    color: tuple[float, float, float, float] = (0, 0, 0, 0)
+    vertices: tuple[tuple[int, int], ...] = ()  # (row, column)
+    color: tuple[float, float, float, float] = (0, 0, 0, 0)  # outside: gray, red, green, blue, 0..1
 
 
 @dataclass(frozen=True, slots=True)
@@ -617,8 +595,10 @@ def begins_as_dicom(head: bytes) -> bool:
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
-    value = getattr(data_set.get_item(tag, keep_deferred=True), "value", None)
-    return value if isinstance(value, bytes) else None
+    with suppress(*UNREADABLE):
+        value = data_set.get_item(tag).value if tag in data_set else None
+        return value if isinstance(value, bytes) else None
+    return None
 
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
@@ -851,7 +831,8 @@ PIXEL_DATA_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles,
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
-MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
+# Times the length of what is unpacked: so tightly no device packs but a small uniform picture.
+MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20
 MAX_ELEMENTS = 500_000  # and items, of one data set
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 STREAM_SIGNATURE = re.compile(  # with these of its bytes every code stream of a file begins
@@ -901,21 +882,18 @@ def read_header(file: BinaryIO) -> Header:
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), order, transfer_syntax)
     if pixels and pixels.whole:
         file.seek(pixels.offset + pixels.length)
-        read_rest(file, data_set, implicit, little)
+        last, end = PIXEL_DATA_TAGS[-1], ITEM_TAG
+        try:
+            data_set.update(
+                elements_until(file, implicit, little, lambda tag: not last < tag < end)
+            )
+        except (ConversionError, *UNREADABLE):
+            warn("what follows the pixel data cannot be read")
     truncated = truncated_element(data_set)
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
     return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
-
-
-def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
-    """Add to *data_set* what follows the pixel data, behind which *file* stands."""
-    first, end = max(PIXEL_DATA_TAGS) + 1, ITEM_TAG
-    try:
-        data_set.update(elements_until(file, implicit, little, lambda tag: not first <= tag < end))
-    except (ConversionError, *UNREADABLE):
-        warn("what follows the pixel data cannot be read")
 
 
 def elements_until(
@@ -954,11 +932,7 @@ def guessed_transfer_syntax(file: BinaryIO) -> UID:
 
 
 def expanded_limit(length: int) -> int:
-    """Return how many bytes *length* of a data set or of a code stream may become.
-
-    Small ones any number: a uniform picture takes next to nothing. No larger one of a device is
-    packed so tightly as a file that is made to fill the memory.
-    """
+    """Return how many bytes *length* of a data set or of a code stream may become."""
     return max(SMALL_EXPANDED_BYTES, MAX_EXPANSION * length)
 
 
@@ -1140,11 +1114,6 @@ def is_archive(path: Path) -> bool:
     return named_so and not begins_as_dicom(head_of(path))
 
 
-def resolved(path: Path) -> Path:
-    """Return *path* without its links, as far as they lead anywhere."""
-    return Path(os.path.realpath(path))
-
-
 def state_of(path: Path) -> FileState | None:
     """Return by what a change of the file at *path* shows, None where it cannot be asked."""
     with suppress(OSError, ValueError):
@@ -1264,7 +1233,7 @@ MAX_LINES = 1 << 14, 1 << 22  # bytes of the first two of a TXT
 MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 
 # What Windows takes for a device, whatever follows the dot.
-DEVICE_NAMES = re.compile(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)")
+DEVICE_NAMES = re.compile(r"(?i)^(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)")
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
 KEPT = HARMLESS + "".join(map(chr, range(0xDC80, 0xDD00)))  # also bytes that are no text
 FRAME_NAME = re.compile(r"^(.+)-\d{4,}$")  # that of its clip and a number
@@ -1286,8 +1255,7 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     )
     if plain.rstrip(". ") != plain or not plain:
         plain = plain.rstrip(". ") + "_"
-    if DEVICE_NAMES.match(plain):
-        plain = f"_{plain}"
+    plain = DEVICE_NAMES.sub(r"_\g<0>", plain)
     if folder and plain.lower().endswith(OUTPUT_SUFFIXES):
         plain += "_"
     raw = os.fsencode(plain)
@@ -1442,7 +1410,7 @@ def find_sources(
     A folder's files come out before the next one is read. What a DICOMDIR lists and what standard
     input names (`-`) follow, in their own order.
     """
-    root, media = resolved(output), media_of(inputs)
+    root, media = Path(realpath(output)), media_of(inputs)
     keeps = STDIN in inputs or any(map(is_list, media))  # where not the walk alone adds names
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[str, Parts] = {}
@@ -1468,12 +1436,12 @@ def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
     Of several each gets a folder of its own name, so that no two patients are mixed.
     """
     given = sorted({*inputs} - {STDIN}, reverse=True)
-    paths = sorted({resolved(path): path for path in given if is_medium(path)}.values())
+    paths = sorted({realpath(path): path for path in given if is_medium(path)}.values())
     if len(paths) == 1:
         return {paths[0]: ()}
     # The slash tells a list from the folder that it lies in.
-    lists = {path: f"{resolved(path.parent)}/" for path in paths if is_list(path)}
-    return {path: (lists.get(path) or str(resolved(path)),) for path in paths}
+    lists = {path: f"{realpath(path.parent)}/" for path in paths if is_list(path)}
+    return {path: (lists.get(path) or realpath(path),) for path in paths}
 
 
 def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
@@ -1481,14 +1449,14 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
 
     A folder is read once, whatever leads to it, so links are followed last; *output* is left out.
     """
-    media, root = media_of(inputs), resolved(output)
+    media, root = media_of(inputs), realpath(output)
     named = [Source(path, named=True) for path in inputs if not is_medium(path)]
     yield (), named
-    seen, named_paths = set[Path](), {one.path.absolute() for one in named}
+    seen, named_paths = set[str](), {one.path.absolute() for one in named}
     waiting = deque(place for place in media.items() if not is_list(place[0]))
     while waiting:
         folder, parts = waiting.popleft()
-        there = resolved(folder)
+        there = realpath(folder)
         if not is_folder(folder):
             yield from members_of(Source(folder, named=folder in media), parts)
         elif there in seen:
@@ -4739,7 +4707,7 @@ def convert_all(
     head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
-    options = replace(options, threads=threads, output=resolved(options.output))
+    options = replace(options, threads=threads, output=Path(realpath(options.output)))
     sources = chain(head, sources)
     clean_once = cache(remove_stale_parts)
     pending: dict[Future[Outcome], Work] = {}
@@ -5831,7 +5799,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
 
     Return where it is.
     """
-    root, numbers = resolved(options.output), count(1)
+    root, numbers = Path(realpath(options.output)), count(1)
     written: set[Path] = set()
     index = page_place(root, "index")
     remove_stale_parts(root)
@@ -5884,7 +5852,7 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
     entry["files"] = [shown for one, shown in works if isinstance(one.source, Source)]
     entry["clips"] = [shown for one, shown in works if isinstance(one.source, Series)]
     if series.startswith("/"):
-        entry["folder"] = outcomes[0].source.folder.relative_to(resolved(options.output)).as_posix()
+        entry["folder"] = outcomes[0].source.folder.relative_to(realpath(options.output)).as_posix()
     return entry
 
 
@@ -5897,7 +5865,7 @@ def shown_texts(one: Instance, level: str, options: Options) -> Entry:
 
 def work_entry(outcome: Outcome, options: Options) -> Entry:
     """Return what the page shows of one file or clip: nothing that a run with --resume lacks."""
-    one, root, source = cast(Instance, outcome.instance), resolved(options.output), outcome.source
+    one, root, source = cast(Instance, outcome.instance), realpath(options.output), outcome.source
     paths = [path.relative_to(root).parts for path in outcome.outputs]
     links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
     entry = {"name": printable(source.name), "links": links, "frames": one.frames}
