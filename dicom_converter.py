@@ -132,7 +132,8 @@ __version__ = "2.0.0"
 
 # --- Constants ------------------------------------------------------------------------------------
 
-is_folder, exists = os.path.isdir, os.path.exists  # which never raise, unlike those of Path
+# Those of Path raise on links in circles.
+is_folder, exists, realpath = os.path.isdir, os.path.exists, os.path.realpath
 
 STDIN = Path("-")
 DEFAULT_INPUT = Path("dicom_data")
@@ -340,15 +341,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A still of a series, of what *identity* it was in round one, *place* where it lies, in words.
-
-    *duration* is how long it is shown, in s, None where that is not recorded.
-    """
+    """A still of a series."""
 
     source: Source
-    identity: str
-    place: str
-    duration: Fraction | None = None
+    identity: str  # of what it was in round one
+    place: str  # where it lies, in words
+    duration: Fraction | None = None  # s; None where that is not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,27 +382,22 @@ Work = Source | Series
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """What a file says that it is and belongs to (PS3.3 A.1.2); *texts* by keyword, cut.
+    """What a file says that it is and belongs to (PS3.3 A.1.2)."""
 
-    *kind* is still, clip or video, "" without a picture; *stack* tells apart what cannot be in one
-    clip. *position* is in mm, *normal* that of the slice, () where these cannot be right; *moments*
-    are the values of `MOMENTS` and when it was taken, in s.
-    """
-
-    texts: dict[str, str]
-    kind: str
+    texts: dict[str, str]  # by keyword, cut
+    kind: str  # still, clip or video, "" without a picture
     frames: int
     durations: tuple[Fraction, ...]  # as recorded, in s, where these vary
     facts: tuple[Fact, ...]  # of the first frame
-    stack: str
+    stack: str  # tells apart what cannot be in one clip
     identity: str  # a check sum
     encoding: str  # its transfer syntax
     series_number: int | None
     number: int | None
-    normal: tuple[float, ...]
-    position: tuple[float, ...]
+    normal: tuple[float, ...]  # of the slice, () where it cannot be right
+    position: tuple[float, ...]  # in mm, () where it cannot be right
     location: float | None
-    moments: tuple[float | None, ...]
+    moments: tuple[float | None, ...]  # values of `MOMENTS`, and when it was taken, in s
     burned_in: bool  # names, or perhaps
 
 
@@ -457,7 +450,6 @@ class Header:
     data_set: Dataset
     pixels: PixelLocation | None
     transfer_syntax: UID
-    size: int  # of the file, in bytes
     truncated: str = ""  # the element that the file ends in
 
 
@@ -504,14 +496,11 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A Modality or VOI LUT, or one color of a palette.
+    """A Modality or VOI LUT, or one color of a palette."""
 
-    *entries* are *bits*-wide little-endian 16-bit words from *first_value* on.
-    """
-
-    first_value: int
-    bits: int
-    entries: bytes
+    first_value: int  # that the first entry is for
+    bits: int  # of an entry
+    entries: bytes  # little-endian 16-bit words
     explanation: str = ""
 
 
@@ -523,60 +512,48 @@ WindowChoice = int | str | Voi
 
 @dataclass(frozen=True, slots=True)
 class SampleFormat:
-    """How stored values sit in the decoded words, and which of them are padding (stored values).
-
-    From *first_color* on they are colors of a supplemental palette.
-    """
+    """How stored values sit in the decoded words, and what they are."""
 
     bits_stored: int
     high_bit: int
     signed: bool
-    padding: tuple[float, float] | None = None
-    first_color: float = math.inf
+    padding: tuple[float, float] | None = None  # stored values, both inclusive
+    first_color: float = math.inf  # from which on they are colors of a supplemental palette
 
 
 @dataclass(frozen=True, slots=True)
 class GrayscaleTransform:
-    """All that turns the stored values of one frame into gray levels; *voi* None is still open."""
+    """All that turns the stored values of one frame into gray levels."""
 
     samples: SampleFormat
     modality: Rescale | LookupTable
-    voi: Voi | None
+    voi: Voi | None  # None: still open
     voi_origin: str
     invert: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """One overlay plane of group 60xx (PS3.3 C.9.2); counts from 0 where DICOM counts from 1.
-
-    *data* holds one bit a pixel, least significant first, frames run on; where it is empty the
-    plane is bit *bit_position* of the stored words. *frames* are those of the image that it lies
-    on, None for all.
-    """
+    """One overlay plane of group 60xx (PS3.3 C.9.2); counts from 0 where DICOM counts from 1."""
 
     rows: int
     columns: int
     top: int
     left: int
-    frames: tuple[int, int] | None
-    data: bytes
-    bit_position: int = 0
+    frames: tuple[int, int] | None  # of the image that it lies on, None for all
+    data: bytes  # one bit a pixel, least significant first, frames run on
+    bit_position: int = 0  # of the plane in the stored words, where *data* is empty
 
 
 @dataclass(frozen=True, slots=True)
 class Shutter:
-    """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11).
+    """What of a frame is visible, in pixels from 0: where all shapes meet (PS3.3 C.7.6.11)."""
 
-    *edges* are left, right, upper and lower, inclusive; *circle* is center row, center column,
-    radius in columns, and how high a pixel is by its width; *vertices* are (row, column). Outside
-    is *color*: the gray of gray pictures, then red, green and blue, all 0..1.
-    """
-
-    edges: tuple[int, int, int, int] | None = None
+    edges: tuple[int, int, int, int] | None = None  # left, right, upper, lower, inclusive
+    # Row and column of the center, radius in columns, how high a pixel is by its width.
     circle: tuple[int, int, int, float] | None = None
-    vertices: tuple[tuple[int, int], ...] = ()
-    color: tuple[float, float, float, float] = (0, 0, 0, 0)
+    vertices: tuple[tuple[int, int], ...] = ()  # (row, column)
+    color: tuple[float, float, float, float] = (0, 0, 0, 0)  # outside: gray, red, green, blue, 0..1
 
 
 @dataclass(frozen=True, slots=True)
@@ -855,7 +832,8 @@ PIXEL_DATA_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles,
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
-MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20  # times the length of what is unpacked
+# Times the length of what is unpacked: so tightly no device packs but a small uniform picture.
+MAX_EXPANSION, SMALL_EXPANDED_BYTES = 500, 64 << 20
 MAX_ELEMENTS = 500_000  # and items, of one data set
 STREAM_HEAD_BYTES = 1 << 16  # in which a code stream says what it is
 STREAM_SIGNATURE = re.compile(  # with these of its bytes every code stream of a file begins
@@ -885,9 +863,10 @@ def read_header(file: BinaryIO) -> Header:
     Raises `NotDicomError`, and `ConversionError` where there is no data set.
     """
     head = file.read(132)
+    if not any(head):
+        raise NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
     if not begins_as_dicom(head):
-        raise not_dicom(head)
-    size = file.seek(0, os.SEEK_END)
+        raise NotDicomError("not a DICOM file")
     file.seek(132 if head[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
@@ -896,41 +875,26 @@ def read_header(file: BinaryIO) -> Header:
     transfer_syntax = transfer_syntax or guessed_transfer_syntax(file)
     implicit = transfer_syntax == uid.ImplicitVRLittleEndian
     little = transfer_syntax != uid.ExplicitVRBigEndian
-    check_elements(file, implicit, "<" if little else ">")
+    order = "<" if little else ">"
+    check_elements(file, implicit, order)
     data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
-    compressed = transfer_syntax not in NATIVE_SYNTAXES
-    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), little, compressed)
+    pixels = locate_pixels(file, bool(data_set.original_encoding[0]), order, transfer_syntax)
     if pixels and pixels.whole:
         file.seek(pixels.offset + pixels.length)
-        read_rest(file, data_set, implicit, little)
-    if pixels and pixels.fragments:
-        head = io.BufferedReader(FragmentReader(file, pixels)).read(STREAM_HEAD_BYTES)
-        deflated = transfer_syntax == DEFLATED_IMAGE_FRAME  # a fragment for each frame (A.4.13)
-        begun = range(pixels.fragments) if deflated else pixels.begun
-        pixels = replace(pixels, head=head, begun=begun)
+        last, end = PIXEL_DATA_TAGS[-1], ITEM_TAG
+        try:
+            data_set.update(
+                elements_until(file, implicit, little, lambda tag: not last < tag < end)
+            )
+        except (ConversionError, *UNREADABLE):
+            warn("what follows the pixel data cannot be read")
     truncated = truncated_element(data_set)
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
-    return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
-
-
-def not_dicom(head: bytes) -> NotDicomError:
-    """Return why a file that begins with *head* is not DICOM; the rest may be too long to read."""
-    if any(head):
-        return NotDicomError("not a DICOM file")
-    return NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
-
-
-def read_rest(file: BinaryIO, data_set: Dataset, implicit: bool, little: bool) -> None:
-    """Add to *data_set* what follows the pixel data, behind which *file* stands."""
-    first, end = max(PIXEL_DATA_TAGS) + 1, ITEM_TAG
-    try:
-        data_set.update(elements_until(file, implicit, little, lambda tag: not first <= tag < end))
-    except (ConversionError, *UNREADABLE):
-        warn("what follows the pixel data cannot be read")
+    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
 
 
 def elements_until(
@@ -969,11 +933,7 @@ def guessed_transfer_syntax(file: BinaryIO) -> UID:
 
 
 def expanded_limit(length: int) -> int:
-    """Return how many bytes *length* of a data set or of a code stream may become.
-
-    Small ones any number: a uniform picture takes next to nothing. No larger one of a device is
-    packed so tightly as a file that is made to fill the memory.
-    """
+    """Return how many bytes *length* of a data set or of a code stream may become."""
     return max(SMALL_EXPANDED_BYTES, MAX_EXPANSION * length)
 
 
@@ -1003,11 +963,12 @@ def check_elements(file: BinaryIO, implicit: bool, order: str) -> None:
     file.seek(at)
     if end - at < 8 * MAX_ELEMENTS:  # they have no room
         return
-    found, fragments, item = 0, False, struct.pack(f"{order}HH", 0xFFFE, 0xE000)
+    found, fragments = 0, False
     while file.tell() < end and found <= MAX_ELEMENTS:
         tag, vr, length = element_head(file, implicit, order)
         value = file.tell()
-        begins_item = file.read(4) == item or described(tag, "")[1] == "SQ"
+        next_tag, _, _ = element_head(file, implicit, order)
+        begins_item = next_tag == ITEM_TAG or described(tag, "")[1] == "SQ"
         opaque = vr not in ("", "SQ", "UN") and tag not in PIXEL_DATA_TAGS  # whatever it holds
         has_items = not opaque and (begins_item or vr == "SQ" or length == UNDEFINED_LENGTH)
         if has_items or tag == SEQUENCE_DELIMITER_TAG:
@@ -1034,31 +995,27 @@ def element_head(file: BinaryIO, implicit: bool, order: str) -> tuple[int, str, 
     return tag, vr, length
 
 
-def locate_pixels(
-    file: BinaryIO, implicit: bool, little: bool, compressed: bool
-) -> PixelLocation | None:
+def locate_pixels(file: BinaryIO, implicit: bool, order: str, syntax: UID) -> PixelLocation | None:
     """Return where the pixel data element that *file* stands at lies.
 
-    Some writers give *compressed* data a length and their items in it (against PS3.5 A.4).
+    Some writers give compressed data a length and their items in it (against PS3.5 A.4).
     """
-    tag, vr, length = element_head(file, implicit, "<" if little else ">")
+    tag, vr, length = element_head(file, implicit, order)
     if tag not in PIXEL_DATA_TAGS:  # the data set ended for another reason
         return None
-    offset = file.tell()
-    begins_item = element_head(file, True, "<")[0] == ITEM_TAG
-    end = file.seek(0, os.SEEK_END)
+    offset, end = file.tell(), file.seek(0, os.SEEK_END)
     undefined, whole = length == UNDEFINED_LENGTH, offset + length <= end
     held = (end if undefined else min(offset + length, end)) - offset
     native = PixelLocation(get_entry(tag)[4], vr or "OW", offset, held, whole=whole)
-    if not (begins_item or (undefined and compressed)):
-        return native
-    found = with_fragments(file, native)
+    found = with_fragments(file, native, syntax)
     if not undefined and found.fragments and found.length == held and not found.cut:
         return replace(found, whole=True)
-    return found if undefined or compressed else native
+    has_items = bool(found.starts) or found.cut
+    compressed = undefined + has_items + (syntax not in NATIVE_SYNTAXES) > 1  # two of these three
+    return found if compressed else native
 
 
-def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
+def with_fragments(file: BinaryIO, pixels: PixelLocation, syntax: UID) -> PixelLocation:
     """Return *pixels* with the fragments in them, whose items are stepped over (PS3.5 A.4)."""
     starts, begun, signature = array("Q"), array("Q"), None
     whole = cut = False
@@ -1071,14 +1028,17 @@ def with_fragments(file: BinaryIO, pixels: PixelLocation) -> PixelLocation:
             break
         begins = file.read(min(length, 12)) if starts else b""  # the first is the offset table
         signature = signature or STREAM_SIGNATURE.match(begins)
-        if signature and begins.startswith(signature[0]):
+        deflated = starts and syntax == DEFLATED_IMAGE_FRAME  # a fragment for each frame (A.4.13)
+        if deflated or (signature and begins.startswith(signature[0])):
             begun.append(len(starts) - 1)
         file.seek(at + length)
         starts.append(at + length + ITEM_HEAD_BYTES)
     fragments, held = max(len(starts) - 1, 0), file.tell() - pixels.offset
-    return PixelLocation(
+    found = PixelLocation(
         pixels.keyword, pixels.vr, pixels.offset, held, fragments, starts, begun, whole, cut
     )
+    content = io.BufferedReader(FragmentReader(file, found)) if fragments else io.BytesIO()
+    return replace(found, head=content.read(STREAM_HEAD_BYTES))
 
 
 class FragmentReader(io.RawIOBase):
@@ -1158,11 +1118,6 @@ def is_archive(path: Path) -> bool:
     return named_so and not begins_as_dicom(head_of(path))
 
 
-def resolved(path: Path) -> Path:
-    """Return *path* without its links, as far as they lead anywhere."""
-    return Path(os.path.realpath(path))
-
-
 def state_of(path: Path) -> FileState | None:
     """Return by what a change of the file at *path* shows, None where it cannot be asked."""
     with suppress(OSError, ValueError):
@@ -1176,15 +1131,16 @@ def zip_members(archive: Source) -> list[Source]:
 
     They are swept like those of a folder: hospitals pack viewers beside the images.
     """
-    members: list[Source] = []
     try:
         entries = opened_zip(archive.path, state_of(archive.path)).infolist()
-        overlapping = overlapping_entries(entries)
-        for entry, info in enumerate(entries):
-            if not info.filename.endswith("/"):
-                name = member_name(info)
-                problem = zip_problem(info, name, overlaps=entry in overlapping)
-                members.append(Source(archive.path, member=name, entry=entry, problem=problem))
+        shared = overlapping_entries(entries)
+        members = [
+            Source(
+                archive.path, member=member_name(one), entry=at, problem=zip_problem(one, shared)
+            )
+            for at, one in enumerate(entries)
+            if not one.filename.endswith("/")
+        ]
     except ConversionError as error:
         return [replace(archive, problem=str(error))]
     except (*UNREADABLE, zipfile.BadZipFile) as error:
@@ -1193,18 +1149,19 @@ def zip_members(archive: Source) -> list[Source]:
     return members or [archive]
 
 
-def overlapping_entries(entries: Sequence[zipfile.ZipInfo]) -> set[int]:
-    """Return the numbers of those *entries* of an archive that share bytes with another one.
+def overlapping_entries(entries: Sequence[zipfile.ZipInfo]) -> set[zipfile.ZipInfo]:
+    """Return those *entries* of an archive that share bytes with another one.
 
     Many that unpack the same bytes make an archive of 200 kB endless.
     """
-    order = sorted(range(len(entries)), key=lambda entry: entries[entry].header_offset)
-    overlapping: set[int] = set()
-    for before, after in pairwise(order):
-        end = entries[before].header_offset + zipfile.sizeFileHeader + entries[before].compress_size  # type: ignore[attr-defined]
-        if end > entries[after].header_offset:
-            overlapping |= {before, after}
-    return overlapping
+    head = zipfile.sizeFileHeader  # type: ignore[attr-defined]
+    in_order = pairwise(sorted(entries, key=lambda info: info.header_offset))
+    return {
+        info
+        for before, after in in_order
+        if before.header_offset + head + before.compress_size > after.header_offset
+        for info in (before, after)
+    }
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
@@ -1218,12 +1175,12 @@ def member_name(info: zipfile.ZipInfo) -> str:
     return name.replace("\\", "/") or "_"
 
 
-def zip_problem(info: zipfile.ZipInfo, name: str, *, overlaps: bool) -> str:
+def zip_problem(info: zipfile.ZipInfo, overlapping: set[zipfile.ZipInfo]) -> str:
     """Return why a member of an archive is not taken out, "" where it is."""
     inflation = info.file_size / max(info.compress_size, 1)
-    if overlaps:
+    if info in overlapping:
         return "it overlaps another one in its archive"
-    if name.count("/") > MAX_DEPTH:
+    if member_name(info).count("/") > MAX_DEPTH:
         return "its folders are nested too deeply: unpack the archive first"
     if info.flag_bits & 1:
         return "it is encrypted: unpack the archive with its password first"
@@ -1252,11 +1209,9 @@ def unpacked_member(source: Source) -> Iterator[BinaryIO]:
             if info is None or member_name(info) != source.member:
                 raise ConversionError("its zip archive was replaced meanwhile: convert it again")
             with archive.open(info) as member:
-                head = member.read(132)
-                if not begins_as_dicom(head):  # the rest need not be unpacked to be told
-                    raise not_dicom(head)
-                unpacked.write(head)
-                shutil.copyfileobj(member, unpacked, 1 << 20)
+                unpacked.write(head := member.read(132))
+                if begins_as_dicom(head):  # else that will be told, without the rest
+                    shutil.copyfileobj(member, unpacked, 1 << 20)
         except RuntimeError as error:
             raise ConversionError("packed in a way that cannot be read: unpack it first") from error
         except (*UNREADABLE, zipfile.BadZipFile, lzma.LZMAError) as error:
@@ -1278,11 +1233,11 @@ def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
 
 # --- Where outputs go -----------------------------------------------------------------------------
 
-MAX_TITLE, MAX_MARK = 1 << 14, 1 << 22  # bytes of the first lines of a TXT
+MAX_LINES = 1 << 14, 1 << 22  # bytes of the first two of a TXT
 MAX_NAME_BYTES = 230  # of a name, to which suffixes come; file systems take 255
 
 # What Windows takes for a device, whatever follows the dot.
-DEVICE_NAMES = re.compile(r"(?i)(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)")
+DEVICE_NAMES = re.compile(r"(?i)^(con|prn|aux|nul|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\.|$)")
 SEPARATORS = "/\\" if os.name != "nt" else '/\\<>:"|?*'
 KEPT = HARMLESS + "".join(map(chr, range(0xDC80, 0xDD00)))  # also bytes that are no text
 FRAME_NAME = re.compile(r"^(.+)-\d{4,}$")  # that of its clip and a number
@@ -1304,8 +1259,7 @@ def plain_name(name: str, *, folder: bool = False) -> str:
     )
     if plain.rstrip(". ") != plain or not plain:
         plain = plain.rstrip(". ") + "_"
-    if DEVICE_NAMES.match(plain):
-        plain = f"_{plain}"
+    plain = DEVICE_NAMES.sub(r"_\g<0>", plain)
     if folder and plain.lower().endswith(OUTPUT_SUFFIXES):
         plain += "_"
     raw = os.fsencode(plain)
@@ -1442,15 +1396,11 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
 
 def text_marks(text_path: Path) -> tuple[str, str, bool]:
     """Return the first two lines of a TXT and whether it is whole, nothing where there is none."""
-    try:
-        with opened_regular(text_path) as file:
-            title, mark = file.readline(MAX_TITLE), file.readline(MAX_MARK)
-            file.seek(max(file.seek(0, os.SEEK_END) - len(TEXT_ENDS), 0))
-            whole = file.read() == TEXT_ENDS.encode()
-    except (OSError, ValueError, NotDicomError):
-        return "", "", False
-    first, second = (line.decode("utf-8", "replace").rstrip("\n") for line in (title, mark))
-    return first, second, whole
+    with suppress(OSError, ValueError, NotDicomError), opened_regular(text_path) as file:
+        title, mark = (file.readline(size).decode("utf-8", "replace") for size in MAX_LINES)
+        file.seek(max(file.seek(0, os.SEEK_END) - len(TEXT_ENDS), 0))
+        return title.rstrip("\n"), mark.rstrip("\n"), file.read() == TEXT_ENDS.encode()
+    return "", "", False
 
 
 # --- Sources --------------------------------------------------------------------------------------
@@ -1467,7 +1417,7 @@ def find_sources(
     A folder's files come out before the next one is read. What a DICOMDIR lists and what standard
     input names (`-`) follow, in their own order.
     """
-    root, media = resolved(output), media_of(inputs)
+    root, media = Path(realpath(output)), media_of(inputs)
     keeps = STDIN in inputs or any(map(is_list, media))  # where not the walk alone adds names
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[str, Parts] = {}
@@ -1493,12 +1443,12 @@ def media_of(inputs: Sequence[Path]) -> dict[Path, Parts]:
     Of several each gets a folder of its own name, so that no two patients are mixed.
     """
     given = sorted({*inputs} - {STDIN}, reverse=True)
-    paths = sorted({resolved(path): path for path in given if is_medium(path)}.values())
+    paths = sorted({realpath(path): path for path in given if is_medium(path)}.values())
     if len(paths) == 1:
         return {paths[0]: ()}
     # The slash tells a list from the folder that it lies in.
-    lists = {path: f"{resolved(path.parent)}/" for path in paths if is_list(path)}
-    return {path: (lists.get(path) or str(resolved(path)),) for path in paths}
+    lists = {path: f"{realpath(path.parent)}/" for path in paths if is_list(path)}
+    return {path: (lists.get(path) or realpath(path),) for path in paths}
 
 
 def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
@@ -1506,14 +1456,14 @@ def walk(inputs: Sequence[Path], output: Path) -> Iterator[Group]:
 
     A folder is read once, whatever leads to it, so links are followed last; *output* is left out.
     """
-    media, root = media_of(inputs), resolved(output)
+    media, root = media_of(inputs), realpath(output)
     named = [Source(path, named=True) for path in inputs if not is_medium(path)]
     yield (), named
-    seen, named_paths = set[Path](), {one.path.absolute() for one in named}
+    seen, named_paths = set[str](), {one.path.absolute() for one in named}
     waiting = deque(place for place in media.items() if not is_list(place[0]))
     while waiting:
         folder, parts = waiting.popleft()
-        there = resolved(folder)
+        there = realpath(folder)
         if not is_folder(folder):
             yield from members_of(Source(folder, named=folder in media), parts)
         elif there in seen:
@@ -4747,7 +4697,7 @@ def convert_all(
     head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
     alone = len(head) < 2 or options.jobs == 1
     threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
-    options = replace(options, threads=threads, output=resolved(options.output))
+    options = replace(options, threads=threads, output=Path(realpath(options.output)))
     sources = chain(head, sources)
     clean_once = cache(remove_stale_parts)
     pending: dict[Future[Outcome], Work] = {}
@@ -5799,7 +5749,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
 
     Return where it is.
     """
-    root, numbers = resolved(options.output), count(1)
+    root, numbers = Path(realpath(options.output)), count(1)
     written: set[Path] = set()
     index = page_place(root, "index")
     remove_stale_parts(root)
@@ -5852,7 +5802,7 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
     entry["files"] = [shown for one, shown in works if isinstance(one.source, Source)]
     entry["clips"] = [shown for one, shown in works if isinstance(one.source, Series)]
     if series.startswith("/"):
-        entry["folder"] = outcomes[0].source.folder.relative_to(resolved(options.output)).as_posix()
+        entry["folder"] = outcomes[0].source.folder.relative_to(realpath(options.output)).as_posix()
     return entry
 
 
@@ -5865,7 +5815,7 @@ def shown_texts(one: Instance, level: str, options: Options) -> Entry:
 
 def work_entry(outcome: Outcome, options: Options) -> Entry:
     """Return what the page shows of one file or clip: nothing that a run with --resume lacks."""
-    one, root, source = cast(Instance, outcome.instance), resolved(options.output), outcome.source
+    one, root, source = cast(Instance, outcome.instance), realpath(options.output), outcome.source
     paths = [path.relative_to(root).parts for path in outcome.outputs]
     links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
     entry = {"name": printable(source.name), "links": links, "frames": one.frames}
