@@ -1860,8 +1860,9 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
     """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
-    packed = np.frombuffer(raw, np.uint8)
-    return np.unpackbits(packed, count=start + size, bitorder="little")[start:]
+    first, skipped = divmod(start, 8)
+    packed = np.frombuffer(memoryview(raw)[first:] or b"\0", np.uint8)  # numpy fills up no less
+    return np.unpackbits(packed, count=skipped + size, bitorder="little")[skipped:]
 
 
 # --- Image and frames -----------------------------------------------------------------------------
@@ -2812,27 +2813,26 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
     return tuple(overlays)
 
 
-def overlay_plane(overlay: Overlay, index: int, stored: Array) -> Array:
-    """Return which pixels of the plane are set for frame *index*, (rows, columns) bool."""
+def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
+    """Return which pixels of plane *number* are set, (rows, columns) bool."""
     size = overlay.rows * overlay.columns
     if not overlay.data:
         return (stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1) > 0
-    start = (index - overlay.frames[0]) * size if overlay.frames else 0
-    raw = overlay.data[start // 8 : (start + size + 7) // 8]
-    return unpacked_bits(raw, start % 8, size).reshape(overlay.rows, overlay.columns) > 0
+    bits = unpacked_bits(overlay.data, number * size, size)
+    return bits.reshape(overlay.rows, overlay.columns) > 0
 
 
 def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
     """Return *picture* with the planes that lie on frame *index* in white."""
     shown = picture.copy()
     for overlay in overlays:
-        if overlay.frames and not overlay.frames[0] <= index < overlay.frames[1]:
-            continue
-        plane = overlay_plane(overlay, index, stored)
-        top, left = max(overlay.top, 0), max(overlay.left, 0)
-        inside = plane[top - overlay.top :, left - overlay.left :]
-        target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
-        target[inside[: target.shape[0], : target.shape[1]]] = np.iinfo(picture.dtype).max
+        first, end = overlay.frames or (index, index + 1)
+        if first <= index < end:
+            plane = overlay_plane(overlay, index - first, stored)
+            top, left = max(overlay.top, 0), max(overlay.left, 0)
+            inside = plane[top - overlay.top :, left - overlay.left :]
+            target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
+            target[inside[: target.shape[0], : target.shape[1]]] = np.iinfo(picture.dtype).max
     return shown
 
 
