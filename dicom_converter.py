@@ -1671,9 +1671,8 @@ def jpeg_head(src: bytes) -> CodeStream:
         is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
         if is_jpeg or marker == 0xFFF7:
             bits, rows, columns, samples = struct.unpack(">BHHB", payload[:6].ljust(6, b"\0"))
-            if len(set(payload[7:15:3])) > 1:
-                color = "YBR_FULL"
-            color = color or ("RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif)
+            named = color or ("RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif)
+            color = "YBR_FULL" if len(set(payload[7:15:3])) > 1 else named
             family, color = "JPEG" if is_jpeg else "JPEG-LS", color if samples == 3 else ""
             return CodeStream(family, rows, columns, color, bits, samples=samples)
         at += 1 if marker == 0xFFFF else 2 + length
@@ -1683,9 +1682,8 @@ def jpeg_head(src: bytes) -> CodeStream:
 def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
     """Read the main header of a JPEG 2000 code stream at *at* (ITU-T T.800 A.5.1, A.6.1).
 
-    The size is that of the reference grid less the image's offset on it. With the multiple
-    component transform its color decodes to RGB; so does what is sYCC by its subsampled components
-    or by the box of its container (I.5.3.3).
+    With the multiple component transform its color decodes to RGB; so does what is sYCC by its
+    subsampled components or by the box of its container (I.5.3.3).
     """
     size = src[at + 8 : at + 43].ljust(35, b"\0")
     x1, y1, x0, y0, components, depth = struct.unpack(">4L16xHB", size)
@@ -1704,12 +1702,11 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
 def jpeg_xl_head(src: bytes) -> CodeStream:
     """Read the size of a JPEG XL code stream, bare or in a container (ISO/IEC 18181-1 D.2)."""
     at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
-    bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
+    head = np.frombuffer(src[at + 2 : at + 18] if at >= 0 else b"", np.uint8)
+    bits = chain(np.unpackbits(head, bitorder="little").tolist(), repeat(0))
 
     def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
+        return sum(next(bits) << place for place in range(count))
 
     small = take(1)
 
@@ -1843,9 +1840,8 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
         raise ConversionError(f"a frame holds {len(raw)} of {math.ceil(size / 8)} bytes")
     if bits % 8:  # without a gap between samples, the least significant bit first (PS3.5 8.1.1)
         samples = unpacked_bits(raw, start, size)
-        if bits > 1:
-            words = np.pad(samples.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
-            samples = np.packbits(words, axis=1, bitorder="little").view("<u2")
+        if bits > 1:  # to words, filled up with 0
+            samples = np.packbits(samples.reshape(-1, bits), axis=1, bitorder="little").view("<u2")
     else:
         sample_type = f"<{'ui'[image.pixel_representation]}{bits // 8}"
         samples = np.frombuffer(raw, sample_type, size // bits, start // 8)
@@ -2117,38 +2113,31 @@ class StoredFrames:
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
 
-# What tells how long a frame lasts, in the order of trust: a rate in 1/s, a time in ms.
-RATES_AND_TIMES = ("FrameTime", "RecommendedDisplayFrameRate", "CineRate", "ActualFrameDuration")
-
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
     """Return how long each frame was recorded to last, in seconds, and the attribute that says so.
 
-    PS3.3 C.7.6.5: the vector that Frame Increment Pointer names, Frame Time, display and
-    acquisition rates, frame times. ((), "") where the frames are places and not moments.
+    PS3.3 C.7.6.5. ((), "") where the frames are places and not moments.
     """
-    vector = numbers(ds, "FrameTimeVector")  # its first increment is 0, behind the last is none
-    if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
-        gaps = [seconds(Fraction(value) / 1000) for value in vector[1:frames]]
-        if all(gap > 0 for gap in gaps):
-            return (*gaps, gaps[-1]), "Frame Time Vector"
-    duration, origin = recorded_duration(ds, frames)
-    if duration:
-        return (duration,) * frames, origin
-    times = frame_times(ds, frames)
-    gaps = [seconds((end - start).total_seconds()) for start, end in pairwise(times)]
-    if gaps and all(gap > 0 for gap in gaps):
-        return (*gaps, gaps[-1]), "Frame Reference DateTime"
-    return (), ""
+    vector = numbers(ds, "FrameTimeVector")[:frames]  # its first increment is 0
+    gaps, origin = [seconds(Fraction(value) / 1000) for value in vector[1:]], "Frame Time Vector"
+    overruled = "0018,1063" in text(ds, "FrameIncrementPointer")
+    if overruled or len(vector) < frames or min(gaps, default=0) <= 0:
+        duration, origin = recorded_duration(ds, frames)
+        if duration:
+            return (duration,) * frames, origin
+        times, origin = frame_times(ds, frames), "Frame Reference DateTime"
+        gaps = [seconds((end - start).total_seconds()) for start, end in pairwise(times)]
+    return ((*gaps, gaps[-1]), origin) if min(gaps, default=0) > 0 else ((), "")
 
 
 def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
     """Return how long each frame lasts where all last as long, in seconds, and what says so."""
-    for keyword in (*RATES_AND_TIMES, "EffectiveDuration"):  # the last in s, of all frames
-        value = Fraction(number(ds, keyword) or 0)
-        if value > 0:
-            unit = frames if keyword == "EffectiveDuration" else 1000
-            duration = 1 / value if keyword.endswith("Rate") else value / unit
+    rates = {"RecommendedDisplayFrameRate": 1, "CineRate": 1}  # in 1/s
+    times = {"ActualFrameDuration": 1000, "EffectiveDuration": frames}  # in ms, of all in s
+    for keyword, unit in {"FrameTime": 1000, **rates, **times}.items():  # in the order of trust
+        if (value := Fraction(number(ds, keyword) or 0)) > 0:
+            duration = 1 / value if keyword in rates else value / unit
             return seconds(duration), dictionary_description(keyword)
     return None, ""
 
