@@ -213,6 +213,7 @@ Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Parts = tuple[str, ...]  # the folders that hold a file, by their names, an input by its path
 Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
+Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for all
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
@@ -2192,13 +2193,11 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
     padding = None
     for prefix in ("", "Float", "DoubleFloat"):
-        value = number(data_set, f"{prefix}PixelPaddingValue")
-        limit = number(data_set, f"{prefix}PixelPaddingRangeLimit")
-        if value is not None:
-            ends = [value, value if limit is None else limit]
-            if not prefix:
-                ends = [as_stored(int(end), image) for end in ends]
-            padding = min(ends), max(ends)
+        ends = [number(data_set, f"{prefix}PixelPadding{end}") for end in ("Value", "RangeLimit")]
+        if ends[0] is not None:
+            given = (end for end in ends if end is not None)
+            known = [end if prefix else as_stored(int(end), image) for end in given]
+            padding = min(known), max(known)
     return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
 
 
@@ -2214,9 +2213,7 @@ def as_signed(value: int, bits: int) -> int:
     return value - (1 << bits) if (1 << (bits - 1)) <= value < (1 << bits) else value
 
 
-def grayscale_transforms(
-    ds: Dataset, image: ImagePixel, choice: WindowChoice
-) -> tuple[GrayscaleTransform, ...]:
+def grayscale_transforms(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> Transforms:
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
@@ -2267,29 +2264,27 @@ def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tup
     return ends[0], ends[1]
 
 
-def chosen_voi(
-    stored: Sequence[Voi], choice: WindowChoice, modality: str
-) -> tuple[Voi | None, str]:
+def chosen_voi(vois: Sequence[Voi], choice: WindowChoice, modality: str) -> tuple[Voi | None, str]:
     """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
 
     None: min-max. Raises `NoWindowError` where the image has no such window.
     """
     if isinstance(choice, Voi):
         return choice, "as asked for"
-    if choice == "full" or (choice == "auto" and not stored):
+    if choice == "full" or (choice == "auto" and not vois):
         origin = "as asked for" if choice == "full" else "for the file stores no window"
         return None, f"{MIN_MAX}, {origin}"
     if choice == "auto":
-        tables = [voi for voi in stored if isinstance(voi, LookupTable)]
-        kind, group = ("tables", tables) if tables else ("windows", stored)
-        return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
+        tables = [voi for voi in vois if isinstance(voi, LookupTable)]
+        kind, group = ("tables", tables) if tables else ("windows", vois)
+        return vois[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        numbered: dict[int, Voi] = {voi.number: voi for voi in stored if isinstance(voi, Window)}
-        numbered = numbered or dict(enumerate(stored, 1))
+        numbered: dict[int, Voi] = {voi.number: voi for voi in vois if isinstance(voi, Window)}
+        numbered = numbered or dict(enumerate(vois, 1))
         if choice not in numbered:
             raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
         return numbered[choice], f"number {choice} of those stored"
-    return named_voi(stored, choice, modality)
+    return named_voi(vois, choice, modality)
 
 
 def named_voi(stored: Sequence[Voi], name: str, modality: str) -> tuple[Voi, str]:
@@ -2453,9 +2448,7 @@ def is_tabled(stored: Array) -> bool:
     return stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
 
 
-def modality_range(
-    frames: Iterable[StoredFrame], transforms: Sequence[GrayscaleTransform]
-) -> tuple[float, float]:
+def modality_range(frames: Iterable[StoredFrame], transforms: Transforms) -> tuple[float, float]:
     """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
     for (stored, _), transform in zip(frames, cycle(transforms), strict=False):
@@ -2476,8 +2469,8 @@ def words_in(stored: Array) -> Array:
 
 
 def settled_transforms(
-    transforms: tuple[GrayscaleTransform, ...], frames: Iterable[StoredFrame], choice: WindowChoice
-) -> tuple[GrayscaleTransform, ...]:
+    transforms: Transforms, frames: Iterable[StoredFrame], choice: WindowChoice
+) -> Transforms:
     """Give the transforms that have no VOI step the window of min-max over all *frames*.
 
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
@@ -2504,12 +2497,11 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    picture, samples = gray_picture(stored, transform, 8), transform.samples
-    if samples.padding or samples.first_color < math.inf:
-        values = stored_values(stored, samples)
-        if (values >= samples.first_color).any():
-            return False
-        picture = picture[~padding_mask(values, samples)]
+    values = stored_values(words_in(stored), transform.samples)
+    if (values >= transform.samples.first_color).any():
+        return False
+    grays = values[~padding_mask(values, transform.samples)]
+    picture = quantized(gray_levels(grays, transform), 8)
     return any((picture == level).all() for level in (0, 255))
 
 
@@ -2521,14 +2513,19 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
 
     Raises `ConversionError` where a table is missing or broken.
     """
-    colors = "Red", "Green", "Blue"
-    bits, channels = palette_depth([palette_channel(ds, color) for color in colors])
+    channels = {color: palette_channel(ds, color) for color in ("Red", "Green", "Blue")}
+    entries = np.concatenate(list(channels.values()))
+    low, high = entries & 0xFF, entries >> 8
+    # Whatever the descriptors say, 8-bit values stand in either byte of the entries, or in both.
+    is_byte = not low.any() or not high.any() or np.array_equal(low, high)
     tables = []
-    for color, channel in zip(colors, channels, strict=True):
+    for color, channel in channels.items():
         _, first, declared = words(ds, f"{color}PaletteColorLookupTableDescriptor").tolist()[:3]
         first = as_signed(first, 16) if samples.signed else first
-        narrow = bits == 16 and declared in range(9, 16) and not (channel >> declared).any()
-        tables.append(LookupTable(first, declared if narrow else bits, channel.tobytes()))
+        narrow = declared in range(9, 16) and not (channel >> declared).any()
+        bits = 8 if is_byte else declared if narrow else 16
+        values = channel & 0xFF | channel >> 8 if is_byte else channel
+        tables.append(LookupTable(first, bits, values.tobytes()))
     return tuple(tables)
 
 
@@ -2548,49 +2545,33 @@ def palette_channel(ds: Dataset, color: str) -> Array:
 def expanded_segments(data: Array, entries: int) -> Array:
     """Expand a segmented palette of uint8 or uint16 *data* to at most *entries* (PS3.3 C.7.9.2).
 
-    Discrete, linear and indirect segments; the last copies segments from a byte offset, and may not
-    point to its like. Raises `ConversionError` where the data break these rules.
+    Raises `ConversionError` where rules are broken: so if an indirect segment points to its like.
     """
     expanded: list[int] = []
-    at = copied = behind = 0  # where an indirect segment ends, and how many it still copies
+    walks = [(0, math.inf)]  # where segments are read and how many, the last by an indirect one
     for _ in range(len(data) + entries + 1):  # so that segments that expand to nothing end
-        if behind and (not copied or at + 1 >= len(data)):
-            at, behind = behind, 0
-        if at + 1 >= len(data) or len(expanded) >= entries:
+        if not walks or len(expanded) >= entries:
             if not expanded:
                 raise ConversionError("a segmented palette is empty")
             return np.array(expanded[:entries], "<u2")
-        opcode, length = int(data[at]), int(data[at + 1])
-        rest = data[at + 2 : at + 2 + max(length, 4)]
-        copied -= 1
+        at, left = walks.pop()
+        if not left or at + 1 >= len(data):
+            continue
+        opcode, length = data[at : at + 2].tolist()
+        size = (length, 1, 4 // data.dtype.itemsize)[min(opcode, 2)]
+        rest = data[at + 2 : at + 2 + size]
+        walks.append((at + 2 + size, left - 1))
         if opcode == 0:
-            expanded += rest[:length].tolist()
-            at += 2 + length
+            expanded += rest.tolist()
         elif opcode == 1 and expanded and len(rest):
             line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
             expanded += np.rint(line).astype(int).tolist()
-            at += 3
-        elif opcode == 2 and expanded and not behind:
-            size = 4 // data.dtype.itemsize
-            behind, copied = at + 2 + size, length
-            at = int.from_bytes(rest[:size].tobytes(), "little") // data.dtype.itemsize
+        elif opcode == 2 and expanded and len(walks) == 1:
+            offset = int.from_bytes(rest.tobytes(), "little")
+            walks.append((offset // data.dtype.itemsize, length))
         else:
             break
     raise ConversionError("a segmented palette is broken")
-
-
-def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
-    """Return 8 and the 8-bit entries where that is all the tables hold, else 16 and the entries.
-
-    The descriptor cannot be trusted: 8-bit values stand in either byte of the entries, or in both.
-    """
-    entries = np.concatenate(channels)
-    low, high = entries & 0xFF, entries >> 8
-    if not high.any():
-        return 8, channels
-    if not low.any() or np.array_equal(low, high):
-        return 8, [channel >> 8 for channel in channels]
-    return 16, channels
 
 
 @lru_cache(maxsize=64)
@@ -2771,9 +2752,9 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     """Return *picture* with what *shutter* hides in its color."""
     hidden = shutter_mask(shutter, *picture.shape[:2])
     color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
-    shown = picture.copy()
-    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
-    return shown
+    if picture.ndim == 3:
+        return np.where(hidden[..., np.newaxis], color[1:], picture)
+    return np.where(hidden, color[0], picture)
 
 
 def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
@@ -2862,9 +2843,9 @@ class Look:
     with it, *palette* is a supplemental one.
     """
 
-    depth: int
     samples: SampleFormat
-    grayscale: tuple[GrayscaleTransform, ...] = ()
+    depth: int = 16
+    grayscale: Transforms = ()
     palette: Palette = ()
     icc_profile: bytes = b""
     shutters: tuple[Shutter, ...] = ()
@@ -2881,7 +2862,6 @@ def look_of(
     """
     ds = header.data_set
     look = Look(
-        depth=16,
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
         overlays=overlays_of(ds, image) if options.overlays and options.names else (),
@@ -2891,9 +2871,8 @@ def look_of(
         if options.window not in ("auto", "full"):
             warn("windows are for gray images: this one is in color and shown as it is")
         palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
-        deep = palette[0].bits > 8 if palette else image.bits_stored > 8
-        depth, icc_profile = 16 if deep else 8, icc_profile_of(ds)
-        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile)
+        depth = 16 if (palette[0].bits if palette else image.bits_stored) > 8 else 8
+        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
     if is_colored(ds):
         look = replace(look, palette=palette_of(ds, look.samples))
