@@ -214,6 +214,7 @@ Array = npt.NDArray[Any]
 Fact = tuple[str, str]  # label, text
 Parts = tuple[str, ...]  # the folders that hold a file, by their names, an input by its path
 Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
+Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for all
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
@@ -1628,9 +1629,8 @@ def jpeg_head(src: bytes) -> CodeStream:
         is_jpeg = 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)
         if is_jpeg or marker == 0xFFF7:
             bits, rows, columns, samples = struct.unpack(">BHHB", payload[:6].ljust(6, b"\0"))
-            if len(set(payload[7:15:3])) > 1:
-                color = "YBR_FULL"
-            color = color or ("RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif)
+            named = color or ("RGB" if payload[6:15:3] in (b"RGB", b"rgb") else jfif)
+            color = "YBR_FULL" if len(set(payload[7:15:3])) > 1 else named
             family, color = "JPEG" if is_jpeg else "JPEG-LS", color if samples == 3 else ""
             return CodeStream(family, rows, columns, color, bits, samples=samples)
         at += 1 if marker == 0xFFFF else 2 + length
@@ -1640,9 +1640,8 @@ def jpeg_head(src: bytes) -> CodeStream:
 def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
     """Read the main header of a JPEG 2000 code stream at *at* (ITU-T T.800 A.5.1, A.6.1).
 
-    The size is that of the reference grid less the image's offset on it. With the multiple
-    component transform its color decodes to RGB; so does what is sYCC by its subsampled components
-    or by the box of its container (I.5.3.3).
+    With the multiple component transform its color decodes to RGB; so does what is sYCC by its
+    subsampled components or by the box of its container (I.5.3.3).
     """
     size = src[at + 8 : at + 43].ljust(35, b"\0")
     x1, y1, x0, y0, components, depth = struct.unpack(">4L16xHB", size)
@@ -1661,12 +1660,11 @@ def jpeg_2000_head(src: bytes, at: int) -> CodeStream:
 def jpeg_xl_head(src: bytes) -> CodeStream:
     """Read the size of a JPEG XL code stream, bare or in a container (ISO/IEC 18181-1 D.2)."""
     at = src.find(b"\xff\x0a", max(src.find(b"jxlc"), src.find(b"jxlp"), 0))
-    bits = int.from_bytes(src[at + 2 : at + 18], "little") if at >= 0 else 0
+    head = np.frombuffer(src[at + 2 : at + 18] if at >= 0 else b"", np.uint8)
+    bits = chain(np.unpackbits(head, bitorder="little").tolist(), repeat(0))
 
     def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
+        return sum(next(bits) << place for place in range(count))
 
     small = take(1)
 
@@ -1800,9 +1798,8 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
         raise ConversionError(f"a frame holds {len(raw)} of {math.ceil(size / 8)} bytes")
     if bits % 8:  # without a gap between samples, the least significant bit first (PS3.5 8.1.1)
         samples = unpacked_bits(raw, start, size)
-        if bits > 1:
-            words = np.pad(samples.reshape(-1, bits), ((0, 0), (0, 16 - bits)))
-            samples = np.packbits(words, axis=1, bitorder="little").view("<u2")
+        if bits > 1:  # to words, filled up with 0
+            samples = np.packbits(samples.reshape(-1, bits), axis=1, bitorder="little").view("<u2")
     else:
         sample_type = f"<{'ui'[image.pixel_representation]}{bits // 8}"
         samples = np.frombuffer(raw, sample_type, size // bits, start // 8)
@@ -1817,8 +1814,9 @@ def uncompressed_frame(raw: bytes, image: ImagePixel, start: int = 0) -> Array:
 
 def unpacked_bits(raw: bytes, start: int, size: int) -> Array:
     """Return *size* bits (uint8) of *raw* from bit *start*, least significant first; then 0."""
-    packed = np.frombuffer(raw, np.uint8)
-    return np.unpackbits(packed, count=start + size, bitorder="little")[start:]
+    first, skipped = divmod(start, 8)
+    packed = np.frombuffer(memoryview(raw)[first:] or b"\0", np.uint8)  # numpy fills up no less
+    return np.unpackbits(packed, count=skipped + size, bitorder="little")[skipped:]
 
 
 # --- Image and frames -----------------------------------------------------------------------------
@@ -2073,38 +2071,31 @@ class StoredFrames:
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
 
-# What tells how long a frame lasts, in the order of trust: a rate in 1/s, a time in ms.
-RATES_AND_TIMES = ("FrameTime", "RecommendedDisplayFrameRate", "CineRate", "ActualFrameDuration")
-
 
 def recorded_durations(ds: Dataset, frames: int) -> tuple[tuple[Fraction, ...], str]:
     """Return how long each frame was recorded to last, in seconds, and the attribute that says so.
 
-    PS3.3 C.7.6.5: the vector that Frame Increment Pointer names, Frame Time, display and
-    acquisition rates, frame times. ((), "") where the frames are places and not moments.
+    PS3.3 C.7.6.5. ((), "") where the frames are places and not moments.
     """
-    vector = numbers(ds, "FrameTimeVector")  # its first increment is 0, behind the last is none
-    if len(vector) >= frames > 1 and "0018,1063" not in text(ds, "FrameIncrementPointer"):
-        gaps = [seconds(Fraction(value) / 1000) for value in vector[1:frames]]
-        if all(gap > 0 for gap in gaps):
-            return (*gaps, gaps[-1]), "Frame Time Vector"
-    duration, origin = recorded_duration(ds, frames)
-    if duration:
-        return (duration,) * frames, origin
-    times = frame_times(ds, frames)
-    gaps = [seconds((end - start).total_seconds()) for start, end in pairwise(times)]
-    if gaps and all(gap > 0 for gap in gaps):
-        return (*gaps, gaps[-1]), "Frame Reference DateTime"
-    return (), ""
+    vector = numbers(ds, "FrameTimeVector")[:frames]  # its first increment is 0
+    gaps, origin = [seconds(Fraction(value) / 1000) for value in vector[1:]], "Frame Time Vector"
+    overruled = "0018,1063" in text(ds, "FrameIncrementPointer")
+    if overruled or len(vector) < frames or min(gaps, default=0) <= 0:
+        duration, origin = recorded_duration(ds, frames)
+        if duration:
+            return (duration,) * frames, origin
+        times, origin = frame_times(ds, frames), "Frame Reference DateTime"
+        gaps = [seconds((end - start).total_seconds()) for start, end in pairwise(times)]
+    return ((*gaps, gaps[-1]), origin) if min(gaps, default=0) > 0 else ((), "")
 
 
 def recorded_duration(ds: Dataset, frames: int) -> tuple[Fraction | None, str]:
     """Return how long each frame lasts where all last as long, in seconds, and what says so."""
-    for keyword in (*RATES_AND_TIMES, "EffectiveDuration"):  # the last in s, of all frames
-        value = Fraction(number(ds, keyword) or 0)
-        if value > 0:
-            unit = frames if keyword == "EffectiveDuration" else 1000
-            duration = 1 / value if keyword.endswith("Rate") else value / unit
+    rates = {"RecommendedDisplayFrameRate": 1, "CineRate": 1}  # in 1/s
+    times = {"ActualFrameDuration": 1000, "EffectiveDuration": frames}  # in ms, of all in s
+    for keyword, unit in {"FrameTime": 1000, **rates, **times}.items():  # in the order of trust
+        if (value := Fraction(number(ds, keyword) or 0)) > 0:
+            duration = 1 / value if keyword in rates else value / unit
             return seconds(duration), dictionary_description(keyword)
     return None, ""
 
@@ -2159,13 +2150,11 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
     padding = None
     for prefix in ("", "Float", "DoubleFloat"):
-        value = number(data_set, f"{prefix}PixelPaddingValue")
-        limit = number(data_set, f"{prefix}PixelPaddingRangeLimit")
-        if value is not None:
-            ends = [value, value if limit is None else limit]
-            if not prefix:
-                ends = [as_stored(int(end), image) for end in ends]
-            padding = min(ends), max(ends)
+        ends = [number(data_set, f"{prefix}PixelPadding{end}") for end in ("Value", "RangeLimit")]
+        if ends[0] is not None:
+            given = (end for end in ends if end is not None)
+            known = [end if prefix else as_stored(int(end), image) for end in given]
+            padding = min(known), max(known)
     return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
 
 
@@ -2181,9 +2170,7 @@ def as_signed(value: int, bits: int) -> int:
     return value - (1 << bits) if (1 << (bits - 1)) <= value < (1 << bits) else value
 
 
-def grayscale_transforms(
-    ds: Dataset, image: ImagePixel, choice: WindowChoice
-) -> tuple[GrayscaleTransform, ...]:
+def grayscale_transforms(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> Transforms:
     """Return the transform of each frame; a single one where all frames share theirs."""
     samples = sample_format(ds, image)
     # Presentation LUT Shape says the same as MONOCHROME1 once more: invert once (PS3.3 C.11.6).
@@ -2234,29 +2221,27 @@ def modality_ends(modality: Rescale | LookupTable, samples: SampleFormat) -> tup
     return ends[0], ends[1]
 
 
-def chosen_voi(
-    stored: Sequence[Voi], choice: WindowChoice, modality: str
-) -> tuple[Voi | None, str]:
+def chosen_voi(vois: Sequence[Voi], choice: WindowChoice, modality: str) -> tuple[Voi | None, str]:
     """Return the VOI step that *choice* means in an image of *modality*, and where it came from.
 
     None: min-max. Raises `NoWindowError` where the image has no such window.
     """
     if isinstance(choice, Voi):
         return choice, "as asked for"
-    if choice == "full" or (choice == "auto" and not stored):
+    if choice == "full" or (choice == "auto" and not vois):
         origin = "as asked for" if choice == "full" else "for the file stores no window"
         return None, f"{MIN_MAX}, {origin}"
     if choice == "auto":
-        tables = [voi for voi in stored if isinstance(voi, LookupTable)]
-        kind, group = ("tables", tables) if tables else ("windows", stored)
-        return stored[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
+        tables = [voi for voi in vois if isinstance(voi, LookupTable)]
+        kind, group = ("tables", tables) if tables else ("windows", vois)
+        return vois[0], f"first of {len(group)} stored {kind}" if len(group) > 1 else "as stored"
     if isinstance(choice, int):
-        numbered: dict[int, Voi] = {voi.number: voi for voi in stored if isinstance(voi, Window)}
-        numbered = numbered or dict(enumerate(stored, 1))
+        numbered: dict[int, Voi] = {voi.number: voi for voi in vois if isinstance(voi, Window)}
+        numbered = numbered or dict(enumerate(vois, 1))
         if choice not in numbered:
             raise NoWindowError(f"has no window number {choice}: it stores {len(numbered)}")
         return numbered[choice], f"number {choice} of those stored"
-    return named_voi(stored, choice, modality)
+    return named_voi(vois, choice, modality)
 
 
 def named_voi(stored: Sequence[Voi], name: str, modality: str) -> tuple[Voi, str]:
@@ -2420,9 +2405,7 @@ def is_tabled(stored: Array) -> bool:
     return stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
 
 
-def modality_range(
-    frames: Iterable[StoredFrame], transforms: Sequence[GrayscaleTransform]
-) -> tuple[float, float]:
+def modality_range(frames: Iterable[StoredFrame], transforms: Transforms) -> tuple[float, float]:
     """Return the least and the greatest modality value of all frames without padding; else 0, 0."""
     ends: list[float] = []
     for (stored, _), transform in zip(frames, cycle(transforms), strict=False):
@@ -2443,8 +2426,8 @@ def words_in(stored: Array) -> Array:
 
 
 def settled_transforms(
-    transforms: tuple[GrayscaleTransform, ...], frames: Iterable[StoredFrame], choice: WindowChoice
-) -> tuple[GrayscaleTransform, ...]:
+    transforms: Transforms, frames: Iterable[StoredFrame], choice: WindowChoice
+) -> Transforms:
     """Give the transforms that have no VOI step the window of min-max over all *frames*.
 
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
@@ -2471,12 +2454,11 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    picture, samples = gray_picture(stored, transform, 8), transform.samples
-    if samples.padding or samples.first_color < math.inf:
-        values = stored_values(stored, samples)
-        if (values >= samples.first_color).any():
-            return False
-        picture = picture[~padding_mask(values, samples)]
+    values = stored_values(words_in(stored), transform.samples)
+    if (values >= transform.samples.first_color).any():
+        return False
+    grays = values[~padding_mask(values, transform.samples)]
+    picture = quantized(gray_levels(grays, transform), 8)
     return any((picture == level).all() for level in (0, 255))
 
 
@@ -2488,14 +2470,19 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
 
     Raises `ConversionError` where a table is missing or broken.
     """
-    colors = "Red", "Green", "Blue"
-    bits, channels = palette_depth([palette_channel(ds, color) for color in colors])
+    channels = {color: palette_channel(ds, color) for color in ("Red", "Green", "Blue")}
+    entries = np.concatenate(list(channels.values()))
+    low, high = entries & 0xFF, entries >> 8
+    # Whatever the descriptors say, 8-bit values stand in either byte of the entries, or in both.
+    is_byte = not low.any() or not high.any() or np.array_equal(low, high)
     tables = []
-    for color, channel in zip(colors, channels, strict=True):
+    for color, channel in channels.items():
         _, first, declared = words(ds, f"{color}PaletteColorLookupTableDescriptor").tolist()[:3]
         first = as_signed(first, 16) if samples.signed else first
-        narrow = bits == 16 and declared in range(9, 16) and not (channel >> declared).any()
-        tables.append(LookupTable(first, declared if narrow else bits, channel.tobytes()))
+        narrow = declared in range(9, 16) and not (channel >> declared).any()
+        bits = 8 if is_byte else declared if narrow else 16
+        values = channel & 0xFF | channel >> 8 if is_byte else channel
+        tables.append(LookupTable(first, bits, values.tobytes()))
     return tuple(tables)
 
 
@@ -2515,49 +2502,33 @@ def palette_channel(ds: Dataset, color: str) -> Array:
 def expanded_segments(data: Array, entries: int) -> Array:
     """Expand a segmented palette of uint8 or uint16 *data* to at most *entries* (PS3.3 C.7.9.2).
 
-    Discrete, linear and indirect segments; the last copies segments from a byte offset, and may not
-    point to its like. Raises `ConversionError` where the data break these rules.
+    Raises `ConversionError` where rules are broken: so if an indirect segment points to its like.
     """
     expanded: list[int] = []
-    at = copied = behind = 0  # where an indirect segment ends, and how many it still copies
+    walks = [(0, math.inf)]  # where segments are read and how many, the last by an indirect one
     for _ in range(len(data) + entries + 1):  # so that segments that expand to nothing end
-        if behind and (not copied or at + 1 >= len(data)):
-            at, behind = behind, 0
-        if at + 1 >= len(data) or len(expanded) >= entries:
+        if not walks or len(expanded) >= entries:
             if not expanded:
                 raise ConversionError("a segmented palette is empty")
             return np.array(expanded[:entries], "<u2")
-        opcode, length = int(data[at]), int(data[at + 1])
-        rest = data[at + 2 : at + 2 + max(length, 4)]
-        copied -= 1
+        at, left = walks.pop()
+        if not left or at + 1 >= len(data):
+            continue
+        opcode, length = data[at : at + 2].tolist()
+        size = (length, 1, 4 // data.dtype.itemsize)[min(opcode, 2)]
+        rest = data[at + 2 : at + 2 + size]
+        walks.append((at + 2 + size, left - 1))
         if opcode == 0:
-            expanded += rest[:length].tolist()
-            at += 2 + length
+            expanded += rest.tolist()
         elif opcode == 1 and expanded and len(rest):
             line = np.linspace(expanded[-1], float(rest[0]), length + 1)[1:]
             expanded += np.rint(line).astype(int).tolist()
-            at += 3
-        elif opcode == 2 and expanded and not behind:
-            size = 4 // data.dtype.itemsize
-            behind, copied = at + 2 + size, length
-            at = int.from_bytes(rest[:size].tobytes(), "little") // data.dtype.itemsize
+        elif opcode == 2 and expanded and len(walks) == 1:
+            offset = int.from_bytes(rest.tobytes(), "little")
+            walks.append((offset // data.dtype.itemsize, length))
         else:
             break
     raise ConversionError("a segmented palette is broken")
-
-
-def palette_depth(channels: list[Array]) -> tuple[int, list[Array]]:
-    """Return 8 and the 8-bit entries where that is all the tables hold, else 16 and the entries.
-
-    The descriptor cannot be trusted: 8-bit values stand in either byte of the entries, or in both.
-    """
-    entries = np.concatenate(channels)
-    low, high = entries & 0xFF, entries >> 8
-    if not high.any():
-        return 8, channels
-    if not low.any() or np.array_equal(low, high):
-        return 8, [channel >> 8 for channel in channels]
-    return 16, channels
 
 
 @lru_cache(maxsize=64)
@@ -2738,9 +2709,9 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     """Return *picture* with what *shutter* hides in its color."""
     hidden = shutter_mask(shutter, *picture.shape[:2])
     color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
-    shown = picture.copy()
-    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
-    return shown
+    if picture.ndim == 3:
+        return np.where(hidden[..., np.newaxis], color[1:], picture)
+    return np.where(hidden, color[0], picture)
 
 
 def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
@@ -2769,27 +2740,26 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
     return tuple(overlays)
 
 
-def overlay_plane(overlay: Overlay, index: int, stored: Array) -> Array:
-    """Return which pixels of the plane are set for frame *index*, (rows, columns) bool."""
+def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
+    """Return which pixels of plane *number* are set, (rows, columns) bool."""
     size = overlay.rows * overlay.columns
     if not overlay.data:
         return (stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1) > 0
-    start = (index - overlay.frames[0]) * size if overlay.frames else 0
-    raw = overlay.data[start // 8 : (start + size + 7) // 8]
-    return unpacked_bits(raw, start % 8, size).reshape(overlay.rows, overlay.columns) > 0
+    bits = unpacked_bits(overlay.data, number * size, size)
+    return bits.reshape(overlay.rows, overlay.columns) > 0
 
 
 def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
     """Return *picture* with the planes that lie on frame *index* in white."""
     shown = picture.copy()
     for overlay in overlays:
-        if overlay.frames and not overlay.frames[0] <= index < overlay.frames[1]:
-            continue
-        plane = overlay_plane(overlay, index, stored)
-        top, left = max(overlay.top, 0), max(overlay.left, 0)
-        inside = plane[top - overlay.top :, left - overlay.left :]
-        target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
-        target[inside[: target.shape[0], : target.shape[1]]] = np.iinfo(picture.dtype).max
+        first, end = overlay.frames or (index, index + 1)
+        if first <= index < end:
+            plane = overlay_plane(overlay, index - first, stored)
+            top, left = max(overlay.top, 0), max(overlay.left, 0)
+            inside = plane[top - overlay.top :, left - overlay.left :]
+            target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
+            target[inside[: target.shape[0], : target.shape[1]]] = np.iinfo(picture.dtype).max
     return shown
 
 
@@ -2830,9 +2800,9 @@ class Look:
     with it, *palette* is a supplemental one.
     """
 
-    depth: int
     samples: SampleFormat
-    grayscale: tuple[GrayscaleTransform, ...] = ()
+    depth: int = 16
+    grayscale: Transforms = ()
     palette: Palette = ()
     icc_profile: bytes = b""
     shutters: tuple[Shutter, ...] = ()
@@ -2849,7 +2819,6 @@ def look_of(
     """
     ds = header.data_set
     look = Look(
-        depth=16,
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
         overlays=overlays_of(ds, image) if options.overlays and options.names else (),
@@ -2859,9 +2828,8 @@ def look_of(
         if options.window not in ("auto", "full"):
             warn("windows are for gray images: this one is in color and shown as it is")
         palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
-        deep = palette[0].bits > 8 if palette else image.bits_stored > 8
-        depth, icc_profile = 16 if deep else 8, icc_profile_of(ds)
-        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile)
+        depth = 16 if (palette[0].bits if palette else image.bits_stored) > 8 else 8
+        return replace(look, depth=depth, palette=palette, icc_profile=icc_profile_of(ds))
     transforms = grayscale_transforms(ds, image, options.window)
     if is_colored(ds):
         look = replace(look, palette=palette_of(ds, look.samples))

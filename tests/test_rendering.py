@@ -283,6 +283,13 @@ def test_short_overlay_data(dicom_file: Factory, tmp_path: Path) -> None:
     assert (read_png(outcome.outputs[0]) > 0).sum() == 10
 
 
+def test_bits_that_no_data_hold_are_0() -> None:
+    for start, size in ((0, 100), (9, 5000), (30, 70_000)):
+        np.full(start + size, 7, np.uint8)  # NumPy would show what lay in memory before
+        assert not dc.unpacked_bits(b"", start, size).any()
+        assert not dc.unpacked_bits(b"\0", start, size).any()
+
+
 @pytest.mark.parametrize("vr", ["OW", "OB"])
 def test_overlay_of_a_big_endian_file(dicom_file: Factory, tmp_path: Path, vr: str) -> None:
     elements = overlay_elements(np.eye(4, 6, dtype=np.uint8))
