@@ -88,7 +88,7 @@ from importlib.metadata import version
 from itertools import accumulate, chain, count, cycle, filterfalse, groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
-from queue import SimpleQueue
+from queue import Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 from urllib.parse import quote
 
@@ -2961,16 +2961,15 @@ def described_window(look: Look, *, named: bool = True) -> str:
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
 TEXT_SHOWN = 1 << 20  # characters; reports with pictures in them are said to exist
-REPORT_VALUES = {
-    "DATE": "Date",
-    "TIME": "Time",
-    "DATETIME": "DateTime",
-    "PNAME": "PersonName",
-    "UIDREF": "UID",
-    "SCOORD": "GraphicType",
-    "SCOORD3D": "GraphicType",
-    "TCOORD": "TemporalRangeType",
-}
+REPORT_VALUES = (
+    "Date",
+    "Time",
+    "DateTime",
+    "PersonName",
+    "UID",
+    "GraphicType",
+    "TemporalRangeType",
+)
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -3100,8 +3099,8 @@ def report_value(item: Dataset) -> str:
         for reference in sequence(item, "ReferencedSOPSequence")[:1]:
             sop_class = UID(text(reference, "ReferencedSOPClassUID")).name
             return printable(f"{sop_class} {text(reference, 'ReferencedSOPInstanceUID')}")
-    keyword = REPORT_VALUES.get(kind, "")
-    return readable(keyword, text(item, keyword)) if keyword else ""
+    found = (readable(keyword, text(item, keyword)) for keyword in REPORT_VALUES if keyword in item)
+    return next(found, "")
 
 
 def coded(item: Dataset, keyword: str, *, with_code: bool = False, unit: bool = False) -> str:
@@ -3202,11 +3201,12 @@ def shown_value(value: Any, vr: str) -> str:
     values = listed(value)
     if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)
-    if vr in STR_VR and (length := sum(len(str(value)) for value in values)) > TEXT_SHOWN:
-        values = ["\\".join(map(plain_text, values))[:TEXT_SHOWN] + f"... ({length} characters)"]
-    cut = len(values) > VALUES_SHOWN and vr not in STR_VR
-    shown = printable("\\".join(map(plain_text, values[:VALUES_SHOWN] if cut else values)))
-    return f"{shown}\\... ({len(values)} values)" if cut else shown
+    if vr in STR_VR:
+        shown = "\\".join(map(plain_text, values))
+        more = f"... ({len(shown)} characters)" if len(shown) > TEXT_SHOWN else ""
+        return printable(shown[:TEXT_SHOWN]) + more
+    shown = printable("\\".join(map(str, values[:VALUES_SHOWN])))
+    return f"{shown}\\... ({len(values)} values)" if len(values) > VALUES_SHOWN else shown
 
 
 @lru_cache(maxsize=4096)
@@ -3228,7 +3228,7 @@ def shown_bytes(value: bytes) -> str:
 # --- Writing --------------------------------------------------------------------------------------
 
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
-QUEUED_PICTURES = 8  # for all writers of a clip
+QUEUED_PICTURES = 8  # for each writer of a clip
 NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the first for one file only
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
@@ -3239,7 +3239,7 @@ BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 # How temporary files of this machine begin; the process and the run follow.
 PART_PREFIX = f"{TEMPORARY_PREFIX}{re.sub('[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
-PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d+)-([0-9a-f]{8})-\d+(-video)?\.part")
+PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d{1,9})-([0-9a-f]{8})-\d+(-video)?\.part")
 
 _run = secrets.token_hex(4)
 _part_numbers = count()
@@ -3274,12 +3274,10 @@ class Outputs:
         """
         self.check_folder()
         made = made_before(self.place, origin)
-        for suffix in self.parts:
-            path = output_path(self.place, suffix)
-            ours = made is not None and (suffix == ".txt" or suffix in made)
-            if os.path.lexists(path) and not ours:
-                raise TakenError(f"{printable(path.name)} is there already, of something else")
-        return list((made or {}).values())
+        new = [output_path(self.place, end) for end in {*self.parts} - {".txt", *(made or ())}]
+        if made is None or any(map(os.path.lexists, new)):
+            raise TakenError("something else is there already")
+        return list(made.values())
 
     def move(self, origin: Origin) -> tuple[Path, ...]:
         """Move all into place, or none; return where they are. *origin* is what they are made of.
@@ -3327,15 +3325,13 @@ def remove_stale_parts(folder: Path) -> None:
     with suppress(OSError, ValueError):  # a name too long to be one: writing will say so
         parts += folder.glob(f"{TEMPORARY_PREFIX}*.part")
     for part in parts:
-        found = PART_NAME.fullmatch(part.name)
-        if not found or begins_as_dicom(head_of(part)):
+        found, state = PART_NAME.fullmatch(part.name), state_of(part)
+        if not found or not state or begins_as_dicom(head_of(part)):
             continue
-        with suppress(OSError, ValueError, OverflowError):
-            process = int(found[1]) if part.name.startswith(PART_PREFIX) else 0
-            ours = process == os.getpid() and found[2] == _run
-            dead = process and (not is_running(process) or process == os.getpid())
-            if not ours and (dead or time.time() - part.stat().st_mtime > STALE_AFTER):
-                part.unlink()
+        process, here = int(found[1]), part.name.startswith(PART_PREFIX)
+        dead = found[2] != _run if process == os.getpid() else not is_running(process)
+        if (here and dead) or time.time() - state[2] / 1e9 > STALE_AFTER:
+            remove([part])
 
 
 def is_running(process: int) -> bool:
@@ -3364,9 +3360,8 @@ def write_png(
     big_endian = np.ascontiguousarray(picture, picture.dtype.newbyteorder(">"))
     samples = big_endian.reshape(rows, -1).view(np.uint8)
     filtered = np.empty((rows, 1 + columns * step), np.uint8)
-    filtered[:, 0] = 1  # Sub
-    filtered[:, 1 : 1 + step] = samples[:, :step]
-    np.subtract(samples[:, step:], samples[:, :-step], out=filtered[:, 1 + step :])
+    filtered[:, 0], filtered[:, 1:] = 1, samples  # Sub
+    filtered[:, 1 + step :] -= samples[:, :-step]
     color_type = 2 if picture.ndim == 3 else 0
     ihdr = struct.pack(">LLBBBBB", columns, rows, 8 * picture.dtype.itemsize, color_type, 0, 0, 0)
     chunks = [(b"IHDR", ihdr)]
@@ -3382,6 +3377,7 @@ def write_png(
             file.writelines((struct.pack(">L", len(data)), kind, data, check))
 
 
+Consumer = Callable[[Iterable[Array]], Any]
 Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
 
 
@@ -3432,8 +3428,7 @@ def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
             sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
             palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
             colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-            argb = np.full((256, 4), 255, np.uint8)
-            argb[: len(colors), 1:] = colors
+            argb = np.pad(colors, ((0, 256 - len(colors)), (1, 0)), constant_values=255)
             indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
         yield av.VideoFrame.from_ndarray(cast(Any, (indices, argb)), format="pal8")
 
@@ -3499,18 +3494,14 @@ def encode(stream: Any, frames: Iterable[Any], timing: Timing, shortest: Fractio
 
 @dataclass(frozen=True, slots=True)
 class VideoTiming:
-    """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
-
-    *order* holds for each packet the place of its picture as shown, from 0. It is empty where the
-    packets are timed, and None where they are encoded anew. *sounds* are the audio streams.
-    """
+    """What a video says of its pictures."""
 
     codec: str
-    rate: Fraction
-    start: Fraction
+    rate: Fraction  # 1/s
+    start: Fraction  # s, behind its sound
     packets: int
-    order: Sequence[int] | None
-    sounds: int
+    order: Sequence[int] | None  # `display_order`, () where packets are timed; None: encoded anew
+    sounds: int  # audio streams
 
 
 def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[int, str]:
@@ -3690,39 +3681,35 @@ def moved(packet: Any, by: Fraction, copied: Any) -> Any:
     return packet
 
 
-def distribute(
-    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], Any]]
-) -> None:
+def distribute(pictures: Iterable[Array], consumers: Sequence[Consumer]) -> None:
     """Run each of *consumers*, which take all *pictures*, on a thread behind a queue.
 
     The first error of any of them, or an interrupt, ends the rest and is raised.
     """
-    queues: list[SimpleQueue[Array | None]] = [SimpleQueue() for _ in consumers]
-    room = threading.Semaphore(QUEUED_PICTURES)
+    queues = [Queue[tuple[Array, ...]](QUEUED_PICTURES) for _ in consumers]
+    ended = threading.Event()
+
+    def consume(consumer: Consumer, queue: Queue[tuple[Array, ...]]) -> None:
+        feed = chain.from_iterable(iter(queue.get, ()))
+        try:
+            consumer(feed)
+        finally:  # whatever is put in further is taken out: nobody waits for room
+            ended.set()
+            deque(feed, maxlen=0)
+
     with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
         try:
-            feeds = [drained(queue, room) for queue in queues]
-            running = list(map(pool.submit, consumers, feeds))
-            for future in running:  # one that has failed makes no more room: let that be seen
-                future.add_done_callback(lambda _: room.release(len(queues)))
+            running = list(map(pool.submit, repeat(consume), consumers, queues))
             for picture in pictures:
-                if any(future.done() for future in running):
+                if ended.is_set():
                     break
                 for queue in queues:
-                    room.acquire()
-                    queue.put(picture)
+                    queue.put((picture,))
         finally:
             for queue in queues:
-                queue.put(None)  # which never waits, so that whatever ends this ends all
+                queue.put(())
         for future in running:
             future.result()
-
-
-def drained(queue: SimpleQueue[Array | None], room: threading.Semaphore) -> Iterator[Array]:
-    """Yield what comes out of *queue* up to the None that ends it, and make *room*."""
-    while (picture := queue.get()) is not None:
-        room.release()
-        yield picture
 
 
 # --- Errors in words ------------------------------------------------------------------------------
@@ -4329,17 +4316,14 @@ def content_of(header: Header) -> ImagePixel | str:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown.
+    """What is ready to be written."""
 
-    *shown* are the frames, each with how it looks and its number in that look; *look* is of one.
-    """
-
-    shown: Iterable[tuple[Look, int, StoredFrame]]
+    shown: Iterable[tuple[Look, int, StoredFrame]]  # frames, with their numbers in their looks
     number_of_frames: int
+    image: ImagePixel  # of the first frame, like the look
     look: Look
     timing: Timing
-    pixels_per_meter: int
-    largest_side: int
+    pixels_per_meter: int = 0  # unknown
 
 
 def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
@@ -4363,13 +4347,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
         recorded = recorded_durations(header.data_set, count)
         timing = timing_of(*recorded, count, options.frame_rate)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
-    density, largest = pixels_per_meter(header.data_set, look), largest_side(image, look)
-    return Scene(shown, count, look, timing, density, largest)
-
-
-def largest_side(image: ImagePixel, look: Look) -> int:
-    """Return the longer side of the picture, in pixels."""
-    return round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
+    return Scene(shown, count, image, look, timing, pixels_per_meter(header.data_set, look))
 
 
 def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
@@ -4389,8 +4367,9 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...]:
+def image_facts(scene: Scene, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
+    image = scene.image
     sign = ", signed" if image.pixel_representation else ""
     window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
@@ -4413,8 +4392,10 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]
         writers[".gif"] = write_gif
     if options.mp4:
         writers[".mp4"] = partial(write_mp4, threads=options.threads)
-    for suffix, limit, form in ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264")):  # of libx264
-        if suffix in writers and scene.largest_side > limit:
+    aspect = scene.look.pixel_aspect
+    side = round(max(scene.image.rows, scene.image.columns) * max(aspect, 1 / aspect))
+    for suffix, limit, form in (".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"):  # of libx264
+        if suffix in writers and side > limit:
             del writers[suffix]
             warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
     if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
@@ -4552,7 +4533,7 @@ def scene_of_series(
     durations = tuple(one.duration for one in slices if one.duration)
     origin = "times of its files" if durations else ""
     timing = timing_of(durations, origin, len(slices), options.frame_rate)
-    return Scene(shown(), len(slices), look, timing, 0, largest_side(image, look))
+    return Scene(shown(), len(slices), image, look, timing)
 
 
 def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
@@ -4693,7 +4674,7 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     else:
         scene = scene_of(task, pixels, image)
         write_files(scene, outputs, task.options)
-        facts, frames = image_facts(image, scene, task.options.names), scene.number_of_frames
+        facts, frames = image_facts(scene, task.options.names), scene.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
     if outputs.parts and (note := burned_in_note(task.header, image)):
