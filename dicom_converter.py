@@ -2493,7 +2493,7 @@ def settled_transforms(
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
     under which the whole clip would be one uniform black or white is replaced too, with a warning.
     """
-    if choice not in ("auto", "full"):
+    if choice not in ("auto", "full") or not transforms:
         return transforms
     settled = all(transform.voi for transform in transforms)
     shown = zip(frames, cycle(transforms), strict=False)
@@ -2883,13 +2883,8 @@ class Look:
     pixel_aspect: float = 1.0
 
 
-def look_of(
-    header: Header, image: ImagePixel, frames: Iterable[StoredFrame] | None, options: Options
-) -> Look:
-    """Decide how to show *frames*, by what the header says and *options* want.
-
-    None leaves gray levels open where they depend on the frames.
-    """
+def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
+    """Decide how to show a file; gray levels that depend on its frames are left open."""
     ds = header.data_set
     look = Look(
         depth=16,
@@ -2910,8 +2905,6 @@ def look_of(
         look = replace(look, palette=palette_of(ds, look.samples))
         gray = replace(look.samples, first_color=min(one.first_value for one in look.palette))
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
-    if frames is not None:
-        transforms = settled_transforms(transforms, frames, options.window)
     return replace(look, grayscale=transforms)
 
 
@@ -4331,30 +4324,24 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     header, options = task.header, task.options
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
-    small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
-    if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
-        frames = list(frames)  # they are needed twice
     try:
-        look = look_of(header, image, frames, options)
+        look = look_of(header, image, options)
     except NoWindowError as error:
         lack = error if options.names else NoWindowError("has no such window")
         if isinstance(task.source, Source) and task.source.named and not task.source.listed:
             raise lack from error
         warn(f"{lack}; shown as by default")
-        look = look_of(header, image, frames, replace(options, window="auto"))
-    timing = Timing((), "")
-    if count > 1:
-        recorded = recorded_durations(header.data_set, count)
-        timing = timing_of(*recorded, count, options.frame_rate)
+        options = replace(options, window="auto")
+        look = look_of(header, image, options)
+    small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
+    if count == 1 or (small and not all(one.voi for one in look.grayscale)):
+        frames = list(frames)  # they are needed twice
+    settled = settled_transforms(look.grayscale, frames, options.window)
+    look = replace(look, grayscale=settled)
+    recorded = recorded_durations(header.data_set, count) if count > 1 else ((), "")
+    timing = timing_of(*recorded, count, options.frame_rate)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     return Scene(shown, count, image, look, timing, pixels_per_meter(header.data_set, look))
-
-
-def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
-    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
-    group = functional_group(ds, "FrameVOILUTSequence", 0)
-    stored = "WindowCenter" in group or "VOILUTSequence" in group
-    return image.samples_per_pixel == 1 and (choice == "full" or (choice == "auto" and not stored))
 
 
 def pixels_per_meter(ds: Dataset, look: Look) -> int:
@@ -4491,7 +4478,7 @@ def own_transforms(
     for one in series.slices:
         try:
             with opened_slice(one) as (header, image, _):
-                own = look_of(header, image, None, options).grayscale
+                own = look_of(header, image, options).grayscale
             gray += [kept.setdefault(each, each) for each in own]
             slices.append(one)
         except NoWindowError:
@@ -4519,7 +4506,7 @@ def scene_of_series(
         window, origin = cast(Voi, one.voi), one.voi_origin
     options = replace(options, window=window, frames=None)
     with opened_slice(slices[0]) as (header, image, _):
-        look = look_of(header, image, (), options)
+        look = look_of(header, image, options)
     if look.grayscale:
         own = replace(look.grayscale[0], voi_origin=origin, invert=inverted)
         look = replace(look, grayscale=(own,))
@@ -4527,7 +4514,7 @@ def scene_of_series(
     def shown() -> Iterator[tuple[Look, int, StoredFrame]]:
         for one in slices:
             with opened_slice(one) as (header, image, frames):
-                own = look_of(header, image, (), options)
+                own = look_of(header, image, options)
                 yield replace(own, pixel_aspect=look.pixel_aspect), 0, next(iter(frames))
 
     durations = tuple(one.duration for one in slices if one.duration)
