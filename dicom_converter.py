@@ -3148,16 +3148,15 @@ def element_lines(
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted(elements, key=int):
         raw, begins = elements[tag], f"{indent}{str(tag).lower()}"
+        name, vr = described(int(tag), creator_of_block(tag >> 8) if names else "")
         if not names and is_left_out(int(tag)):
-            name, vr = described(int(tag), "")
             yield f"{begins} {vr} {name} = {LEFT_OUT}"
             continue
+        if isinstance(raw, PixelLocation):
+            parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
+            yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
+            continue
         try:
-            name, vr = described(int(tag), creator_of_block(tag >> 8))
-            if isinstance(raw, PixelLocation):
-                parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
-                yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
-                continue
             vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
         except UNREADABLE:
             content = shown_bytes(raw_bytes(data_set, tag) or b"") if names else LEFT_OUT
@@ -3408,22 +3407,21 @@ def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
     from PIL import Image
 
     palette: Any = None
-    argb = np.empty((0, 4), np.uint8)
     for picture in pictures:
         if picture.ndim == 2:
             yield av.VideoFrame.from_ndarray(picture, format="gray")
             continue
         image = Image.fromarray(picture)
-        if palette is not None:
-            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < 42:
+        indexed = palette and image.quantize(palette=palette, dither=Image.Dither.NONE)
+        if not palette or cv2.PSNR(np.asarray(indexed.convert("RGB")), picture) < 42:
             stride = math.ceil(math.sqrt(picture.size / 3 / 32768))  # a sample of so many pixels
             sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
             palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
             colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
             argb = np.pad(colors, ((0, 256 - len(colors)), (1, 0)), constant_values=255)
-            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        yield av.VideoFrame.from_ndarray(cast(Any, (indices, argb)), format="pal8")
+            indexed = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        coded: Any = np.asarray(indexed), argb
+        yield av.VideoFrame.from_ndarray(coded, format="pal8")
 
 
 def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> int:
@@ -4201,6 +4199,8 @@ ELSEWHERE = {
     "JPIP": "JPIP: the pixels are on a server",
     "SMPTE": "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
 }
+# Of a bare or program stream, an MP4, transport streams, each packet of which begins with a G.
+VIDEO_BEGINS = re.compile(rb"(?s)\0\0\0?\x01|.{4}ftyp|(.{4})?G(.{187}G){2}|.{4}G(.{191}G){2}")
 
 
 def write_document(task: Task, outputs: Outputs) -> Outcome:
@@ -4257,15 +4257,12 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     declared = header.transfer_syntax
     if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
         return False
-    head = pixels.head
     if declared in uid.MPEGTransferSyntaxes:
-        return not code_stream(head).family
-    transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
-    starts = b"\0\0\1", b"\0\0\0\1"
-    found = head.startswith(starts) or head[4:8] == b"ftyp" or b"GGG" in transport
+        return not code_stream(pixels.head).family
+    found = VIDEO_BEGINS.match(pixels.head)
     if found:
         warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
-    return found
+    return found is not None
 
 
 def write_dicom_video(task: Task, pixels: PixelLocation, outputs: Outputs) -> Outcome:
