@@ -3247,11 +3247,10 @@ class Outputs:
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
-        folder = self.place.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        self.place.parent.mkdir(parents=True, exist_ok=True)
         self.check_folder()
         name = f"{PART_PREFIX}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
-        return self.parts.setdefault(suffix, folder / name)
+        return self.parts.setdefault(suffix, self.place.with_name(name))
 
     def check_folder(self) -> None:
         """Raise `ConversionError` where a link has come between the root and the outputs."""
@@ -3260,10 +3259,7 @@ class Outputs:
                 raise ConversionError(f"a link has come to {printable(str(folder))}: remove it")
 
     def replaced(self, origin: Origin) -> list[Path]:
-        """Return what an earlier run made of *origin* and goes when these are moved.
-
-        Raises `TakenError` where something else is in their place.
-        """
+        """Return what an earlier run made of *origin*; raise `TakenError` for all else there."""
         self.check_folder()
         made = made_before(self.place, origin)
         new = [output_path(self.place, end) for end in {*self.parts} - {".txt", *(made or ())}]
@@ -3376,9 +3372,8 @@ Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
 def opened(file: Video, form: str = "", **options: str) -> Any:
     """Open *file* with FFmpeg, to write it in the format *form*, or as a video to read.
 
-    FFmpeg is given no path as it stands: `tcp:/x` is a server to it. The name is whole, as
-    `faststart` opens what is written once more, by that name. What is read is of a format that
-    DICOM allows: others, playlists and session descriptions, name files and servers to be read.
+    A path as it stands may be a server to FFmpeg: `tcp:/x`. It is whole, as `faststart` opens the
+    file once more. Only formats that DICOM allows are read: playlists name files and servers.
     """
     import av
 
@@ -3640,10 +3635,7 @@ def video_packets(source: Any, target: Any, timing: VideoTiming) -> Iterator[Any
 
 
 def audio_packets(source: Any, stream: Any, target: Any) -> Iterator[Any]:
-    """Yield the packets of one audio *stream* of *source* for a new stream of *target*, in step.
-
-    They are copies, or AAC of sound that no MP4 can hold.
-    """
+    """Yield one audio *stream* of *source* for *target*, in step: as packets copied, or as AAC."""
     begin = Fraction(source.start_time or 0, 1_000_000)
     if codec_of(stream) in COPIED_CODECS:
         copied = target.add_stream_from_template(stream)
@@ -4309,9 +4301,8 @@ class Scene:
     """What is ready to be written."""
 
     shown: Iterable[tuple[Look, int, StoredFrame]]  # frames, with their numbers in their looks
-    number_of_frames: int
-    image: ImagePixel  # of the first frame, like the look
-    look: Look
+    image: ImagePixel
+    look: Look  # of the first frame
     timing: Timing
     pixels_per_meter: int = 0  # unknown
 
@@ -4338,7 +4329,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     recorded = recorded_durations(header.data_set, count) if count > 1 else ((), "")
     timing = timing_of(*recorded, count, options.frame_rate)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
-    return Scene(shown, count, image, look, timing, pixels_per_meter(header.data_set, look))
+    return Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
 
 
 def pixels_per_meter(ds: Dataset, look: Look) -> int:
@@ -4365,7 +4356,7 @@ def image_facts(scene: Scene, names: bool) -> tuple[Fact, ...]:
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
         *((("Window", window),) if window else ()),
-        *((("Frame rate", rate),) if scene.number_of_frames > 1 else ()),
+        *((("Frame rate", rate),) if image.number_of_frames > 1 else ()),
     )
 
 
@@ -4373,9 +4364,9 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]
     """Return what writes the clips that *options* ask for, by suffix; warn of their limits."""
     writers: dict[str, Callable[..., int]] = {}
     if options.gif:
-        writers[".gif"] = write_gif
+        writers[".gif"] = partial(write_gif, timing=scene.timing)
     if options.mp4:
-        writers[".mp4"] = partial(write_mp4, threads=options.threads)
+        writers[".mp4"] = partial(write_mp4, timing=scene.timing, threads=options.threads)
     aspect = scene.look.pixel_aspect
     side = round(max(scene.image.rows, scene.image.columns) * max(aspect, 1 / aspect))
     for suffix, limit, form in (".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"):  # of libx264
@@ -4402,11 +4393,11 @@ def chosen_frames(selection: str | None, count: int) -> list[int]:
 
 def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
     """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
-    if scene.number_of_frames == 1:
+    if scene.image.number_of_frames == 1:
         writers, stills = {}, {0: outputs.part(".png")}
     else:
         writers = clip_writers(scene, options)
-        chosen = chosen_frames(options.frames, scene.number_of_frames)
+        chosen = chosen_frames(options.frames, scene.image.number_of_frames)
         stills = {index: outputs.part(f"-{index + 1:04}.png") for index in chosen}
     if not writers and not stills:
         return
@@ -4421,8 +4412,7 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
                 picture = render(look, index, *frame, bits=8)
                 yield srgb_picture(picture, look.icc_profile)
 
-    clips = ((write, outputs.part(suffix)) for suffix, write in writers.items())
-    distribute(pictures(), [partial(write, part, timing=scene.timing) for write, part in clips])
+    distribute(pictures(), [partial(write, outputs.part(end)) for end, write in writers.items()])
 
 
 # --- Scene of a series ----------------------------------------------------------------------------
@@ -4517,7 +4507,7 @@ def scene_of_series(
     durations = tuple(one.duration for one in slices if one.duration)
     origin = "times of its files" if durations else ""
     timing = timing_of(durations, origin, len(slices), options.frame_rate)
-    return Scene(shown(), len(slices), image, look, timing)
+    return Scene(shown(), replace(image, number_of_frames=len(slices)), look, timing)
 
 
 def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
@@ -4538,13 +4528,13 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     names = [printable(os.path.relpath(path, folder)) for path in paths]
     shown = [f"{one.place}, {name}" for one, name in zip(slices, names, strict=True)]
     facts = (
-        ("Frames", f"{scene.number_of_frames}, by {series.order}"),
+        ("Frames", f"{len(slices)}, by {series.order}"),
         ("Position", "see its frames"),
         *((("Window", window),) if window else ()),
         ("Frame rate", scene.timing.used),
         *((f"Frame {number}", each) for number, each in enumerate(shown, 1)),
     )
-    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(slices)
+    remark, frames = f"{len(slices)} frames, {scene.timing.used}", len(slices)
     return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
@@ -4658,7 +4648,7 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     else:
         scene = scene_of(task, pixels, image)
         write_files(scene, outputs, task.options)
-        facts, frames = image_facts(scene, task.options.names), scene.number_of_frames
+        facts, frames = image_facts(scene, task.options.names), image.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
     if outputs.parts and (note := burned_in_note(task.header, image)):
