@@ -2994,10 +2994,9 @@ def summary_text(
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    known = {label for label, _ in facts}
-    geometry = (fact for fact in geometry_facts(ds) if header.pixels and fact[0] not in known)
-    said = (("Kind", kind), *facts, *geometry, ("Encoding", encoding))
-    for label, value in (*said, *(("Note", printable(note)) for note in notes)):
+    geometry = geometry_facts(ds) if header.pixels else ()
+    said = {"Kind": kind, **dict(chain(facts, geometry, facts)), "Encoding": encoding}
+    for label, value in (*said.items(), *(("Note", printable(note)) for note in notes)):
         yield f"  {label:<14} {value}"
 
 
@@ -4406,8 +4405,7 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
         for look, index, frame in scene.shown:
             if index in stills:
                 picture = render(look, index, *frame, options.png_bits)
-                icc_profile = look.icc_profile if picture.ndim == 3 else b""
-                write_png(stills[index], picture, scene.pixels_per_meter, icc_profile)
+                write_png(stills[index], picture, scene.pixels_per_meter, look.icc_profile)
             if writers:
                 picture = render(look, index, *frame, bits=8)
                 yield srgb_picture(picture, look.icc_profile)
