@@ -88,7 +88,7 @@ from importlib.metadata import version
 from itertools import accumulate, chain, count, cycle, filterfalse, groupby, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
-from queue import SimpleQueue
+from queue import Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
 from urllib.parse import quote
 
@@ -2433,7 +2433,7 @@ def settled_transforms(
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
     under which the whole clip would be one uniform black or white is replaced too, with a warning.
     """
-    if choice not in ("auto", "full"):
+    if choice not in ("auto", "full") or not transforms:
         return transforms
     settled = all(transform.voi for transform in transforms)
     shown = zip(frames, cycle(transforms), strict=False)
@@ -2810,13 +2810,8 @@ class Look:
     pixel_aspect: float = 1.0
 
 
-def look_of(
-    header: Header, image: ImagePixel, frames: Iterable[StoredFrame] | None, options: Options
-) -> Look:
-    """Decide how to show *frames*, by what the header says and *options* want.
-
-    None leaves gray levels open where they depend on the frames.
-    """
+def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
+    """Decide how to show a file; gray levels that depend on its frames are left open."""
     ds = header.data_set
     look = Look(
         samples=sample_format(ds, image),
@@ -2835,8 +2830,6 @@ def look_of(
         look = replace(look, palette=palette_of(ds, look.samples))
         gray = replace(look.samples, first_color=min(one.first_value for one in look.palette))
         transforms = tuple(replace(transform, samples=gray) for transform in transforms)
-    if frames is not None:
-        transforms = settled_transforms(transforms, frames, options.window)
     return replace(look, grayscale=transforms)
 
 
@@ -2886,16 +2879,15 @@ def described_window(look: Look, *, named: bool = True) -> str:
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
 TEXT_SHOWN = 1 << 20  # characters; reports with pictures in them are said to exist
-REPORT_VALUES = {
-    "DATE": "Date",
-    "TIME": "Time",
-    "DATETIME": "DateTime",
-    "PNAME": "PersonName",
-    "UIDREF": "UID",
-    "SCOORD": "GraphicType",
-    "SCOORD3D": "GraphicType",
-    "TCOORD": "TemporalRangeType",
-}
+REPORT_VALUES = (
+    "Date",
+    "Time",
+    "DateTime",
+    "PersonName",
+    "UID",
+    "GraphicType",
+    "TemporalRangeType",
+)
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -2927,10 +2919,9 @@ def summary_text(
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
     encoding = printable(syntax_name(header.transfer_syntax))
-    known = {label for label, _ in facts}
-    geometry = (fact for fact in geometry_facts(ds) if header.pixels and fact[0] not in known)
-    said = (("Kind", kind), *facts, *geometry, ("Encoding", encoding))
-    for label, value in (*said, *(("Note", printable(note)) for note in notes)):
+    geometry = geometry_facts(ds) if header.pixels else ()
+    said = {"Kind": kind, **dict(chain(facts, geometry, facts)), "Encoding": encoding}
+    for label, value in (*said.items(), *(("Note", printable(note)) for note in notes)):
         yield f"  {label:<14} {value}"
 
 
@@ -3025,8 +3016,8 @@ def report_value(item: Dataset) -> str:
         for reference in sequence(item, "ReferencedSOPSequence")[:1]:
             sop_class = UID(text(reference, "ReferencedSOPClassUID")).name
             return printable(f"{sop_class} {text(reference, 'ReferencedSOPInstanceUID')}")
-    keyword = REPORT_VALUES.get(kind, "")
-    return readable(keyword, text(item, keyword)) if keyword else ""
+    found = (readable(keyword, text(item, keyword)) for keyword in REPORT_VALUES if keyword in item)
+    return next(found, "")
 
 
 def coded(item: Dataset, keyword: str, *, with_code: bool = False, unit: bool = False) -> str:
@@ -3081,16 +3072,15 @@ def element_lines(
     creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
     for tag in sorted(elements, key=int):
         raw, begins = elements[tag], f"{indent}{str(tag).lower()}"
+        name, vr = described(int(tag), creator_of_block(tag >> 8) if names else "")
         if not names and is_left_out(int(tag)):
-            name, vr = described(int(tag), "")
             yield f"{begins} {vr} {name} = {LEFT_OUT}"
             continue
+        if isinstance(raw, PixelLocation):
+            parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
+            yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
+            continue
         try:
-            name, vr = described(int(tag), creator_of_block(tag >> 8))
-            if isinstance(raw, PixelLocation):
-                parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
-                yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
-                continue
             vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
         except UNREADABLE:
             content = shown_bytes(raw_bytes(data_set, tag) or b"") if names else LEFT_OUT
@@ -3127,11 +3117,12 @@ def shown_value(value: Any, vr: str) -> str:
     values = listed(value)
     if vr == "UI":
         return "\\".join(named_uid(str(value)) for value in values)
-    if vr in STR_VR and (length := sum(len(str(value)) for value in values)) > TEXT_SHOWN:
-        values = ["\\".join(map(plain_text, values))[:TEXT_SHOWN] + f"... ({length} characters)"]
-    cut = len(values) > VALUES_SHOWN and vr not in STR_VR
-    shown = printable("\\".join(map(plain_text, values[:VALUES_SHOWN] if cut else values)))
-    return f"{shown}\\... ({len(values)} values)" if cut else shown
+    if vr in STR_VR:
+        shown = "\\".join(map(plain_text, values))
+        more = f"... ({len(shown)} characters)" if len(shown) > TEXT_SHOWN else ""
+        return printable(shown[:TEXT_SHOWN]) + more
+    shown = printable("\\".join(map(str, values[:VALUES_SHOWN])))
+    return f"{shown}\\... ({len(values)} values)" if len(values) > VALUES_SHOWN else shown
 
 
 @lru_cache(maxsize=4096)
@@ -3153,7 +3144,7 @@ def shown_bytes(value: bytes) -> str:
 # --- Writing --------------------------------------------------------------------------------------
 
 STALE_AFTER = 24 * 3600  # s; no run takes that long over one file
-QUEUED_PICTURES = 8  # for all writers of a clip
+QUEUED_PICTURES = 8  # for each writer of a clip
 NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the first for one file only
 # What FFmpeg may take a video for: bare streams, program and transport streams, MP4.
 VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
@@ -3164,7 +3155,7 @@ BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 # How temporary files of this machine begin; the process and the run follow.
 PART_PREFIX = f"{TEMPORARY_PREFIX}{re.sub('[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
-PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d+)-([0-9a-f]{8})-\d+(-video)?\.part")
+PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d{1,9})-([0-9a-f]{8})-\d+(-video)?\.part")
 
 _run = secrets.token_hex(4)
 _part_numbers = count()
@@ -3180,11 +3171,10 @@ class Outputs:
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
-        folder = self.place.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        self.place.parent.mkdir(parents=True, exist_ok=True)
         self.check_folder()
         name = f"{PART_PREFIX}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
-        return self.parts.setdefault(suffix, folder / name)
+        return self.parts.setdefault(suffix, self.place.with_name(name))
 
     def check_folder(self) -> None:
         """Raise `ConversionError` where a link has come between the root and the outputs."""
@@ -3193,18 +3183,13 @@ class Outputs:
                 raise ConversionError(f"a link has come to {printable(str(folder))}: remove it")
 
     def replaced(self, origin: Origin) -> list[Path]:
-        """Return what an earlier run made of *origin* and goes when these are moved.
-
-        Raises `TakenError` where something else is in their place.
-        """
+        """Return what an earlier run made of *origin*; raise `TakenError` for all else there."""
         self.check_folder()
         made = made_before(self.place, origin)
-        for suffix in self.parts:
-            path = output_path(self.place, suffix)
-            ours = made is not None and (suffix == ".txt" or suffix in made)
-            if os.path.lexists(path) and not ours:
-                raise TakenError(f"{printable(path.name)} is there already, of something else")
-        return list((made or {}).values())
+        new = [output_path(self.place, end) for end in {*self.parts} - {".txt", *(made or ())}]
+        if made is None or any(map(os.path.lexists, new)):
+            raise TakenError("something else is there already")
+        return list(made.values())
 
     def move(self, origin: Origin) -> tuple[Path, ...]:
         """Move all into place, or none; return where they are. *origin* is what they are made of.
@@ -3252,15 +3237,13 @@ def remove_stale_parts(folder: Path) -> None:
     with suppress(OSError, ValueError):  # a name too long to be one: writing will say so
         parts += folder.glob(f"{TEMPORARY_PREFIX}*.part")
     for part in parts:
-        found = PART_NAME.fullmatch(part.name)
-        if not found or begins_as_dicom(head_of(part)):
+        found, state = PART_NAME.fullmatch(part.name), state_of(part)
+        if not found or not state or begins_as_dicom(head_of(part)):
             continue
-        with suppress(OSError, ValueError, OverflowError):
-            process = int(found[1]) if part.name.startswith(PART_PREFIX) else 0
-            ours = process == os.getpid() and found[2] == _run
-            dead = process and (not is_running(process) or process == os.getpid())
-            if not ours and (dead or time.time() - part.stat().st_mtime > STALE_AFTER):
-                part.unlink()
+        process, here = int(found[1]), part.name.startswith(PART_PREFIX)
+        dead = found[2] != _run if process == os.getpid() else not is_running(process)
+        if (here and dead) or time.time() - state[2] / 1e9 > STALE_AFTER:
+            remove([part])
 
 
 def is_running(process: int) -> bool:
@@ -3289,9 +3272,8 @@ def write_png(
     big_endian = np.ascontiguousarray(picture, picture.dtype.newbyteorder(">"))
     samples = big_endian.reshape(rows, -1).view(np.uint8)
     filtered = np.empty((rows, 1 + columns * step), np.uint8)
-    filtered[:, 0] = 1  # Sub
-    filtered[:, 1 : 1 + step] = samples[:, :step]
-    np.subtract(samples[:, step:], samples[:, :-step], out=filtered[:, 1 + step :])
+    filtered[:, 0], filtered[:, 1:] = 1, samples  # Sub
+    filtered[:, 1 + step :] -= samples[:, :-step]
     color_type = 2 if picture.ndim == 3 else 0
     ihdr = struct.pack(">LLBBBBB", columns, rows, 8 * picture.dtype.itemsize, color_type, 0, 0, 0)
     chunks = [(b"IHDR", ihdr)]
@@ -3307,15 +3289,15 @@ def write_png(
             file.writelines((struct.pack(">L", len(data)), kind, data, check))
 
 
+Consumer = Callable[[Iterable[Array]], Any]
 Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
 
 
 def opened(file: Video, form: str = "", **options: str) -> Any:
     """Open *file* with FFmpeg, to write it in the format *form*, or as a video to read.
 
-    FFmpeg is given no path as it stands: `tcp:/x` is a server to it. The name is whole, as
-    `faststart` opens what is written once more, by that name. What is read is of a format that
-    DICOM allows: others, playlists and session descriptions, name files and servers to be read.
+    A path as it stands may be a server to FFmpeg: `tcp:/x`. It is whole, as `faststart` opens the
+    file once more. Only formats that DICOM allows are read: playlists name files and servers.
     """
     import av
 
@@ -3344,24 +3326,23 @@ def gif_frames(pictures: Iterable[Array]) -> Iterator[Any]:
     from PIL import Image
 
     palette: Any = None
-    argb = np.empty((0, 4), np.uint8)
+    opaque = 255
     for picture in pictures:
         if picture.ndim == 2:
             yield av.VideoFrame.from_ndarray(picture, format="gray")
             continue
         image = Image.fromarray(picture)
-        if palette is not None:
-            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        if palette is None or cv2.PSNR(argb[indices, 1:], picture) < 42:
+        indexed = palette and image.quantize(palette=palette, dither=Image.Dither.NONE)
+        if not palette or cv2.PSNR(np.asarray(indexed.convert("RGB")), picture) < 42:
             stride = math.ceil(math.sqrt(picture.size / 3 / 32768))  # a sample of so many pixels
             sample = Image.fromarray(np.ascontiguousarray(picture[::stride, ::stride]))
             palette = sample.quantize(256, Image.Quantize.MEDIANCUT, kmeans=3)
             colors = np.array(palette.getpalette("RGB"), np.uint8).reshape(-1, 3)[:256]
-            # The first palette, come back, would be taken for that of the frame before.
-            argb = np.full((256, 4), 254 if argb.size else 255, np.uint8)
-            argb[: len(colors), 1:] = colors
-            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-        yield av.VideoFrame.from_ndarray(cast(Any, (indices, argb)), format="pal8")
+            argb = np.pad(colors, ((0, 256 - len(colors)), (1, 0)), constant_values=opaque)
+            opaque = 254  # FFmpeg would take the first palette again for that of the frame before
+            indexed = image.quantize(palette=palette, dither=Image.Dither.NONE)
+        coded: Any = np.asarray(indexed), argb
+        yield av.VideoFrame.from_ndarray(coded, format="pal8")
 
 
 def write_mp4(path: Path, pictures: Iterable[Array], timing: Timing, threads: int = 0) -> int:
@@ -3425,18 +3406,14 @@ def encode(stream: Any, frames: Iterable[Any], timing: Timing, shortest: Fractio
 
 @dataclass(frozen=True, slots=True)
 class VideoTiming:
-    """What a video says of its pictures: *rate* in 1/s, *start* in s after its sound.
-
-    *order* holds for each packet the place of its picture as shown, from 0. It is empty where the
-    packets are timed, and None where they are encoded anew. *sounds* are the audio streams.
-    """
+    """What a video says of its pictures."""
 
     codec: str
-    rate: Fraction
-    start: Fraction
+    rate: Fraction  # 1/s
+    start: Fraction  # s, behind its sound
     packets: int
-    order: Sequence[int] | None
-    sounds: int
+    order: Sequence[int] | None  # `display_order`, () where packets are timed; None: encoded anew
+    sounds: int  # audio streams
 
 
 def write_video(path: Path, video: Video, recorded: Fraction | None) -> tuple[int, str]:
@@ -3584,10 +3561,7 @@ def video_packets(source: Any, target: Any, timing: VideoTiming) -> Iterator[Any
 
 
 def audio_packets(source: Any, stream: Any, target: Any) -> Iterator[Any]:
-    """Yield the packets of one audio *stream* of *source* for a new stream of *target*, in step.
-
-    They are copies, or AAC of sound that no MP4 can hold.
-    """
+    """Yield one audio *stream* of *source* for *target*, in step: as packets copied, or as AAC."""
     begin = Fraction(source.start_time or 0, 1_000_000)
     if codec_of(stream) in COPIED_CODECS:
         copied = target.add_stream_from_template(stream)
@@ -3616,39 +3590,35 @@ def moved(packet: Any, by: Fraction, copied: Any) -> Any:
     return packet
 
 
-def distribute(
-    pictures: Iterable[Array], consumers: Sequence[Callable[[Iterable[Array]], Any]]
-) -> None:
+def distribute(pictures: Iterable[Array], consumers: Sequence[Consumer]) -> None:
     """Run each of *consumers*, which take all *pictures*, on a thread behind a queue.
 
     The first error of any of them, or an interrupt, ends the rest and is raised.
     """
-    queues: list[SimpleQueue[Array | None]] = [SimpleQueue() for _ in consumers]
-    room = threading.Semaphore(QUEUED_PICTURES)
+    queues = [Queue[tuple[Array, ...]](QUEUED_PICTURES) for _ in consumers]
+    ended = threading.Event()
+
+    def consume(consumer: Consumer, queue: Queue[tuple[Array, ...]]) -> None:
+        feed = chain.from_iterable(iter(queue.get, ()))
+        try:
+            consumer(feed)
+        finally:  # whatever is put in further is taken out: nobody waits for room
+            ended.set()
+            deque(feed, maxlen=0)
+
     with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
         try:
-            feeds = [drained(queue, room) for queue in queues]
-            running = list(map(pool.submit, consumers, feeds))
-            for future in running:  # one that has failed makes no more room: let that be seen
-                future.add_done_callback(lambda _: room.release(len(queues)))
+            running = list(map(pool.submit, repeat(consume), consumers, queues))
             for picture in pictures:
-                if any(future.done() for future in running):
+                if ended.is_set():
                     break
                 for queue in queues:
-                    room.acquire()
-                    queue.put(picture)
+                    queue.put((picture,))
         finally:
             for queue in queues:
-                queue.put(None)  # which never waits, so that whatever ends this ends all
+                queue.put(())
         for future in running:
             future.result()
-
-
-def drained(queue: SimpleQueue[Array | None], room: threading.Semaphore) -> Iterator[Array]:
-    """Yield what comes out of *queue* up to the None that ends it, and make *room*."""
-    while (picture := queue.get()) is not None:
-        room.release()
-        yield picture
 
 
 # --- Errors in words ------------------------------------------------------------------------------
@@ -4157,6 +4127,8 @@ ELSEWHERE = {
     "JPIP": "JPIP: the pixels are on a server",
     "SMPTE": "SMPTE ST 2110: a live stream, whose pixels or sound no file holds",
 }
+# Of a bare or program stream, an MP4, transport streams, each packet of which begins with a G.
+VIDEO_BEGINS = re.compile(rb"(?s)\0\0\0?\x01|.{4}ftyp|(.{4})?G(.{187}G){2}|.{4}G(.{191}G){2}")
 
 
 def write_document(task: Task, outputs: Outputs) -> Outcome:
@@ -4213,15 +4185,12 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     declared = header.transfer_syntax
     if pixels.fragments is None or declared in (DEFLATED_IMAGE_FRAME, ENCAPSULATED_UNCOMPRESSED):
         return False
-    head = pixels.head
     if declared in uid.MPEGTransferSyntaxes:
-        return not code_stream(head).family
-    transport = head[0:377:188], head[4:381:188], head[4:389:192]  # each packet begins with a G
-    starts = b"\0\0\1", b"\0\0\0\1"
-    found = head.startswith(starts) or head[4:8] == b"ftyp" or b"GGG" in transport
+        return not code_stream(pixels.head).family
+    found = VIDEO_BEGINS.match(pixels.head)
     if found:
         warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
-    return found
+    return found is not None
 
 
 def write_dicom_video(task: Task, pixels: PixelLocation, outputs: Outputs) -> Outcome:
@@ -4265,17 +4234,13 @@ def content_of(header: Header) -> ImagePixel | str:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is ready to be written; *largest_side* in pixels, *pixels_per_meter* 0 where unknown.
+    """What is ready to be written."""
 
-    *shown* are the frames, each with how it looks and its number in that look; *look* is of one.
-    """
-
-    shown: Iterable[tuple[Look, int, StoredFrame]]
-    number_of_frames: int
-    look: Look
+    shown: Iterable[tuple[Look, int, StoredFrame]]  # frames, with their numbers in their looks
+    image: ImagePixel
+    look: Look  # of the first frame
     timing: Timing
-    pixels_per_meter: int
-    largest_side: int
+    pixels_per_meter: int = 0  # unknown
 
 
 def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
@@ -4283,36 +4248,24 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     header, options = task.header, task.options
     frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
     count = image.number_of_frames
-    small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
-    if count == 1 or (small and needs_all_frames(header.data_set, image, options.window)):
-        frames = list(frames)  # they are needed twice
     try:
-        look = look_of(header, image, frames, options)
+        look = look_of(header, image, options)
     except NoWindowError as error:
         lack = error if options.names else NoWindowError("has no such window")
         if isinstance(task.source, Source) and task.source.named and not task.source.listed:
             raise lack from error
         warn(f"{lack}; shown as by default")
-        look = look_of(header, image, frames, replace(options, window="auto"))
-    timing = Timing((), "")
-    if count > 1:
-        recorded = recorded_durations(header.data_set, count)
-        timing = timing_of(*recorded, count, options.frame_rate)
+        options = replace(options, window="auto")
+        look = look_of(header, image, options)
+    small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
+    if count == 1 or (small and not all(one.voi for one in look.grayscale)):
+        frames = list(frames)  # they are needed twice
+    settled = settled_transforms(look.grayscale, frames, options.window)
+    look = replace(look, grayscale=settled)
+    recorded = recorded_durations(header.data_set, count) if count > 1 else ((), "")
+    timing = timing_of(*recorded, count, options.frame_rate)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
-    density, largest = pixels_per_meter(header.data_set, look), largest_side(image, look)
-    return Scene(shown, count, look, timing, density, largest)
-
-
-def largest_side(image: ImagePixel, look: Look) -> int:
-    """Return the longer side of the picture, in pixels."""
-    return round(max(image.rows, image.columns) * max(look.pixel_aspect, 1 / look.pixel_aspect))
-
-
-def needs_all_frames(ds: Dataset, image: ImagePixel, choice: WindowChoice) -> bool:
-    """Tell whether gray levels depend on all frames: better kept than decoded twice."""
-    group = functional_group(ds, "FrameVOILUTSequence", 0)
-    stored = "WindowCenter" in group or "VOILUTSequence" in group
-    return image.samples_per_pixel == 1 and (choice == "full" or (choice == "auto" and not stored))
+    return Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
 
 
 def pixels_per_meter(ds: Dataset, look: Look) -> int:
@@ -4325,8 +4278,9 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...]:
+def image_facts(scene: Scene, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
+    image = scene.image
     sign = ", signed" if image.pixel_representation else ""
     window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
@@ -4338,7 +4292,7 @@ def image_facts(image: ImagePixel, scene: Scene, names: bool) -> tuple[Fact, ...
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
         *((("Window", window),) if window else ()),
-        *((("Frame rate", rate),) if scene.number_of_frames > 1 else ()),
+        *((("Frame rate", rate),) if image.number_of_frames > 1 else ()),
     )
 
 
@@ -4346,11 +4300,13 @@ def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]
     """Return what writes the clips that *options* ask for, by suffix; warn of their limits."""
     writers: dict[str, Callable[..., int]] = {}
     if options.gif:
-        writers[".gif"] = write_gif
+        writers[".gif"] = partial(write_gif, timing=scene.timing)
     if options.mp4:
-        writers[".mp4"] = partial(write_mp4, threads=options.threads)
-    for suffix, limit, form in ((".gif", 65535, "a GIF"), (".mp4", 16384, "H.264")):  # of libx264
-        if suffix in writers and scene.largest_side > limit:
+        writers[".mp4"] = partial(write_mp4, timing=scene.timing, threads=options.threads)
+    aspect = scene.look.pixel_aspect
+    side = round(max(scene.image.rows, scene.image.columns) * max(aspect, 1 / aspect))
+    for suffix, limit, form in (".gif", 65535, "a GIF"), (".mp4", 16384, "H.264"):  # of libx264
+        if suffix in writers and side > limit:
             del writers[suffix]
             warn(f"larger than the {limit} pixels that {form} can be: no {suffix[1:].upper()}")
     if ".gif" in writers and min(scene.timing.durations) < MIN_GIF_DURATION:
@@ -4373,11 +4329,11 @@ def chosen_frames(selection: str | None, count: int) -> list[int]:
 
 def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
     """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
-    if scene.number_of_frames == 1:
+    if scene.image.number_of_frames == 1:
         writers, stills = {}, {0: outputs.part(".png")}
     else:
         writers = clip_writers(scene, options)
-        chosen = chosen_frames(options.frames, scene.number_of_frames)
+        chosen = chosen_frames(options.frames, scene.image.number_of_frames)
         stills = {index: outputs.part(f"-{index + 1:04}.png") for index in chosen}
     if not writers and not stills:
         return
@@ -4386,14 +4342,12 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
         for look, index, frame in scene.shown:
             if index in stills:
                 picture = render(look, index, *frame, options.png_bits)
-                icc_profile = look.icc_profile if picture.ndim == 3 else b""
-                write_png(stills[index], picture, scene.pixels_per_meter, icc_profile)
+                write_png(stills[index], picture, scene.pixels_per_meter, look.icc_profile)
             if writers:
                 picture = render(look, index, *frame, bits=8)
                 yield srgb_picture(picture, look.icc_profile)
 
-    clips = ((write, outputs.part(suffix)) for suffix, write in writers.items())
-    distribute(pictures(), [partial(write, part, timing=scene.timing) for write, part in clips])
+    distribute(pictures(), [partial(write, outputs.part(end)) for end, write in writers.items()])
 
 
 # --- Scene of a series ----------------------------------------------------------------------------
@@ -4439,7 +4393,7 @@ def own_transforms(series: Series, options: Options) -> tuple[GrayscaleTransform
     gray: list[GrayscaleTransform] = []
     for one in series.slices:
         with opened_slice(one) as (header, image, _):
-            own = look_of(header, image, None, options).grayscale
+            own = look_of(header, image, options).grayscale
             gray += [kept.setdefault(each, each) for each in own]
     return tuple(gray)
 
@@ -4464,7 +4418,7 @@ def scene_of_series(series: Series, options: Options) -> Scene:
         window, origin = cast(Voi, one.voi), one.voi_origin
     options = replace(options, window=window, frames=None)
     with opened_slice(slices[0]) as (header, image, _):
-        look = look_of(header, image, (), options)
+        look = look_of(header, image, options)
     if look.grayscale:
         own = replace(look.grayscale[0], voi_origin=origin, invert=inverted)
         look = replace(look, grayscale=(own,))
@@ -4472,13 +4426,13 @@ def scene_of_series(series: Series, options: Options) -> Scene:
     def shown() -> Iterator[tuple[Look, int, StoredFrame]]:
         for one in slices:
             with opened_slice(one) as (header, image, frames):
-                own = look_of(header, image, (), options)
+                own = look_of(header, image, options)
                 yield replace(own, pixel_aspect=look.pixel_aspect), 0, next(iter(frames))
 
     durations = tuple(one.duration for one in slices if one.duration)
     origin = "times of its files" if durations else ""
     timing = timing_of(durations, origin, len(slices), options.frame_rate)
-    return Scene(shown(), len(slices), look, timing, 0, largest_side(image, look))
+    return Scene(shown(), replace(image, number_of_frames=len(slices)), look, timing)
 
 
 def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
@@ -4493,13 +4447,13 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     names = [printable(os.path.relpath(path, folder)) for path in paths]
     shown = [f"{one.place}, {name}" for one, name in zip(series.slices, names, strict=True)]
     facts = (
-        ("Frames", f"{scene.number_of_frames}, by {series.order}"),
+        ("Frames", f"{len(names)}, by {series.order}"),
         ("Position", "see its frames"),
         *((("Window", window),) if window else ()),
         ("Frame rate", scene.timing.used),
         *((f"Frame {number}", each) for number, each in enumerate(shown, 1)),
     )
-    remark, frames = f"{scene.number_of_frames} frames, {scene.timing.used}", len(names)
+    remark, frames = f"{len(names)} frames, {scene.timing.used}", len(names)
     return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
@@ -4606,7 +4560,7 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     else:
         scene = scene_of(task, pixels, image)
         write_files(scene, outputs, task.options)
-        facts, frames = image_facts(image, scene, task.options.names), scene.number_of_frames
+        facts, frames = image_facts(scene, task.options.names), image.number_of_frames
         remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
         outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
     if outputs.parts and (note := burned_in_note(task.header, image)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,9 @@ def decoded(path: Path) -> tuple[dc.Header, dc.ImagePixel, list[dc.StoredFrame]]
 def rendered(path: Path) -> list[Array]:
     """Return the pictures of *path* in 8 bits, as the encoders of clips get them."""
     header, image, frames = decoded(path)
-    look = dc.look_of(header, image, frames, dc.Options())
+    look = dc.look_of(header, image, dc.Options())
+    gray = dc.settled_transforms(look.grayscale, frames, "auto")
+    look = replace(look, grayscale=gray)
     return [dc.render(look, index, *frame, 8) for index, frame in enumerate(frames)]
 
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def rendered(path: Path, *, whole: bool) -> tuple[dc.Header, list[Array]]:
         assert header.pixels
         image = dc.image_pixel(header.data_set, header.pixels)
         frames = list(dc.stored_frames(header, header.pixels, image))
-        look = dc.look_of(header, image, frames, dc.Options())
+        look = dc.look_of(header, image, dc.Options())
+        look = replace(look, grayscale=dc.settled_transforms(look.grayscale, frames, "auto"))
         bits = 16 if whole and image.number_of_frames == 1 else 8
         pictures = [dc.render(look, index, *frame, bits) for index, frame in enumerate(frames)]
     return header, pictures

@@ -619,7 +619,7 @@ def alone(path: Path, window: Any) -> np.ndarray[Any, Any]:
         assert header.pixels
         image = dc.as_its_stream(dc.image_pixel(header.data_set, header.pixels), header.pixels)
         (frame,) = dc.stored_frames(header, header.pixels, image)
-        look = dc.look_of(header, image, [frame], dc.Options(window=window))
+        look = dc.look_of(header, image, dc.Options(window=window))
         return dc.render(look, 0, *frame, 8)
 
 
