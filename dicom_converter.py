@@ -5119,9 +5119,8 @@ body { height: 100vh; display: grid; grid-template: auto 1fr / 328px 1fr; color:
   background: #0c0e11; overflow-wrap: anywhere; font: 14px/1.5 system-ui, sans-serif; }
 header, #head, #bar, #entries { display: flex; gap: 6px; align-items: center; padding: 8px 16px; }
 header, #tree:has(+ [hidden]) { grid-column: 1 / -1; border-bottom: var(--line); }
-h1 { margin-right: auto; } #list { display: none; } h2 { font-size: 16px; }
-a { color: var(--blue); }
-p, i, dt, .quiet { color: var(--quiet); } .amber { color: #e8bd6d; } .red { color: #f5958c; }
+h1 { margin-right: auto; } h2 { font-size: 16px; } p, i, dt, .quiet { color: var(--quiet); }
+a { color: var(--blue); } .amber { color: #e8bd6d; } .red { color: #f5958c; }
 button, #search { font: inherit; color: inherit; background: #1d2128; padding: 4px 10px;
   border: 1px solid #353c47; border-radius: 6px; white-space: nowrap; flex: none; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: -2px; }
@@ -5143,17 +5142,15 @@ main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
   touch-action: pan-y; user-select: none; } .actual #stage { touch-action: auto; }
 #stage > *, iframe { width: 100%; height: 100%; } iframe { border: 0; min-height: 300px; }
 .actual #stage > :is(img, video) { width: auto; height: auto; margin: auto; }
-/* A text in one is as the system wants it, not as this page. */
-@media not (prefers-color-scheme: dark) {
+@media not (prefers-color-scheme: dark) { /* A text is as the system wants it, not as this page. */
   #viewer iframe[sandbox] { color-scheme: light; background: #fff; filter: invert(.92); } }
 aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display: grid;
   grid-template: auto 1fr / 100%; gap: 10px; } #beside { display: grid; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
 #position { flex: 1 1 90px; } #speed { width: 70px; } output { min-width: 4em; }
-#help { padding: 0 16px 8px; font-size: 12px; }
-[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), .still #help,
-:fullscreen #help, :fullscreen:not(.beside) aside,
-:is(section, details):not(:has(li:not([hidden]))) { display: none !important; }
+#help { padding: 0 16px 8px; font-size: 12px; } #list { display: none; }
+[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), :is(.still, :fullscreen) #help,
+:fullscreen:not(.beside) aside, :is(section, details):not(:has(li:not([hidden]))) { display: none; }
 @media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
   #stage { height: 55vh; } #tree, aside { order: 1; border: 0; } #list { display: inline; }
   #help, h1 { display: none; } }
@@ -5270,10 +5267,9 @@ function build() {
       : card(one, [patient.PatientName, date, description], texts));
     last = of;
   }
-  const lost = head.failed.map(({path, reason}) =>
-    leaf([path, reason], line("span", "", path), line("p", "", reason)));
-  tree.append(el("details", {}, line("summary", "red", count(lost.length, "lost")),
-    el("ul", {}, ...lost)), line("p", "", t("use"), head.generator));
+  tree.append(el("details", {}, line("summary", "red", count(head.failed.length, "lost")),
+    el("ul", {}, ...head.failed.map(({path, reason}) => leaf([path, reason],
+      line("span", "", path), line("p", "", reason))))), line("p", "", t("use"), head.generator));
   find();
   number ??= Math.max(0, cards.findIndex(each => isShown(each.entries[0][0])));
   if (cards[0]) show(number, entry, at);
@@ -5396,7 +5392,7 @@ stage.onwheel = event => {
 };
 stage.onpointerdown = stage.onpointermove = event => {
   const [x, y] = [event.clientX - from?.clientX, event.clientY - from?.clientY];
-  if (event.type === "pointermove" && event.buttons)
+  if (from && event.type === "pointermove" && event.buttons)
     if (isOn("actual")) stage.scrollBy(-x, -y); else sweep(y - x);
   from = event;
 };
