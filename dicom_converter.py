@@ -5299,7 +5299,7 @@ async function go(index) {
   const facts = Object.entries({...file.texts}).filter(([, value]) => value !== "");
   $("known").replaceChildren(line("h3", "", file.name), line("p", "red", file.failed),
     line("p", "amber", file.burned && t("burned")), el("dl", {}, ...facts.flatMap(
-      ([key, value]) => [line("dt", "", t(key)), line("dd", "", value)])),
+      ([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
         suffix(each).toUpperCase()) : line("span", "", decodeURI(each)), " "])));
