@@ -4935,21 +4935,19 @@ PAGE = r"""<!doctype html><!-- made by dicom_converter -->
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; base-uri 'none';
- form-action 'none'; script-src @SCRIPT@; style-src @STYLE@; img-src 'self' file:;
+ form-action 'none'; script-src @script@; style-src @style@; img-src 'self' file:;
  media-src 'self' file:; frame-src 'self' file:">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>DICOM</title>
 <style>
-:root { color-scheme: dark; --line: 1px solid #272c34; --quiet: #97a1b0; --blue: #7ab8ff;
-  font: 14px/1.5 system-ui, sans-serif; }
+:root { color-scheme: dark; --line: 1px solid #272c34; --quiet: #97a1b0; --blue: #7ab8ff; }
 * { box-sizing: border-box; margin: 0; padding: 0; font-size: 1em; min-width: 0; }
-body { height: 100vh; display: grid; grid-template: auto minmax(0, 1fr) / 328px minmax(0, 1fr);
-  background: #0c0e11; color: #dbe1e9; overflow-wrap: anywhere; }
+body { height: 100vh; display: grid; grid-template: auto 1fr / 328px 1fr; color: #dbe1e9;
+  background: #0c0e11; overflow-wrap: anywhere; font: 14px/1.5 system-ui, sans-serif; }
 header, #head, #bar, #entries { display: flex; gap: 6px; align-items: center; padding: 8px 16px; }
 header, #tree:has(+ [hidden]) { grid-column: 1 / -1; border-bottom: var(--line); }
-h1 { margin-right: auto; } #list { display: none; } h2 { font-size: 16px; }
-a { color: var(--blue); }
-p, i, dt, .quiet { color: var(--quiet); } .amber { color: #e8bd6d; } .red { color: #f5958c; }
+h1 { margin-right: auto; } h2 { font-size: 16px; } p, i, dt, .quiet { color: var(--quiet); }
+a { color: var(--blue); } .amber { color: #e8bd6d; } .red { color: #f5958c; }
 button, #search { font: inherit; color: inherit; background: #1d2128; padding: 4px 10px;
   border: 1px solid #353c47; border-radius: 6px; white-space: nowrap; flex: none; }
 :focus-visible { outline: 2px solid var(--blue); outline-offset: -2px; }
@@ -4963,26 +4961,23 @@ button:hover, [aria-pressed=true], [aria-current] { background: #1b3147; border-
 .thumb { width: 64px; height: 64px; color: var(--quiet); text-align: center; line-height: 64px; }
 .thumb, #stage > * { object-fit: contain; background: #000; }
 .card, #what, #tree :is(h2, p, summary) { max-height: 11em; overflow: hidden; }
-main { display: grid; grid-template: auto minmax(0, 1fr) auto auto / 1fr 264px; }
+main { display: grid; grid-template: auto 1fr auto auto / 1fr 264px; min-height: 0; }
 main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
 #head, #bar, #help, :fullscreen:not(.beside) #stage { grid-column: 1 / -1; flex-wrap: wrap; }
 #entries { overflow-x: auto; padding: 0; margin-left: auto; }
 #stage { display: grid; grid-template: 100% / 100%; overflow: auto; background: #000;
-  touch-action: pan-y; user-select: none; }
-#stage > * { width: 100%; height: 100%; } .actual #stage { touch-action: auto; }
+  touch-action: pan-y; user-select: none; } .actual #stage { touch-action: auto; }
+#stage > *, iframe { width: 100%; height: 100%; } iframe { border: 0; min-height: 300px; }
 .actual #stage > :is(img, video) { width: auto; height: auto; margin: auto; }
-iframe { border: 0; width: 100%; height: 100%; min-height: 300px; }
-/* A text in one is as the system wants it, not as this page. */
-@media not (prefers-color-scheme: dark) {
+@media not (prefers-color-scheme: dark) { /* A text is as the system wants it, not as this page. */
   #viewer iframe[sandbox] { color-scheme: light; background: #fff; filter: invert(.92); } }
 aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display: grid;
   grid-template: auto 1fr / 100%; gap: 10px; } #beside { display: grid; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
 #position { flex: 1 1 90px; } #speed { width: 70px; } output { min-width: 4em; }
-#help { padding: 0 16px 8px; font-size: 12px; }
-[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), .still #help,
-:fullscreen #help, :fullscreen:not(.beside) aside,
-:is(section, details):not(:has(li:not([hidden]))) { display: none !important; }
+#help { padding: 0 16px 8px; font-size: 12px; } #list { display: none; }
+[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), :is(.still, :fullscreen) #help,
+:fullscreen:not(.beside) aside, :is(section, details):not(:has(li:not([hidden]))) { display: none; }
 @media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
   #stage { height: 55vh; } #tree, aside { order: 1; border: 0; }
   #list { display: inline; flex: none; }
@@ -4998,87 +4993,78 @@ dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; 
 <div id="bar"><input id="position" type="range"><output id="place" aria-live="off"></output>
 <input id="speed" type="range" min=".25" max="4" step=".25" value="1">
 <output id="pace" aria-live="off"></output></div>
-<p id="help"></p>
-</main>
+<p id="help"></p></main>
 <script type="application/json" id="data">@DATA@</script>
 <script>
 "use strict";
 const WORDS = new Map(`title=Study overview=检查总览; language=中文=English; position=Position=位置;
-studies=❮ All studies=❮ 全部检查; list=Series ↓=序列 ↓; null=left out=已略去; speed=Speed=速度;
-search=Search names, texts, dates=搜索姓名、描述、日期; undated=No date=无日期; M=male=男;
+studies=❮ All studies=❮ 全部检查; list=Series ↓=序列 ↓; speed=Speed=速度; O=other=其他;
+search=Search names, texts, dates=搜索姓名、描述、日期; undated=No date=无日期; F=female=女;
 stage=Picture: go on with arrow keys or wheel=图像：用方向键或滚轮翻看; pause=❚❚ Pause=❚❚ 暂停;
 back=❮ Previous=❮ 上一幅; next=Next ❯=下一幅 ❯; play=▶\ufe0e Play=▶\ufe0e 播放; loop=Loop=循环;
-actual=1:1=1:1; text=Text=文本; full=Full screen=全屏; Series=Series=序列; series=series=个序列;
-pictures=pictures=幅图像; clips=clips=段动态影像; documents=documents=份文档; texts=texts=份文本;
-failed=failed=个文件失败; lost=not converted=个文件未转换; Files=Files=文件; files=files=个文件;
-burned=Names may be burned in=图像中可能烧录有姓名; unnamed=No name=无姓名; F=female=女;
-ageM=months=个月; ageW=weeks=周; ageD=days=天; broken=Cannot be shown here=无法在此显示;
-Position=Position=位置; Thickness=Slice thickness=层厚; AcquisitionDateTime=Taken=采集时间;
-Size=Size=尺寸; InstanceNumber=Number=图像编号; Pixel spacing=Pixel spacing=像素间距;
-ageY=y=岁; O=other=其他;
-use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
+full=Full screen=全屏; null=left out=已略去; broken=Cannot be shown here=无法在此显示; M=male=男;
+series=个序列; files=个文件; pictures=幅图像; clips=段动态影像; documents=份文档; texts=份文本;
+failed=个文件失败; burned=Names may be burned in=图像中可能烧录有姓名; unnamed=No name=无姓名;
+lost=not converted=个文件未转换; ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天;
+Series=序列; Files=文件; Position=位置; Thickness=Slice thickness=层厚; Pixel spacing=像素间距;
+Size=尺寸; InstanceNumber=Number=图像编号; AcquisitionDateTime=Taken=采集时间; text=Text=文本;
+actual=1:1=1:1; use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
 help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · T: text
 · F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小 · T：文本 · F：全屏`
-  .split(";").map(entry => entry.trim().split("=")).map(([key, ...words]) => [key, words]));
+  .split(";").map(entry => entry.trim().split("=")).map(words => [words[0], words]));
 // What opens without fetching or running anything, the best first; else it is named, not opened.
 const KINDS = {mp4: "clips", gif: "clips", png: "pictures", pdf: "documents", txt: "texts"};
 const $ = id => document.getElementById(id);
 const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
 const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
 const cards = [], loaded = new Map();
-let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0;
-let items, wanted, video, playing, settling, from, swept = 0;
+let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, swept = 0;
+let items, video, playing, settling, from;
 
-const t = key => WORDS.has(key) ? WORDS.get(key)[+zh] : key;
-const suffix = link => link.slice(link.lastIndexOf(".") + 1).toLowerCase();
+const t = key => WORDS.get(key)?.at(zh ? -1 : -2) ?? key;
+const suffix = link => link.split(".").pop().toLowerCase();
 const local = link => `./${link}`;  // whatever it looks like, it leads nowhere else
 const fold = text => text.normalize("NFKD").replace(/[\p{M}./-]/gu, "").toLowerCase();
 const count = (n, what) => n && `${n} ${n === 1 ? t(what).replace(/(?<!ie)s$/, "") : t(what)}`;
 const age = text => text?.replace(/^0*(\d+)([DWMY])$/, (_, n, of) => `${n} ${t("age" + of)}`);
+const endingIn = (end, file) => file.links.filter(link => suffix(link) === end);
 const isShown = item => /pictures|clips/.test(item.kind);
 const near = new IntersectionObserver(found => found.filter(each => each.isIntersecting)
   .forEach(each => each.target.preload = "metadata"));  // by which a film shows its beginning
-const shown = text => text === null ? el("i", {}, t("null")) : el("bdi", {}, text);
 function el(tag, properties, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
   node.append(...children.filter(Boolean));
   return node;
 }
-function line(tag, className, ...texts) {
-  const there = texts.filter(text => text || text === null);
-  return el(tag, {className}, ...there.flatMap((text, i) => [i && " · ", shown(text)]));
-}
-function leaf(texts, ...children) {  // of the tree, which is found by these texts
-  return el("li", {hay: fold(texts.join(" "))}, ...children);
-}
+const line = (tag, className, ...texts) => el(tag, {className},
+  ...texts.filter(text => text || text === null).flatMap((text, i) =>
+    [i && " · ", text === null ? el("i", {}, t("null")) : el("bdi", {}, text)]));
+const leaf = (texts, ...children) => el("li", {hay: fold(texts.join(" "))}, ...children);
 function itemsOf(file) {  // what is to be opened of it: all of its stills, or the best it has
-  const ends = file.links.map(suffix), end = Object.keys(KINDS).find(each => ends.includes(each));
-  const other = ends.every(each => KINDS[each]) ? KINDS[end] : "documents";
+  const end = Object.keys(KINDS).find(each => endingIn(each, file)[0]);
+  const other = file.links.every(link => KINDS[suffix(link)]) ? KINDS[end] : "documents";
   const kind = "failed" in file ? "failed" : other;
-  const links = file.links.filter(link => suffix(link) === end);
-  return (links[0] ? links : [""]).map(link => ({file, link, kind}));
+  return (end ? endingIn(end, file) : [""]).map(link => ({file, link, kind}));
 }
 function card({series, clips, files: own, folder}, above, texts) {
   const held = [...clips, ...own].flatMap(itemsOf), n = cards.length;
   if (!held[0]) held.push(...itemsOf({name: "", links: []}));
-  const of = kind => held.filter(item => item.kind === kind), stills = of("pictures");
-  const frames = item => item.file.links.filter(link => suffix(link) === "png")
-    .map(link => ({...item, link, kind: "pictures"}));
-  const others = held.filter(item => item.kind !== "pictures")
-    .flatMap(item => [[item], frames(item)].filter(each => each[0]));
-  const entries = stills[0] ? [stills, ...others] : others;
-  const {link} = entries[0][entries[0].length >> 1], className = "thumb";
-  const film = suffix(link) === "mp4" && el("video", {className, preload: "none"});
-  if (film) near.observe(Object.assign(film, {src: local(link)}));
+  const of = kind => held.filter(item => item.kind === kind);
+  const frames = file => endingIn("png", file).map(link => ({file, link, kind: "pictures"}));
+  const entries = [of("pictures"), ...held.filter(item => item.kind !== "pictures")
+    .flatMap(item => [[item], frames(item.file)])].filter(each => each[0]);
+  const {link} = entries[0][entries[0].length >> 1], kind = suffix(link);
+  const tag = {png: "img", mp4: "video"}[kind] || "b";
+  const thumb = el(tag, {className: "thumb", alt: "", loading: "lazy", preload: "none",
+    src: local(link)}, tag === "b" && kind.toUpperCase());
+  near.observe(thumb);
   const {SeriesNumber, Modality, BodyPartExamined: body} = series;
   const {SeriesDescription: name = held[1] ? "" : held[0].file.name} = series;
   const files = folder === "." ? t("Files") : folder;  // without a series
   const title = [files ?? `${t("Series")} ${SeriesNumber || ""}`, Modality, name];
   const counted = kind => count(of(kind).length, kind);
   const button = el("button", {className: "card", onclick: () => { show(n); stage.focus(); }},
-    stills[0] ? el("img", {className, loading: "lazy", alt: "", src: local(link)}) : film
-      || el("b", {className}, suffix(link).toUpperCase()),
-    el("span", {}, line("span", "quiet", ...title.slice(0, 2), body), line("b", "", name),
+    thumb, el("span", {}, line("span", "quiet", ...title.slice(0, 2), body), line("b", "", name),
       line("span", "quiet", ...["pictures", "clips", "documents", "texts"].map(counted)),
       line("span", "red", counted("failed")),
       line("span", "amber", held.some(({file}) => file.burned) && t("burned"))));
@@ -5097,23 +5083,21 @@ function build() {
     const {PatientName: name = t("unnamed"), PatientSex: sex} = patient;
     const {StudyDate: date = t("undated"), StudyDescription: description} = study;
     const texts = [patient, study, one.series, one.words || []].flatMap(Object.values);
-    const sums = !page ? [] : [count(one.count, "series"), count(one.files, "files"),
-      one.modalities, count(one.failed, "failed"), one.burned && t("burned")];
     const about = [line("h3", "", date, description), line("span", "quiet", study.StudyTime,
-      study.InstitutionName, age(study.PatientAge)), line("span", "quiet", ...sums)];
+      study.InstitutionName, age(study.PatientAge)), page && line("span", "quiet",
+      count(one.count, "series"), count(one.files, "files"), one.modalities,
+      count(one.failed, "failed"), one.burned && t("burned"))];
     if (of[0] !== last[0]) tree.append(section = el("section", {}, line("h2", "", name),
       line("p", "", patient.PatientID, patient.PatientBirthDate, sex && t(sex))));
-    if (of[1] !== last[1]) section.append(list = el("ul"));
-    if (of[1] !== last[1] && !page)
-      section.append(el("details", {open: true}, el("summary", {}, ...about), list));
+    if (of[1] !== last[1]) section.append(el(page ? "div" : "details", {open: true},
+      !page && el("summary", {}, ...about), list = el("ul")));
     list.append(page ? leaf(texts, el("a", {href: local(page)}, ...about))
       : card(one, [patient.PatientName, date, description], texts));
     last = of;
   }
-  const lost = head.failed.map(one => leaf([one.path, one.reason], shown(one.path),
-    line("p", "", one.reason)));
-  tree.append(el("details", {}, line("summary", "red", count(lost.length, "lost")),
-    el("ul", {}, ...lost)), line("p", "", t("use"), head.generator));
+  tree.append(el("details", {}, line("summary", "red", count(head.failed.length, "lost")),
+    el("ul", {}, ...head.failed.map(({path, reason}) => leaf([path, reason],
+      line("span", "", path), line("p", "", reason))))), line("p", "", t("use"), head.generator));
   find();
   number ??= Math.max(0, cards.findIndex(each => isShown(each.entries[0][0])));
   if (cards[0]) show(number, entry, at);
@@ -5125,9 +5109,8 @@ function find() {
   $("hits").textContent = words.join("") && `${found} / ${leaves.length}`;
 }
 function show(n, which = 0, index = 0) {
-  const {button, entries, what} = cards[n];
-  tree.querySelector("[aria-current]")?.removeAttribute("aria-current");
-  button.ariaCurrent = "true";
+  const {entries, what} = cards[n];
+  cards.forEach((each, i) => each.button.ariaCurrent = i === n ? "true" : null);
   [number, entry, items, playing] = [n, which, entries[which], null];
   $("what").replaceChildren(...what);
   $("entries").replaceChildren(...entries.map(([{kind, file, link}, ...more], i) =>
@@ -5135,62 +5118,53 @@ function show(n, which = 0, index = 0) {
       ? count(more.length + 1, kind) : line("span", "", suffix(link).toUpperCase(), file.name))));
   go(index);
 }
-function go(index) {
+async function go(index) {
   at = index;
-  const {file, link} = items[at], kind = suffix(link), facts = Object.entries(file.texts || {});
-  wanted = link;
+  const item = items[at], {file, link} = item, kind = suffix(link);
   video = kind === "mp4" ? el("video", {src: local(link), playsInline: true, ontimeupdate: place,
     onloadedmetadata: place, onplay: place, onpause: place}) : null;
-  if (kind === "png" || kind === "gif") picture(link);
-  else stage.replaceChildren(video || framed(link));
   const links = file.links.filter(each => suffix(each) !== "png" || each === link);
+  const facts = Object.entries({...file.texts}).filter(([, value]) => value !== "");
   $("known").replaceChildren(line("h3", "", file.name), line("p", "red", file.failed),
     line("p", "amber", file.burned && t("burned")), el("dl", {}, ...facts.flatMap(
-      ([key, value]) => value === "" ? [] : [el("dt", {}, t(key)), el("dd", {}, shown(value))])),
+      ([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
-        suffix(each).toUpperCase()) : shown(decodeURI(each)), " "])));
+        suffix(each).toUpperCase()) : line("span", "", decodeURI(each)), " "])));
   main.classList.toggle("still", frames() < 2);
-  [$("actual").hidden, $("text").hidden] = [!isShown(items[at]), kind === "txt"];
+  [$("actual").hidden, $("text").hidden] = [!isShown(item), kind === "txt"];
   place();
   clearTimeout(settling);
   settling = setTimeout(settle, 200);
+  const node = kind === "png" || kind === "gif" ? await load(item) : video || framed(link);
+  if (items[at] !== item) return;
+  stage.replaceChildren(Object.assign(node, {alt: `${file.name}, ${at + 1} / ${items.length}`}));
+  items.slice(at + 1, at + 4).forEach(load);
 }
-function settle() {  // what is too much for each picture that passes by, and what switches change
+function settle(turned) {  // what switches change, and what is too much for each picture
+  if (turned) main.classList.toggle(turned);
   for (const id of ["loop", "actual", "text"]) $(id).ariaPressed = `${isOn(id)}`;
   if (video) video.loop = isOn("loop");
-  const text = isOn("text") && items[at].file.links.find(l => suffix(l) === "txt" && l !== wanted);
+  const [text] = isOn("text") && !$("text").hidden ? endingIn("txt", items[at].file) : [];
   main.classList.toggle("beside", Boolean(text));
   $("beside").replaceChildren(text ? framed(text) : "");
 }
 function framed(link) {
-  const kind = suffix(link), frame = el("iframe", {title: kind.toUpperCase()});
-  if (!["txt", "pdf"].includes(kind)) return line("p", "", t("broken"));
-  if (kind !== "pdf") frame.sandbox = "";  // in one, Chromium shows no PDF
-  frame.src = local(link);
-  return frame;
+  if (!link) return line("p", "", t("broken"));
+  const title = suffix(link).toUpperCase(), src = local(link);  // Chromium sandboxes no PDF
+  return el("iframe", title === "PDF" ? {title, src} : {title, src, sandbox: ""});
 }
-async function load(link) {  // the picture, decoded; some are kept
+async function load({link}) {  // the picture, decoded; some are kept
   const image = loaded.get(link) || el("img", {draggable: false, src: local(link)});
   loaded.set(link, image);
   if (loaded.size > 32) loaded.delete(loaded.keys().next().value);
   return image.decode().then(() => image, () => line("p", "", t("broken")));
 }
-async function picture(link) {
-  const image = await load(link);
-  if (wanted !== link) return;
-  image.alt = `${items[at].file.name}, ${at + 1} / ${items.length}`;
-  stage.replaceChildren(image);
-  for (const next of items.slice(at + 1, at + 4)) load(next.link);
-}
 const isOn = id => main.classList.contains(id);
 const frames = () => video ? items[at].file.frames || 1 : items.length;
 const begin = index => items[at].file.begins?.[index] ?? index / frames() * video.duration;  // s
-function here() {
-  let index = video ? frames() - 1 : at;
-  while (video && index > 0 && !(begin(index) < video.currentTime + .005)) index--;
-  return index;
-}
+const here = () => !video ? at : Math.max(0, Array.from({length: frames()}, (_, i) => begin(i))
+  .findLastIndex(start => start < video.currentTime + .005));
 function place() {
   Object.assign($("position"), {max: frames() - 1, value: here()});
   $("place").value = $("position").ariaValueText = `${here() + 1} / ${frames()}`;
@@ -5198,31 +5172,25 @@ function place() {
   $("play").textContent = t((video ? !video.paused : playing) ? "pause" : "play");
   if (video) video.playbackRate = speed.value;
 }
-function move(index) {
+function move(index = here()) {  // and halt, there or here
   const to = Math.max(0, Math.min(index, frames() - 1));
-  if (!video) go(to);
-  else if (to !== here()) video.currentTime = (begin(to) + begin(to + 1)) / 2 || 0;
-  halt();
-}
-function halt() {
+  if (to !== here() && video) video.currentTime = (begin(to) + begin(to + 1)) / 2 || 0;
+  else if (to !== here()) go(to);
   video?.pause();
   playing = null;
   place();
 }
 async function play() {
   if (video?.paused) return video.play().catch(place);
-  if (video || playing || frames() < 2) return halt();
+  if (video || playing || frames() < 2) return move();
   const mine = playing = {};
-  while (playing === mine) {
+  while (at + 1 < items.length || isOn("loop")) {
     const next = (at + 1) % items.length, pause = 100 / speed.value;
-    if (!next && !isOn("loop")) return halt();
-    await Promise.all([load(items[next].link), new Promise(done => setTimeout(done, pause))]);
-    if (playing === mine) go(next);
+    await Promise.all([load(items[next]), new Promise(done => setTimeout(done, pause))]);
+    if (playing !== mine) return;
+    go(next);
   }
-}
-function turn(id) {
-  main.classList.toggle(id);
-  settle();
+  move();
 }
 function sweep(by) {  // a wheel or a finger goes on by one picture for each 12 pixels
   swept += by;
@@ -5230,18 +5198,16 @@ function sweep(by) {  // a wheel or a finger goes on by one picture for each 12 
   move(here() + Math.sign(swept));
   swept = 0;
 }
-const ACTS = {
-  back: () => move(here() - 1), play, next: () => move(here() + 1), loop: () => turn("loop"),
-  actual: () => turn("actual"), text: () => turn("text"),
-  full: () => document.fullscreenElement ? document.exitFullscreen() : main.requestFullscreen?.(),
-  first: () => move(0), last: () => move(Infinity),
-};
-const KEYS = {ArrowUp: "back", ArrowLeft: "back", ArrowDown: "next", ArrowRight: "next",
-  Home: "first", End: "last", " ": "play", l: "loop", 1: "actual", t: "text", f: "full"};
-for (const [id, onclick] of Object.entries(ACTS))
-  if (WORDS.has(id)) speed.before(el("button", {id, onclick}));
+const back = () => move(here() - 1), next = () => move(here() + 1);
+const [loop, actual, text] = ["loop", "actual", "text"].map(id => () => settle(id));
+const full = () => document.fullscreenElement ? document.exitFullscreen()
+  : main.requestFullscreen?.();
+for (const [id, onclick] of Object.entries({back, play, next, loop, actual, text, full}))
+  speed.before(el("button", {id, onclick}));
+const KEYS = {arrowup: back, arrowleft: back, arrowdown: next, arrowright: next, " ": play, f: full,
+  home: () => move(0), end: () => move(Infinity), l: loop, 1: actual, t: text};
 document.onkeydown = event => {
-  const {key, target} = event, act = ACTS[KEYS[key.length > 1 ? key : key.toLowerCase()]];
+  const {key, target} = event, act = KEYS[key.toLowerCase()];
   const typed = target.matches(key === " " ? "#search, button, summary" : "#search, #speed");
   if (!act || !items || typed || event.ctrlKey || event.altKey || event.metaKey) return;
   event.preventDefault();
@@ -5254,7 +5220,7 @@ stage.onwheel = event => {
 };
 stage.onpointerdown = stage.onpointermove = event => {
   const [x, y] = [event.clientX - from?.clientX, event.clientY - from?.clientY];
-  if (event.type === "pointermove" && event.buttons)
+  if (from && event.type === "pointermove" && event.buttons)
     if (isOn("actual")) stage.scrollBy(-x, -y); else sweep(y - x);
   from = event;
 };
@@ -5274,19 +5240,17 @@ main.hidden = !cards[0];
 """  # noqa: RUF001 - Chinese
 
 
-def page_parts() -> tuple[bytes, bytes]:
+def page_parts() -> list[bytes]:
     """Return the page before and after its data (JSON in ASCII, without <).
 
     The one script and the one style that it may run are known to it by their hashes (CSP 3, 2.3.1).
     """
-
-    def hashed(tag: str) -> str:
+    page = PAGE
+    for tag in ("script", "style"):
         inside = PAGE.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
-        return f"'sha256-{b64encode(sha256(inside.encode()).digest()).decode()}'"
-
-    page = PAGE.replace("@SCRIPT@", hashed("script")).replace("@STYLE@", hashed("style"))
-    before, _, after = page.partition("@DATA@")
-    return before.encode(), after.encode()
+        digest = b64encode(sha256(inside.encode()).digest()).decode()
+        page = page.replace(f"@{tag}@", f"'sha256-{digest}'")
+    return page.encode().split(b"@DATA@")
 
 
 # --- Report and progress --------------------------------------------------------------------------

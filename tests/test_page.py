@@ -316,6 +316,17 @@ def test_a_drag_goes_through_a_stack(shown: Shown) -> None:
     shown.at(4)
 
 
+def test_a_drag_that_comes_from_elsewhere_hinders_nothing(shown: Shown) -> None:
+    shown.at(1)
+    shown.page.mouse.move(5, 790)
+    shown.page.mouse.down()
+    box = shown.page.locator("#stage").bounding_box()
+    shown.page.mouse.move(box["x"] + 50, box["y"] + 50)
+    shown.page.mouse.up()
+    shown.page.locator("#next").click()
+    shown.at(2)
+
+
 def test_a_stack_plays_round_and_round(shown: Shown) -> None:
     shown.at(1)
     shown.page.locator("#speed").fill("4")
