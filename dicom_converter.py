@@ -4980,7 +4980,7 @@ dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; 
 :fullscreen:not(.beside) aside, :is(section, details):not(:has(li:not([hidden]))) { display: none; }
 @media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
   #stage { height: 55vh; } #tree, aside { order: 1; border: 0; }
-  #list { display: inline; flex: none; }
+  #list { display: inline; flex: none; } #position { flex-basis: 60%; }
   #help, h1 { display: none; } }
 </style>
 <header><h1 id="title"></h1><a id="list" href="#tree"></a><p id="hits" role="status"></p>
@@ -5095,7 +5095,7 @@ function build() {
       : card(one, [patient.PatientName, date, description], texts));
     last = of;
   }
-  tree.append(el("details", {}, line("summary", "red", count(head.failed.length, "lost")),
+  tree.append(el("details", {}, line("summary", "red", count(head.lost, "lost")),
     el("ul", {}, ...head.failed.map(({path, reason}) => leaf([path, reason],
       line("span", "", path), line("p", "", reason))))), line("p", "", t("use"), head.generator));
   find();
@@ -5106,6 +5106,7 @@ function find() {
   const words = fold($("search").value).split(/\s+/), leaves = [...tree.querySelectorAll("li")];
   for (const node of leaves) node.hidden = !words.every(word => node.hay.includes(word));
   const found = leaves.filter(node => !node.hidden).length;
+  if (words.join("")) tree.querySelectorAll("details").forEach(each => each.open = true);
   $("hits").textContent = words.join("") && `${found} / ${leaves.length}`;
 }
 function show(n, which = 0, index = 0) {
@@ -5130,8 +5131,8 @@ async function go(index) {
       ([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
-        suffix(each).toUpperCase()) : line("span", "", decodeURI(each)), " "])));
-  main.classList.toggle("still", frames() < 2);
+        suffix(each).toUpperCase()) : line("b", "", `${file.name}.${suffix(each)}`), " "])));
+  main.classList.toggle("still", !video && frames() < 2);
   [$("actual").hidden, $("text").hidden] = [!isShown(item), kind === "txt"];
   place();
   clearTimeout(settling);
@@ -5656,7 +5657,7 @@ def write_pages(shelf: Shelf, options: Options) -> Path:
             about = {"count": len(seen), "modalities": ", ".join(kinds), "words": words}
             yield seen[0] | sums | about | {"page": quote(page.name)}
 
-    write_page(index, listed(), {"failed": shelf.failed()})
+    write_page(index, listed(), {"failed": shelf.failed(), "lost": shelf.lost})
     for page in root.glob("study-*.html"):  # of an earlier run
         ours = re.fullmatch(r"study-\d{3,}(-\d+)?\.html", page.name)
         if ours and page not in written and is_page(page):
