@@ -2454,11 +2454,14 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    values = stored_values(words_in(stored), transform.samples)
-    if (values >= transform.samples.first_color).any():
-        return False
-    grays = values[~padding_mask(values, transform.samples)]
-    picture = quantized(gray_levels(grays, transform), 8)
+    samples = transform.samples
+    if samples.padding is None and samples.first_color == math.inf:
+        picture = gray_picture(stored, transform, 8)
+    else:
+        values = stored_values(words_in(stored), samples)
+        if (values >= samples.first_color).any():
+            return False
+        picture = quantized(gray_levels(values[~padding_mask(values, samples)], transform), 8)
     return any((picture == level).all() for level in (0, 255))
 
 
@@ -3788,6 +3791,7 @@ def instance_of(header: Header, content: object) -> Instance:
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
         size = f"{image.columns} x {image.rows}" if image else "-"
+        stack = stack_of(ds, image) if image else ""
         plane, location = plane_of(ds), number(ds, "SliceLocation")
         count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
         count = len(content.slices) if isinstance(content, Series) else count
@@ -3800,8 +3804,8 @@ def instance_of(header: Header, content: object) -> Instance:
             frames=count,
             durations=durations if len(set(durations)) > 1 else (),
             facts=(("Size", size), *geometry_facts(ds)),
-            stack=stack_of(ds, image) if image else "",
-            identity=identity_of(ds, image) if image else "",
+            stack=stack,
+            identity=identity_of(ds, stack),
             encoding=str(header.transfer_syntax),
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
@@ -3862,10 +3866,10 @@ def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     )
 
 
-def identity_of(ds: Dataset, image: ImagePixel) -> str:
-    """Return by what a still is known as the one that it was: whose, which, and of which form."""
+def identity_of(ds: Dataset, stack: str) -> str:
+    """Return by what a still is known as the one that it was: whose, which, and of which stack."""
     known = [text(ds, name) for name in ("PatientName", "PatientID", "SOPInstanceUID")]
-    return check_sum(f"{known} {stack_of(ds, image)}")
+    return check_sum(f"{known} {stack}")
 
 
 def normal_of(orientation: Sequence[float], position: Sequence[float]) -> tuple[float, ...]:
@@ -4365,7 +4369,9 @@ def opened_slice(one: Slice) -> Iterator[OpenedStill]:
         with open_source(one.source) as file:
             header = read_header(file)
             image, ds = content_of(header), header.data_set
-            if not isinstance(image, ImagePixel) or identity_of(ds, image) != one.identity:
+            if not isinstance(image, ImagePixel) or (
+                identity_of(ds, stack_of(ds, image)) != one.identity
+            ):
                 raise ConversionError("it is another file by now")
             yield header, image, stored_frames(header, cast(PixelLocation, header.pixels), image)
     except NoWindowError:
