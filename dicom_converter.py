@@ -451,6 +451,7 @@ class Header:
     data_set: Dataset
     pixels: PixelLocation | None
     transfer_syntax: UID
+    size: int  # of the file, in bytes
     truncated: str = ""  # the element that the file ends in
 
 
@@ -868,6 +869,7 @@ def read_header(file: BinaryIO) -> Header:
         raise NothingInsideError("begins with zeros: its content is lost" if head else "is empty")
     if not begins_as_dicom(head):
         raise NotDicomError("not a DICOM file")
+    size = file.seek(0, os.SEEK_END)
     file.seek(132 if head[128:] == b"DICM" else 0)
     meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
@@ -895,7 +897,7 @@ def read_header(file: BinaryIO) -> Header:
     if truncated and pixels:
         warn(f"the file ends inside {truncated}, behind its pixels")
     settle_character_set(data_set)
-    return Header(file, meta, data_set, pixels, transfer_syntax, truncated)
+    return Header(file, meta, data_set, pixels, transfer_syntax, size, truncated)
 
 
 def elements_until(
@@ -4492,7 +4494,7 @@ def convert(work: Work, options: Options) -> Outcome:
             outcome, syntax = delivered(task), str(header.transfer_syntax)
             if instance and outcome.status == Status.DONE:
                 outcome = replace(outcome, frames=instance.frames)
-            size = origin.size
+            size = origin.size if isinstance(work, Series) else header.size
             outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 

@@ -51,6 +51,16 @@ def test_a_zip_is_read_in_place(run: Runner, tmp_path: Path) -> None:
     assert sorted(found.name for found in tmp_path.iterdir()) == ["cd.zip", "out"]
 
 
+def test_the_report_tells_the_size_of_a_member(tmp_path: Path) -> None:
+    members = {"a": SAMPLES / "CT" / "IM000001", "b": SAMPLES / "CT" / "IM000002"}
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for name, path in members.items():
+            archive.write(path, name)
+    for source in dc.find_sources([tmp_path / "s.zip"], tmp_path / "out"):
+        outcome = dc.convert(source, dc.Options(output=tmp_path / "out"))
+        assert outcome.bytes_in == members[source.member].stat().st_size
+
+
 def test_a_zip_in_a_folder_gets_a_folder_of_its_own(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "in" / "study").mkdir(parents=True)
     shutil.copy(CT, tmp_path / "in" / "study" / "IM1")
