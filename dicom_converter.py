@@ -3607,8 +3607,10 @@ def distribute(pictures: Iterable[Array], consumers: Sequence[Consumer]) -> None
         feed = chain.from_iterable(iter(queue.get, ()))
         try:
             consumer(feed)
-        finally:  # whatever is put in further is taken out: nobody waits for room
+        except BaseException:
             ended.set()
+            raise
+        finally:  # whatever is put in further is taken out: nobody waits for room
             deque(feed, maxlen=0)
 
     with ThreadPoolExecutor(max(len(consumers), 1)) as pool:
