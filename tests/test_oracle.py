@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import warnings
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +80,12 @@ def window_options(ds: pydicom.Dataset) -> list[str]:
 
 
 def still_sources() -> list[Path]:
-    """Return every file of pydicom and the corpus."""
+    """Return every file of pydicom and the corpus, each once."""
     roots = [PYDICOM_FILES, *([CORPUS] if CORPUS.is_dir() else [])]
-    found = (path for root in roots for path in sorted(root.rglob("*")))
+    found = [path for root in roots for path in sorted(root.rglob("*")) if path.is_file()]
     exceptions = tuple(f"/{name}" for name in DCMTK_EXCEPTIONS)
-    return [path for path in found if path.is_file() and not path.as_posix().endswith(exceptions)]
+    kept = [path for path in found if not path.as_posix().endswith(exceptions)]
+    return list({sha256(path.read_bytes()).digest(): path for path in kept}.values())
 
 
 def levels_apart(ours: Array, theirs: Array) -> Array:
@@ -101,7 +103,7 @@ def test_stills_agree_with_dcmtk(tmp_path: Path) -> None:
     agreed: Counter[str] = Counter()
     differing = []
     for path in still_sources():
-        outcome = convert(path, tmp_path / "out", native_pixels=True)
+        outcome = convert(path, tmp_path / "out", native_pixels=True, gif=False, mp4=False)
         pngs = [output for output in outcome.outputs if output.suffix == ".png"]
         theirs = dcmtk_levels(path, tmp_path) if pngs else None
         if theirs is None:
