@@ -396,9 +396,9 @@ class Instance:
     series_number: int | None
     number: int | None
     normal: tuple[float, ...]  # of the slice, () where it cannot be right
-    position: tuple[float, ...]  # in mm, () where it cannot be right
+    position: tuple[float, ...]  # in mm, as it stands
     location: float | None
-    moments: tuple[float | None, ...]  # values of `MOMENTS`, and when it was taken, in s
+    moments: tuple[float | None, ...]  # values of `MOMENTS`; the last, when it was taken, in s
     burned_in: bool  # names, or perhaps
 
 
@@ -506,9 +506,9 @@ class LookupTable:
     explanation: str = ""
 
 
+Voi = Window | LookupTable
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name; a
 # table only where the slices of a series share one.
-Voi = Window | LookupTable
 WindowChoice = int | str | Voi
 
 
@@ -1359,7 +1359,7 @@ def origin_of(
         path, instance = f"{Path(work.label).absolute()}", work.uid
         changed = int(check_sum(f"{files}{times}{work.order}{work.notes}"), 16)
     else:
-        path, instance, changed = files[0], text(header.data_set, "SOPInstanceUID"), times[0]
+        path, instance, changed = files[0], uids[2], times[0]
     sums = [check_sum(f"{path}:{known}") for known in (patient, uids if any(patient) else patient)]
     own, other = sums if names else reversed(sums)
     return Origin(own, check_sum(instance), sum(sizes), changed, other)
