@@ -3797,16 +3797,12 @@ def instance_of(header: Header, content: object) -> Instance:
         size = f"{image.columns} x {image.rows}" if image else "-"
         stack = stack_of(ds, image) if image else ""
         plane, location = plane_of(ds), number(ds, "SliceLocation")
-        count = image.number_of_frames if image else integer(ds, "NumberOfFrames")
-        count = len(content.slices) if isinstance(content, Series) else count
-        durations: tuple[Fraction, ...] = ()
-        if image and 1 < count <= MAX_STEPPED:
-            durations = timing_of(*recorded_durations(ds, count), count, None).durations
+        frames, durations = steps_of(ds, content)
         return Instance(
             texts=texts,
             kind=kind,
-            frames=count,
-            durations=durations if len(set(durations)) > 1 else (),
+            frames=frames,
+            durations=durations,
             facts=(("Size", size), *geometry_facts(ds)),
             stack=stack,
             identity=identity_of(ds, stack),
@@ -3819,6 +3815,19 @@ def instance_of(header: Header, content: object) -> Instance:
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
         )
+
+
+def steps_of(ds: Dataset, content: object) -> tuple[int, tuple[Fraction, ...]]:
+    """Return how many frames *content* has and, where that varies, how long each lasts, in s."""
+    count, durations = integer(ds, "NumberOfFrames"), tuple[Fraction, ...]()
+    if isinstance(content, Series):
+        count = len(content.slices)
+        durations = tuple(one.duration for one in content.slices if one.duration)
+    elif isinstance(content, ImagePixel):
+        count = content.number_of_frames
+        if 1 < count <= MAX_STEPPED:
+            durations = timing_of(*recorded_durations(ds, count), count, None).durations
+    return count, durations if len(set(durations)) > 1 else ()
 
 
 def burned_in_note(header: Header, content: object) -> str:
@@ -5716,16 +5725,15 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     paths = [path.relative_to(root).parts for path in outcome.outputs]
     links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
     entry = {"name": printable(source.name), "links": links, "frames": one.frames}
-    facts, durations = {label: value for label, value in one.facts if value != "-"}, one.durations
+    facts = {label: value for label, value in one.facts if value != "-"}
     if isinstance(source, Series):
         facts.pop("Position", "")  # each of its frames has its own
         notes = [printable(note) for note in source.notes]
-        entry |= {"frames": len(source.slices), "notes": notes, "texts": facts}
-        durations = tuple(each.duration for each in source.slices if each.duration)
+        entry |= {"notes": notes, "texts": facts}
     else:
         entry["texts"] = shown_texts(one, "instance", options) | facts
-    if durations and options.frame_rate is None:
-        entry["begins"] = [0.0, *map(float, accumulate(durations))]
+    if one.durations and options.frame_rate is None:
+        entry["begins"] = [0.0, *map(float, accumulate(one.durations))]
     if one.burned_in:
         entry["burned"] = True
     if outcome.status == Status.FAILED:

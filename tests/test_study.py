@@ -298,6 +298,18 @@ def test_files_of_nobody_come_last(run: Runner, tmp_path: Path) -> None:
     assert [one["patient"].get("PatientName") for one in entries] == ["Zoe", None]
 
 
+def test_the_beginnings_of_the_frames_of_a_series_are_on_the_page(
+    run: Runner, tmp_path: Path
+) -> None:
+    for number, moment in enumerate((0, 100, 250, 350), 1):
+        once = {"TriggerTime": moment, "ImagePositionPatient": [0, 0, 0]}
+        slice_file(tmp_path / "in", f"IM{number}", number, InstanceNumber=number, **once)
+    _, (entry,) = page_of(run(tmp_path / "in", "--study", "--fps", "auto").output)
+    (clip,) = entry["clips"]
+    assert clip["frames"] == 4
+    assert clip["begins"] == pytest.approx([0, 0.1, 0.25, 0.35, 0.45])
+
+
 def test_files_without_a_picture_are_on_the_page(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name, kind in (("report", "88.11"), ("plan", "481.5")):
