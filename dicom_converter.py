@@ -215,6 +215,7 @@ Fact = tuple[str, str]  # label, text
 Parts = tuple[str, ...]  # the folders that hold a file, by their names, an input by its path
 Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for all
+Rgb = tuple[float, float, float]  # red, green, blue, 0..1
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
@@ -2469,6 +2470,10 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 
 # --- Color ----------------------------------------------------------------------------------------
 
+SRGB_OF_XYZ = np.array(
+    [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
+)
+
 
 def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     """Read the Palette Color Lookup Table module, segmented or not (PS3.3 C.7.9).
@@ -2618,6 +2623,22 @@ def srgb_picture(picture: Array, icc_profile: bytes) -> Array:
     return picture if transform is None else apply_icc_profile(picture.copy(), transform=transform)
 
 
+def srgb_of_lab(lab: Sequence[float]) -> Rgb:
+    """Return a CIELab color of three 16-bit numbers (PS3.3 C.10.7.1.1) in sRGB, 0..1.
+
+    Its white is D50, as in ICC profiles; the matrix leads from there to that of sRGB (Bradford).
+    """
+    lightness, a, b = lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128
+    middle = (lightness + 16) / 116
+    cubes = np.array([middle + a / 500, middle, middle - b / 200])
+    xyz = np.where(cubes > 6 / 29, cubes**3, (cubes - 4 / 29) * 108 / 841)
+    linear = np.clip(SRGB_OF_XYZ @ (xyz * [0.9642, 1, 0.8249]), 0, 1)
+    red, green, blue = np.where(
+        linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear
+    ).tolist()
+    return red, green, blue
+
+
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
 MAX_OVERLAY_PIXELS = 1 << 28
@@ -2667,10 +2688,7 @@ def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
     lab = numbers(group, "ShutterPresentationColorCIELabValue")
     if len(lab) != 3:
         return gray, gray, gray, gray
-    # PS3.3 C.10.7.1.1: L is 0..100, a and b are -128..127 over 16 bits
-    scaled = [lab[0] / 655.35, lab[1] / 257 - 128, lab[2] / 257 - 128]
-    red, green, blue = cv2.cvtColor(np.array([[scaled]], np.float32), cv2.COLOR_Lab2RGB)[0, 0]
-    return gray, float(red), float(green), float(blue)
+    return gray, *srgb_of_lab(lab)
 
 
 @lru_cache(maxsize=16)
@@ -2792,6 +2810,83 @@ def squared(picture: Array, aspect: float) -> Array:
     rows, columns = picture.shape[:2]
     size = (columns, round(rows * aspect)) if aspect > 1 else (round(columns / aspect), rows)
     return cast(Array, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+
+
+# --- Drawing --------------------------------------------------------------------------------------
+
+FRACTION_BITS = 4  # of the coordinates that OpenCV takes
+LINE_SPACING = 1.25  # by the size of the letters
+MAX_TEXT_DRAWN = 4096  # characters, of any one text
+
+
+def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: int = 1) -> None:
+    """Draw a smooth line through *points* on *canvas*, uint8 (rows, columns[, 3]), in *color*.
+
+    *points* are (n, 2), float: x and y in pixels from the outer corner of the first one, wherever
+    they lie. The line is broken where they are not finite.
+    """
+    segments = seen_segments(points, canvas.shape[:2], 2 * thickness) - 0.5
+    ends = np.rint(segments * (1 << FRACTION_BITS)).astype(np.int32)
+    smooth = cv2.LINE_AA
+    cv2.polylines(canvas, list(ends), False, tuple(color), thickness, smooth, FRACTION_BITS)
+
+
+def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array:
+    """Return the segments between *points* (n, 2), as far as they lie near a picture, (m, 2, 2)."""
+    rows, columns = shape
+    ends = np.stack([points[:-1], points[1:]], axis=1).astype(np.float64)
+    ends = ends[np.isfinite(ends).all(axis=(1, 2))]
+    start, step = ends[:, 0], ends[:, 1] - ends[:, 0]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        low = (-margin - start) / step
+        high = (np.array([columns, rows]) + margin - start) / step
+    enters = np.fmax.reduce(np.fmin(low, high), axis=1, initial=0)[:, np.newaxis]
+    leaves = np.fmin.reduce(np.fmax(low, high), axis=1, initial=1)[:, np.newaxis]
+    parts = np.stack([start + enters * step, start + leaves * step], axis=1)
+    return np.asarray(parts[(enters <= leaves)[:, 0]])
+
+
+def draw_text(
+    canvas: Array, lines: Sequence[str], at: Sequence[float], color: Sequence[float], size: int
+) -> None:
+    """Write *lines* on *canvas*, uint8, below and right of *at* (x, y), in letters of *size* px."""
+    x, y = (round(min(max(value, -1e6), 1e6)) for value in at)
+    for number, line in enumerate(lines):
+        base = y + round((number + 1) * LINE_SPACING * size - 0.25 * size)
+        cv2.putText(canvas, line, (x, base), tuple(color), font(), size)
+
+
+def text_box(lines: Sequence[str], size: int) -> tuple[int, int]:
+    """Return how wide and how high *lines* come out in letters of *size* px."""
+    sizes = (cv2.getTextSize((0, 0), line, (0, 0), font(), size)[2] for line in lines)
+    return max(sizes, default=0), round(LINE_SPACING * size * len(lines))
+
+
+def drawn_lines(value: str) -> list[str]:
+    """Return the lines of a text as they can be drawn; warn of letters that the font lacks."""
+    lines = [printable(line.expandtabs(4)) for line in value[:MAX_TEXT_DRAWN].splitlines()]
+    if len(value) > MAX_TEXT_DRAWN:
+        warn(f"of a text of {len(value)} letters the first {MAX_TEXT_DRAWN} are drawn")
+    if lacking := sorted({char for line in lines for char in line if not has_glyph(char)}):
+        warn(f"letters that the font lacks are drawn as ?: {' '.join(lacking[:10])}")
+    return lines
+
+
+@cache
+def font() -> Any:
+    """Return a font of OpenCV's own: it has Latin, Greek, Cyrillic, Chinese, Japanese, Korean."""
+    return cv2.FontFace("uni")
+
+
+@lru_cache(maxsize=4096)
+def has_glyph(char: str) -> bool:
+    """Tell whether the font can draw *char*: what it lacks comes out as a question mark."""
+    if char.isascii():
+        return True
+    drawn, lacks = np.zeros((2, 64, 64), np.uint8)
+    cv2.putText(drawn, char, (16, 44), (255,), font(), 32)
+    cv2.putText(lacks, "?", (16, 44), (255,), font(), 32)
+    return not np.array_equal(drawn, lacks)
 
 
 # --- The renderer ---------------------------------------------------------------------------------
