@@ -85,8 +85,18 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import accumulate, chain, count, cycle, filterfalse, groupby, pairwise, repeat
-from operator import itemgetter
+from itertools import (
+    accumulate,
+    chain,
+    count,
+    cycle,
+    filterfalse,
+    groupby,
+    islice,
+    pairwise,
+    repeat,
+)
+from operator import attrgetter, itemgetter
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -170,7 +180,12 @@ MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
-SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")  # vertical first
+SPACINGS = (  # vertical first
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PresentationPixelSpacing",
+)
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
@@ -250,6 +265,7 @@ class Status(StrEnum):
     CONVERTED = "converted"
     TEXT_ONLY = "text only"
     DONE = "done before"
+    WAITING = "for what it refers to"  # until all of that is converted
     SKIPPED = "skipped"
     FAILED = "failed"
 
@@ -343,11 +359,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """A still of a series."""
+    """A file that a work of round two shows: a still of a series, what a state refers to."""
 
     source: Source
     identity: str  # of what it was in round one
-    place: str  # where it lies, in words
+    place: str = ""  # where it lies, in words
     duration: Fraction | None = None  # s; None where that is not recorded
 
 
@@ -379,6 +395,31 @@ class Series:
         return f"{PurePath(self.sources[0].label).parent}: {self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture or clip that a presentation state asks for, or a list of key images names."""
+
+    slice: Slice
+    frame: int | None  # from 0, None for all
+    outputs: tuple[Path, ...]  # of the file
+    suffix: str  # to the name of the state
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation(Source):
+    """A presentation state or a list of key images, with what it refers to among the inputs."""
+
+    shown: tuple[Shown, ...] = ()
+    missing: tuple[str, ...] = ()  # UIDs, with frames
+    burned_in: bool = False
+    frames: int = 1  # of its longest clip
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All files of this work."""
+        return self, *dict.fromkeys(one.slice.source for one in self.shown)
+
+
 Work = Source | Series
 
 
@@ -401,6 +442,7 @@ class Instance:
     location: float | None
     moments: tuple[float | None, ...]  # values of `MOMENTS`; the last, when it was taken, in s
     burned_in: bool  # names, or perhaps
+    refers: tuple[tuple[str, tuple[int, ...]], ...]  # to instances, and to frames of them from 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +548,11 @@ class LookupTable:
     entries: bytes  # little-endian 16-bit words
     explanation: str = ""
 
+    @property
+    def last(self) -> int:
+        """The number of the last entry."""
+        return len(self.entries) // 2 - 1
+
 
 Voi = Window | LookupTable
 # What --window asks for: "auto", "full", the number of a stored window, a window, or its name; a
@@ -533,6 +580,7 @@ class GrayscaleTransform:
     voi: Voi | None  # None: still open
     voi_origin: str
     invert: bool
+    presentation: LookupTable | None = None  # over all that the VOI step can put out
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,6 +604,7 @@ class Shutter:
     # Row and column of the center, radius in columns, how high a pixel is by its width.
     circle: tuple[int, int, int, float] | None = None
     vertices: tuple[tuple[int, int], ...] = ()  # (row, column)
+    bitmap: Overlay | None = None  # whose bits hide
     color: tuple[float, float, float, float] = (0, 0, 0, 0)  # outside: gray, red, green, blue, 0..1
 
 
@@ -1356,11 +1405,13 @@ def origin_of(
     uids = [text(ds, f"{of}InstanceUID") for of in ("Study", "Series", "SOP")]
     files = [f"{Path(one.label).absolute()}:{one.entry}" for one in work.sources]
     sizes, times = zip(*(state[1:] if state else (0, 0) for state in states), strict=True)
+    path, instance, changed = files[0], uids[2], times[0]
     if isinstance(work, Series):
         path, instance = f"{Path(work.label).absolute()}", work.uid
         changed = int(check_sum(f"{files}{times}{work.order}{work.notes}"), 16)
-    else:
-        path, instance, changed = files[0], uids[2], times[0]
+    elif isinstance(work, Presentation):
+        named = [(one.frame, one.outputs, one.suffix) for one in work.shown]
+        changed = int(check_sum(f"{files}{times}{named}{work.missing}"), 16)
     sums = [check_sum(f"{path}:{known}") for known in (patient, uids if any(patient) else patient)]
     own, other = sums if names else reversed(sums)
     return Origin(own, check_sum(instance), sum(sizes), changed, other)
@@ -1388,7 +1439,7 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     if mark is None:
         return None if there else {}
     # A mark tells the ends of names only: nothing that it says leads anywhere else.
-    ends = re.findall(r" (-\d{4,}\.png|\.\w{3}) \d+ bytes", mark[3])
+    ends = re.findall(r" (-\d{4,}\.\w{3}|\.\w{3}) \d+ bytes", mark[3])
     known = [end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]]
     made = {end: path for end in known if os.path.lexists(path := output_path(place, end))}
     there += made.values()
@@ -2371,6 +2422,8 @@ def gray_levels(stored: Array, transform: GrayscaleTransform) -> Array:
     """Map *stored* values to display levels 0..1 (float64); padding and NaN are shown as black."""
     values = modality_values(stored, transform.modality)
     levels = voi_values(values, cast(Voi, transform.voi))
+    if table := transform.presentation:
+        levels = voi_values(levels * table.last, table)
     if transform.invert:
         levels = 1 - levels
     levels[padding_mask(stored, transform.samples) | np.isnan(levels)] = 0
@@ -2552,12 +2605,16 @@ def color_tables(
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
+    Where there is no first, it is one of gray levels (C.11.1 of pseudo-color states).
     Raises `ConversionError` where the words are too many.
     """
     if itemsize > 2:
         raise ConversionError(f"a palette over {8 * itemsize}-bit pixels cannot be shown")
     codes = np.arange(1 << 8 * itemsize, dtype=f"u{itemsize}")
     values = stored_values(codes, samples)
+    if gray and gray.samples.first_color == math.inf:
+        levels = gray_levels(values, gray)
+        return [quantized(voi_values(levels * one.last, one), bits) for one in palette]
     tables = [quantized(voi_values(values, channel), bits) for channel in palette]
     if gray:
         levels, is_gray = display_table(gray, itemsize, bits), values < gray.samples.first_color
@@ -2642,6 +2699,7 @@ def srgb_of_lab(lab: Sequence[float]) -> Rgb:
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
 MAX_OVERLAY_PIXELS = 1 << 28
+OVERLAY_GROUPS = range(0x60000000, 0x60200000, 0x20000)
 EDGES = ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
 SHUTTER_SHAPES = {
     "RECTANGULAR": tuple(f"Shutter{edge}Edge" for edge in EDGES),
@@ -2653,18 +2711,19 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
-    shutters = []
-    for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
-        shutter = shutter_of(ds, functional_group(ds, "FrameDisplayShutterSequence", frame))
-        hidden = shutter_mask(shutter, image.rows, image.columns)
-        if hidden.all():
-            warn("the display shutter would hide everything and was left out")
-        shutters.append(Shutter() if hidden.all() or not hidden.any() else shutter)
+    frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
+    groups = (functional_group(ds, "FrameDisplayShutterSequence", frame) for frame in range(frames))
+    shutters = [shutter_of(group, image, pixel_aspect(ds)) for group in groups]
     return tuple(shutters) if len(set(shutters)) > 1 else tuple({*shutters} - {Shutter()})
 
 
-def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
-    """Read a Display Shutter module (PS3.3 C.7.6.11) from a *group* of *ds*; warn of bad shapes."""
+def shutter_of(
+    group: Dataset, image: ImagePixel, aspect: float, bitmap: Overlay | None = None
+) -> Shutter:
+    """Read a Display Shutter module (PS3.3 C.7.6.11) of *group*; warn of bad shapes.
+
+    *aspect* is the height of a pixel by its width, *bitmap* the plane of one of bits (C.7.6.15).
+    """
     edges = circle = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
@@ -2673,13 +2732,19 @@ def shutter_of(ds: Dataset, group: Dataset) -> Shutter:
         if shape == "RECTANGULAR" and len(found) == 4:
             edges = found[0], found[1], found[2], found[3]
         elif shape == "CIRCULAR" and len(found) == 3 and found[2] >= 0:
-            circle = found[0], found[1], found[2] + 1, pixel_aspect(ds)
+            circle = found[0], found[1], found[2] + 1, aspect
         elif shape == "POLYGONAL" and len(found) >= 6:
             vertices = tuple(zip(found[::2], found[1::2], strict=False))
+        elif shape == "BITMAP" and bitmap:
+            continue
         else:
             fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
             warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
-    return Shutter(edges, circle, vertices, shutter_color(group))
+    shutter = Shutter(edges, circle, vertices, bitmap, shutter_color(group))
+    hidden = shutter_mask(shutter, image.rows, image.columns)
+    if hidden.all():
+        warn("the display shutter would hide everything and was left out")
+    return Shutter() if hidden.all() or not hidden.any() else shutter
 
 
 def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
@@ -2704,11 +2769,13 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
         visible &= ((y - row) * aspect) ** 2 + (x - column) ** 2 <= radius**2
     if shutter.vertices:
         visible &= inside_polygon(shutter.vertices, rows, columns)
+    if shutter.bitmap:
+        visible &= ~plane_on(shutter.bitmap, 0, np.zeros((rows, columns), np.uint8))
     return ~visible
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of vertices that no picture has
-def inside_polygon(vertices: Sequence[tuple[int, int]], rows: int, columns: int) -> Array:
+def inside_polygon(vertices: Sequence[tuple[int, int]] | Array, rows: int, columns: int) -> Array:
     """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool.
 
     It is cut to just beyond the picture first (Sutherland-Hodgman): vertices may lie anywhere.
@@ -2737,10 +2804,10 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     return np.where(hidden, color[0], picture)
 
 
-def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
+def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
-    overlays = []
-    for group in range(0x60000000, 0x60200000, 0x20000):
+    overlays = {}
+    for group in OVERLAY_GROUPS:
         rows, columns = integer(ds, group | 0x10), integer(ds, group | 0x11)
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
             if rows * columns > MAX_OVERLAY_PIXELS:
@@ -2759,8 +2826,9 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> tuple[Overlay, ...]:
         if data and len(data) * 8 < rows * columns * planes:
             warn("the overlay data are shorter than their plane: the rest is empty")
         frames = None if first is None and count is None else (start, start + planes)
-        overlays.append(Overlay(rows, columns, top, left, frames, data, int(bit_position or 0)))
-    return tuple(overlays)
+        bit = int(bit_position or 0)
+        overlays[group] = Overlay(rows, columns, top, left, frames, data, bit)
+    return overlays
 
 
 def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
@@ -2772,17 +2840,24 @@ def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
     return bits.reshape(overlay.rows, overlay.columns) > 0
 
 
+def plane_on(overlay: Overlay, index: int, stored: Array) -> Array:
+    """Return which pixels of frame *index*, *stored*, an overlay sets, (rows, columns) bool."""
+    shown = np.zeros(stored.shape[:2], bool)
+    first, end = overlay.frames or (index, index + 1)
+    if first <= index < end:
+        plane = overlay_plane(overlay, index - first, stored)
+        top, left = max(overlay.top, 0), max(overlay.left, 0)
+        inside = plane[top - overlay.top :, left - overlay.left :]
+        target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
+        target[:] = inside[: target.shape[0], : target.shape[1]]
+    return shown
+
+
 def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
     """Return *picture* with the planes that lie on frame *index* in white."""
     shown = picture.copy()
     for overlay in overlays:
-        first, end = overlay.frames or (index, index + 1)
-        if first <= index < end:
-            plane = overlay_plane(overlay, index - first, stored)
-            top, left = max(overlay.top, 0), max(overlay.left, 0)
-            inside = plane[top - overlay.top :, left - overlay.left :]
-            target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
-            target[inside[: target.shape[0], : target.shape[1]]] = np.iinfo(picture.dtype).max
+        shown[plane_on(overlay, index, stored)] = np.iinfo(picture.dtype).max
     return shown
 
 
@@ -2794,7 +2869,7 @@ def pixel_aspect(ds: Dataset) -> float:
         units = [number(region, f"PhysicalUnits{axis}Direction") for axis in "XY"]
         if number(region, "RegionSpatialFormat") == 1 and units == [3, 3]:  # 2D, in cm
             pairs.append(tuple(abs(number(region, f"PhysicalDelta{axis}") or 0) for axis in "YX"))
-    pairs.append(numbers(ds, "PixelAspectRatio"))
+    pairs += [numbers(ds, f"{of}PixelAspectRatio") for of in ("", "Presentation")]
     for vertical, horizontal in (pair for pair in pairs if len(pair) == 2 and min(pair) > 0):
         aspect = vertical / horizontal
         if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
@@ -2817,6 +2892,8 @@ def squared(picture: Array, aspect: float) -> Array:
 FRACTION_BITS = 4  # of the coordinates that OpenCV takes
 LINE_SPACING = 1.25  # by the size of the letters
 MAX_TEXT_DRAWN = 4096  # characters, of any one text
+MAX_POINTS, CURVE_STEPS = 1_000_000, 24  # of a figure, from point to point
+HALO = 150  # how dark lines are rimmed, of 255
 
 
 def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: int = 1) -> None:
@@ -2889,6 +2966,144 @@ def has_glyph(char: str) -> bool:
     return not np.array_equal(drawn, lacks)
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which *area* of an image is shown, how large, turned and mirrored (PS3.3 C.10.4, C.10.6)."""
+
+    area: tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two outside
+    size: tuple[int, int]  # width, height of the picture before it is turned
+    turns: int = 0  # quarters, clockwise
+    mirrored: bool = False  # left to right, once it is turned
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the picture as it comes out."""
+        width, height = self.size
+        return (width, height) if self.turns % 2 else (height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is drawn on a picture as it comes out: lines, words, or an overlay of its image."""
+
+    color: Rgb
+    lines: tuple[Array, ...] = ()  # (n, 2), x and y in pixels from the outer corner
+    thickness: int = 1
+    filled: bool = False
+    words: tuple[str, ...] = ()
+    at: tuple[float, float] = (0, 0)  # x, y of their upper left corner
+    letters: int = 0  # their size in pixels
+    overlay: Overlay | None = None
+
+
+def placed(picture: Array, placement: Placement, resampling: int = cv2.INTER_LINEAR) -> Array:
+    """Return the area of *picture* that is shown; beyond its edges lies black."""
+    left, top, right, bottom = placement.area
+    inside = picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    y, x = max(-top, 0), max(-left, 0)
+    area = np.zeros((bottom - top, right - left, *picture.shape[2:]), picture.dtype)
+    area[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    if placement.size != (right - left, bottom - top):
+        area = cv2.resize(area, placement.size, interpolation=resampling)
+    turned = np.rot90(area, -placement.turns)
+    return np.ascontiguousarray(turned[:, ::-1] if placement.mirrored else turned)
+
+
+def placed_points(points: Array, placement: Placement) -> Array:
+    """Return where *points* (n, 2) of an image, x and y from its outer corner, come out."""
+    left, top, right, bottom = placement.area
+    width, height = placement.size
+    x = (points[:, 0] - left) * width / (right - left)
+    y = (points[:, 1] - top) * height / (bottom - top)
+    for _ in range(placement.turns):
+        x, y, width, height = height - y, x, height, width
+    return np.column_stack([width - x if placement.mirrored else x, y])
+
+
+def marked(
+    picture: Array, marks: Sequence[Mark], placement: Placement, index: int, stored: Array
+) -> Array:
+    """Return *picture*, as it comes out, with *marks* drawn, those of frame *index*, *stored*."""
+    if not marks:
+        return picture
+    ink = np.zeros((*picture.shape[:2], 3), np.uint8)
+    cover: Array = np.zeros(picture.shape[:2], np.uint8)
+    for mark in marks:
+        color = quantized(np.array(mark.color), 8).tolist()
+        area = np.zeros(cover.shape, bool)
+        if mark.overlay:
+            plane = plane_on(mark.overlay, index, stored).view(np.uint8)
+            area = placed(plane, placement, cv2.INTER_NEAREST) > 0
+        elif mark.filled:
+            rows, columns = cover.shape
+            area = inside_polygon(mark.lines[0][:, ::-1] - 0.5, rows, columns)
+        for canvas, rim, shade in (ink, [0, 0, 0], color), (cover, [HALO], [255]):
+            draw_mark(canvas, mark, rim, 2)
+            canvas[area] = shade
+            draw_mark(canvas, mark, shade, 0)
+    return inked(picture, ink, cover, gray=all(len({*mark.color}) == 1 for mark in marks))
+
+
+def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None:
+    """Draw lines and words of *mark*, or with a *rim* in pixels what is around and behind them."""
+    for line in mark.lines:
+        draw_line(canvas, line, shade, mark.thickness + rim)
+    if mark.words and rim:
+        x, y = map(round, mark.at)
+        cv2.rectangle(canvas, (x, y, *text_box(mark.words, mark.letters)), shade, cv2.FILLED)
+    elif mark.words:
+        draw_text(canvas, mark.words, mark.at, shade, mark.letters)
+
+
+def inked(picture: Array, ink: Array, cover: Array, *, gray: bool) -> Array:
+    """Return *picture* under *ink*, (rows, columns, 3), as far as *cover* tells; both uint8.
+
+    A gray picture becomes RGB, unless the ink is *gray*.
+    """
+    shown = picture.copy() if picture.ndim == 3 else cv2.merge([picture] * 3)
+    at = cover > 0
+    share = cover[at][:, np.newaxis] / 255
+    unit = np.iinfo(picture.dtype).max / 255
+    shown[at] = np.rint(shown[at] * (1 - share) + ink[at] * unit * share)
+    return shown[..., 0] if gray and picture.ndim == 2 else shown
+
+
+def outline(kind: str, points: Array) -> tuple[Array, ...]:
+    """Return the lines of a graphic object (PS3.3 C.10.5.1.2) through *points* (n, 2).
+
+    Those of a POINT are a cross, whose arms are one long.
+    """
+    first, last = points[0], points[-1]
+    if kind == "POINT":
+        return tuple(first + np.array([[-1, -1], [1, 1]]) * side for side in ([1, 0], [0, 1]))
+    angles = np.linspace(0, 2 * math.pi, 720)[:, np.newaxis]
+    if kind == "CIRCLE":
+        radius = np.hypot(*(last - first))
+        return (first + radius * np.hstack([np.cos(angles), np.sin(angles)]),)
+    if kind == "ELLIPSE":  # the ends of one axis, then of the other
+        axes = (points[1] - first) / 2, (last - points[2]) / 2
+        center = (first + points[1]) / 2
+        return (center + np.cos(angles) * axes[0] + np.sin(angles) * axes[1],)
+    return (curve_through(points) if kind == "INTERPOLATED" else points,)
+
+
+def curve_through(points: Array) -> Array:
+    """Return a smooth curve through *points* (n, 2), closed where these are (Catmull-Rom)."""
+    closed = np.array_equal(points[0], points[-1]) and len(points) > 2
+    ends = (points[-2], points[1]) if closed else (points[0], points[-1])
+    before, start, end, after = (
+        np.vstack([ends[0], points, ends[1]])[at : len(points) - 1 + at] for at in range(4)
+    )
+    steps = max(1, min(CURVE_STEPS, MAX_POINTS // len(points)))
+    t = np.linspace(0, 1, steps, endpoint=False)[:, np.newaxis, np.newaxis]
+    curve = start + t / 2 * (
+        end
+        - before
+        + t * (2 * before - 5 * start + 4 * end - after + t * (3 * (start - end) + after - before))
+    )
+    return np.vstack([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])
+
+
 # --- The renderer ---------------------------------------------------------------------------------
 
 
@@ -2908,15 +3123,17 @@ class Look:
     shutters: tuple[Shutter, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     pixel_aspect: float = 1.0
+    placement: Placement | None = None  # of a presentation state, like the marks
+    marks: tuple[Mark, ...] = ()
 
 
 def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
     """Decide how to show a file; gray levels that depend on its frames are left open."""
-    ds = header.data_set
+    ds, drawn = header.data_set, options.overlays and options.names
     look = Look(
         samples=sample_format(ds, image),
         shutters=shutters_of(ds, image) if options.shutter else (),
-        overlays=overlays_of(ds, image) if options.overlays and options.names else (),
+        overlays=tuple(overlays_of(ds, image).values()) if drawn else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
     if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
@@ -2958,6 +3175,9 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
         picture = shuttered(picture, look.shutters[index % len(look.shutters)])
     if look.overlays:
         picture = overlaid(picture, look.overlays, index, stored)
+    if look.placement:
+        picture = placed(picture, look.placement)
+        return marked(picture, look.marks, look.placement, index, stored)
     return squared(picture, look.pixel_aspect)
 
 
@@ -3794,7 +4014,9 @@ class Task:
     header: Header  # of the first file
     origin: Origin
     states: tuple[FileState | None, ...]  # of the files before they were opened
-    content: ImagePixel | str | Series | Exception | None  # of `content_of`, or why it has none
+    content: (
+        ImagePixel | str | Series | Presentation | Exception | None
+    )  # of `content_of`, or why it has none
     caught: list[warnings.WarningMessage]  # so far and on
 
 
@@ -3823,10 +4045,12 @@ def sizes_of(paths: Iterable[Path]) -> int:
 def chosen_options(options: Options, content: object) -> str:
     """Return in words which of *options* make the outputs of *content* other than by default."""
     matter = {"mp4", "names"} if content == "video" else {"names"}
-    if isinstance(content, ImagePixel | Series):
+    if isinstance(content, ImagePixel | Series | Presentation):
         matter = {*PictureOptions.__slots__}
     if isinstance(content, Series):
         matter -= {"png_bits", "frames"}
+    elif isinstance(content, Presentation):
+        matter -= {"window", "frames"}
     elif isinstance(content, ImagePixel) and content.number_of_frames == 1:
         matter -= {"gif", "mp4", "frame_rate", "frames"}
     chosen: list[str] = []
@@ -3865,6 +4089,11 @@ MAX_STEPPED = 10_000  # frames of a clip of which each has a time of its own
 APART = ("ConvolutionKernel", "Units", "CorrectedImage", "PixelPresentation")
 # Where names are in the pixels, unless the file denies it.
 OFTEN_BURNED_IN = re.compile("Ultrasound|Secondary Capture|Endoscop|Photograph")
+STATE_CLASSES = GRAY_STATE, COLOR_STATE, PSEUDO_COLOR_STATE, VARIABLE_STATE = tuple(
+    UID(f"1.2.840.10008.5.1.4.1.1.11.{number}") for number in (1, 2, 3, 12)
+)
+MASKS = "MaskSubtractionSequence"
+MAX_REFERENCES = 1000  # that are followed
 BURNED_IN = "the file says that names are burned into its picture"
 PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
@@ -3880,7 +4109,7 @@ def instance_of(header: Header, content: object) -> Instance:
         value = number(ds, keyword)
         return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
-    shows = bool(kind) or isinstance(content, Series) or "EncapsulatedDocument" in ds
+    shows = bool(kind) or isinstance(content, Series | Presentation) or "EncapsulatedDocument" in ds
     with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
         texts = {
             name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT]
@@ -3909,7 +4138,36 @@ def instance_of(header: Header, content: object) -> Instance:
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
+            refers=tuple(islice(references_of(ds), MAX_REFERENCES)),
         )
+
+
+def references_of(ds: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the instances that a state or a list of key images refers to, and frames from 1.
+
+    PS3.3 C.11.11, C.17.6. Nothing where the state cannot be applied.
+    """
+    if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
+        for item in sequence(ds, "ContentSequence"):
+            yield from references_in(item, "ReferencedSOPSequence")
+    elif not state_problem(ds):
+        yield from chain.from_iterable(map(references_in, sequence(ds, "ReferencedSeriesSequence")))
+
+
+def references_in(
+    item: Dataset, keyword: str = "ReferencedImageSequence"
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the instances that a sequence of *item* names, and their frames from 1, () for all."""
+    for one in sequence(item, keyword):
+        frames = numbers(one, "ReferencedFrameNumber")[:MAX_REFERENCES]
+        yield text(one, "ReferencedSOPInstanceUID"), tuple(map(int, frames))
+
+
+def state_problem(ds: Dataset) -> str:
+    """Return why a file cannot be applied to images as a presentation state, "" where it can."""
+    if text(ds, "SOPClassUID") not in STATE_CLASSES:
+        return "of a kind that is not applied"
+    return "which subtracts a mask: that is not applied" if sequence(ds, MASKS) else ""
 
 
 def steps_of(ds: Dataset, content: object) -> tuple[int, tuple[Fraction, ...]]:
@@ -3918,6 +4176,8 @@ def steps_of(ds: Dataset, content: object) -> tuple[int, tuple[Fraction, ...]]:
     if isinstance(content, Series):
         count = len(content.slices)
         durations = tuple(one.duration for one in content.slices if one.duration)
+    elif isinstance(content, Presentation):
+        count = content.frames
     elif isinstance(content, ImagePixel):
         count = content.number_of_frames
         if 1 < count <= MAX_STEPPED:
@@ -3927,7 +4187,7 @@ def steps_of(ds: Dataset, content: object) -> tuple[int, tuple[Fraction, ...]]:
 
 def burned_in_note(header: Header, content: object) -> str:
     """Return a warning where names are in the pixels or may be, "" where they are not."""
-    if isinstance(content, Series):
+    if isinstance(content, Series | Presentation):
         return PERHAPS_BURNED_IN if content.burned_in else ""
     declared = text(header.data_set, "BurnedInAnnotation").upper()
     suspect = not declared and OFTEN_BURNED_IN.search(sop_class_name(header))
@@ -4289,7 +4549,9 @@ def reason_for_no_picture(header: Header, *, names: bool) -> ConversionError:
         return ConversionError(lost)
     kind = kind.removesuffix(" Storage")
     plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
-    return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, no picture of its own")
+    lacks = state_problem(header.data_set) if kind.endswith("Presentation State") else ""
+    lacks = lacks or "no picture of its own"
+    return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, {lacks}")
 
 
 def holds_video(header: Header, pixels: PixelLocation) -> bool:
@@ -4439,10 +4701,13 @@ def chosen_frames(selection: str | None, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
-    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing."""
+def write_files(scene: Scene, outputs: Outputs, options: Options, begin: str = "") -> None:
+    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing.
+
+    Their suffixes *begin* so.
+    """
     if scene.image.number_of_frames == 1:
-        writers, stills = {}, {0: outputs.part(".png")}
+        writers, stills = {}, {0: outputs.part(f"{begin}.png")}
     else:
         writers = clip_writers(scene, options)
         chosen = chosen_frames(options.frames, scene.image.number_of_frames)
@@ -4459,7 +4724,8 @@ def write_files(scene: Scene, outputs: Outputs, options: Options) -> None:
                 picture = render(look, index, *frame, bits=8)
                 yield srgb_picture(picture, look.icc_profile)
 
-    distribute(pictures(), [partial(write, outputs.part(end)) for end, write in writers.items()])
+    parts = (outputs.part(begin + end) for end in writers)
+    distribute(pictures(), list(map(partial, writers.values(), parts)))
 
 
 # --- Scene of a series ----------------------------------------------------------------------------
@@ -4571,6 +4837,346 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
     return Outcome(series, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
+# --- Presentation states (PS3.4 N.2) --------------------------------------------------------------
+
+MAX_SIDE, MAX_AREA = 16384, 1 << 27  # of what a state shows, in pixels
+READABLE = 512  # px: smaller pictures with texts are enlarged
+MAX_MARKS = 10_000
+ASPECTS = ("Spacing", "AspectRatio")
+YELLOW: Rgb = (1.0, 1.0, 0.0)  # of layers that recommend no color
+POINTS_OF = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4, "POLYLINE": 2, "INTERPOLATED": 2}  # at least
+Scope = Callable[[Dataset], bool]  # tells whether an item of a state is about a frame
+
+
+def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outcome:
+    """Write what a presentation state makes of its images, or say what a list of key images names.
+
+    What cannot be shown is warned of.
+    """
+    ds, options = task.header.data_set, task.options
+    if work.missing:
+        more = f" and {len(work.missing) - MAX_NAMED} more" if work.missing[MAX_NAMED:] else ""
+        warn(f"not among what was converted: {', '.join(work.missing[:MAX_NAMED])}{more}")
+    if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
+        facts = tuple(key_facts(work, ds, options))
+    else:
+        facts = tuple(
+            fact
+            for one, group in groupby(work.shown, attrgetter("slice"))
+            for fact in write_states(ds, one, list(group), outputs, options)
+        )
+    if outputs.parts:
+        remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
+        return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
+    reason = str(reason_for_no_picture(task.header, names=options.names))
+    reason = reason if facts else f"{reason}: none of its images can be shown"
+    return Outcome(work, Status.TEXT_ONLY, reason=reason, facts=(("Picture", reason), *facts))
+
+
+def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fact]:
+    """Yield what a list of key images says (PS3.16 TID 2010), and the outputs that it names."""
+    if options.names:
+        yield "Title", coded(ds, "ConceptNameCodeSequence") or "-"
+        for item in sequence(ds, "ContentSequence"):
+            if text(item, "ValueType") == "TEXT":
+                yield "Text", " ".join(printable(report_value(item)).split())
+    for number, one in enumerate(work.shown, 1):
+        paths = (os.path.relpath(path, work.folder) for path in one.outputs)
+        frame = "" if one.frame is None else f"frame {one.frame + 1} of "
+        yield f"Image {number}", frame + printable(", ".join(paths))
+
+
+def write_states(
+    ds: Dataset, one: Slice, group: Sequence[Shown], outputs: Outputs, options: Options
+) -> Iterator[Fact]:
+    """Write what the state *ds* makes of an image, of each frame in *group*; yield a fact of each.
+
+    What it cannot be applied to is warned of.
+    """
+    with opened_slice(one) as (header, image, frames):
+        look_at = lru_cache(2)(partial(look_of_state, ds, header, image, options))
+        pictures: Iterable[tuple[Shown, Iterable[tuple[int, StoredFrame]]]] = [
+            (group[0], enumerate(frames))
+        ]
+        if group[0].frame is not None or image.number_of_frames == 1:
+            pictures = (
+                (shown, [(index, frame)])
+                for index, frame in enumerate(frames)
+                for shown in group
+                if (shown.frame or 0) == index
+            )
+        for shown, stored in pictures:
+            clip = shown.frame is None and image.number_of_frames > 1
+            try:
+                look = look_at(shown.frame or 0)
+            except ConversionError as error:
+                warn(f"{one.source.own_name}: {reason_of(error)}")
+                return
+            rows, columns = cast(Placement, look.placement).shape
+            count = image.number_of_frames if clip else 1
+            out = replace(image, rows=rows, columns=columns, number_of_frames=count)
+            recorded = recorded_durations(header.data_set, count) if clip else ((), "")
+            timing = timing_of(*recorded, count, options.frame_rate)
+            each = ((look_at(index), index * clip, frame) for index, frame in stored)
+            write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
+            yield f"Picture{shown.suffix}", described_state(one, shown, look, options)
+
+
+def look_of_state(
+    ds: Dataset, header: Header, image: ImagePixel, options: Options, index: int
+) -> Look:
+    """Decide how the state *ds* shows frame *index* of an image: what it lacks is left as it is.
+
+    PS3.4 N.2. Raises `ConversionError` where the state is not for such images.
+    """
+    kind, own = text(ds, "SOPClassUID"), header.data_set
+    instance = text(own, "SOPInstanceUID")
+    with warnings.catch_warnings(action="ignore"):  # of what the state replaces
+        plain = replace(options, window="auto", shutter=False, overlays=False)
+        look = look_of(header, image, plain)
+    if bool(look.grayscale) == (kind == COLOR_STATE):
+        wanted = "color" if kind == COLOR_STATE else "gray"
+        raise ConversionError(f"the state is for {wanted} images, and this is none")
+
+    def is_meant(item: Dataset) -> bool:
+        named = list(references_in(item))
+        return not named or any(
+            one == instance and (not frames or index + 1 in frames) for one, frames in named
+        )
+
+    if kind == COLOR_STATE:
+        look = replace(look, icc_profile=icc_profile_of(ds))
+    else:
+        gray = state_transform(ds, look.grayscale[0].samples, is_meant)
+        look = replace(look, grayscale=(gray,))
+    if kind == PSEUDO_COLOR_STATE:
+        palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
+        look = replace(look, palette=palette, depth=16 if palette[0].bits > 8 else 8)
+    planes = overlays_of(ds, image)
+    aspect = look.pixel_aspect
+    if options.shutter:
+        hiding = planes.get(0x60000000 | (integer(ds, "ShutterOverlayGroup") & 0x1E) << 16)
+        shutter = shutter_of(ds, image, aspect, hiding)
+        look = replace(look, shutters=() if shutter == Shutter() else (shutter,))
+    placement = placement_of(ds, image, aspect, is_meant, options)
+    marks = marks_of(ds, overlays_of(own, image) | planes, placement, is_meant, options)
+    return replace(look, placement=placement, marks=marks)
+
+
+def state_transform(ds: Dataset, samples: SampleFormat, is_meant: Scope) -> GrayscaleTransform:
+    """Return the gray levels that a state asks for (PS3.3 C.11), each step identity by default."""
+    variable = filter(is_meant, sequence(ds, "VariableModalityLUTSequence"))
+    modality = modality_of(next(variable, ds), ds, samples)
+    low, high = modality_ends(modality, samples)
+    group = next(filter(is_meant, sequence(ds, "SoftcopyVOILUTSequence")), Dataset())
+    stored: list[Voi] = [*lookup_tables(group, "VOI LUT", low < 0), *stored_windows(group)]
+    whole = Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
+    voi, origin = (stored[0], "of the state") if stored else (whole, "all that can be stored")
+    tables = lookup_tables(ds, "Presentation LUT", signed=False)
+    table = replace(tables[0], first_value=0) if tables else None
+    inverted = text(ds, "PresentationLUTShape") == "INVERSE"
+    return GrayscaleTransform(samples, modality, voi, origin, inverted, table)
+
+
+def placement_of(
+    ds: Dataset, image: ImagePixel, aspect: float, is_meant: Scope, options: Options
+) -> Placement:
+    """Return which area of an image the state *ds* shows, and how (PS3.3 C.10.4, C.10.6).
+
+    *aspect* is that of the image, for a state that lacks its own. A picture with texts that is
+    small is enlarged by a whole factor.
+    """
+    item = next(filter(is_meant, sequence(ds, "DisplayedAreaSelectionSequence")), Dataset())
+    area = displayed_area(item, image)
+    if not options.native_pixels and any(f"PresentationPixel{of}" in item for of in ASPECTS):
+        aspect = pixel_aspect(item)
+    sides = (area[2] - area[0]) * max(1 / aspect, 1), (area[3] - area[1]) * max(aspect, 1)
+    scale, mode = 1.0, text(item, "PresentationSizeMode")
+    if mode == "MAGNIFY":
+        scale = number(item, "PresentationPixelMagnificationRatio") or 1.0
+    if mode == "TRUE SIZE":
+        warn("the state asks for true size, which no file can promise")
+    annotations = filter(is_meant, sequence(ds, "GraphicAnnotationSequence"))
+    if options.names and any(sequence(one, "TextObjectSequence") for one in annotations):
+        scale *= max(math.ceil(READABLE / (scale * max(sides))), 1)
+    if scale * min(sides) < 1 or scale * max(sides) > MAX_SIDE:
+        warn(f"a magnification of {scale:.3g} was left out")
+        scale = 1.0
+    width, height = (max(round(scale * side), 1) for side in sides)
+    turns = integer(ds, "ImageRotation") // 90 % 4
+    return Placement(area, (width, height), turns, text(ds, "ImageHorizontalFlip") == "Y")
+
+
+def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int]:
+    """Return the area that *item* selects: left, top, right, bottom, the last two outside.
+
+    It names the corners as they come out, so those of a turned image are in any order. Some
+    writers count from 0.
+    """
+    whole = 0, 0, image.columns, image.rows
+    corners = (f"DisplayedArea{end}HandCorner" for end in ("TopLeft", "BottomRight"))
+    ends = [numbers(item, corner) for corner in corners]
+    if [len(end) for end in ends] != [2, 2]:
+        return whole
+    left, right = sorted(int(end[0]) for end in ends)
+    top, bottom = sorted(int(end[1]) for end in ends)
+    if left == top == 0 and (right, bottom) in (whole[2:], (image.columns - 1, image.rows - 1)):
+        return whole
+    if max(right - left, bottom - top) >= MAX_SIDE or (right - left) * (bottom - top) > MAX_AREA:
+        warn("the displayed area is out of all proportion: the whole image is shown")
+        return whole
+    return left - 1, top - 1, right, bottom
+
+
+def marks_of(
+    ds: Dataset,
+    planes: dict[int, Overlay],
+    placement: Placement,
+    is_meant: Scope,
+    options: Options,
+) -> tuple[Mark, ...]:
+    """Return what a state draws on a picture, layer by layer (PS3.3 C.10.5, C.10.7, C.11.7).
+
+    In a layer figures follow the overlays among *planes*, and texts the figures.
+    """
+    layers = {text(one, "GraphicLayer"): one for one in sequence(ds, "GraphicLayerSequence")}
+    found: list[tuple[float, int, Mark]] = []
+
+    def add(name: str, rank: int, marks: Iterable[tuple[Rgb | None, Mark]]) -> None:
+        layer = layers.get(name, Dataset())
+        order = number(layer, "GraphicLayerOrder")
+        order, color = math.inf if order is None else order, layer_color(layer)
+        room = MAX_MARKS - len(found)
+        found.extend(
+            (order, rank, replace(mark, color=own or color)) for own, mark in islice(marks, room)
+        )
+
+    for group, plane in planes.items() if options.overlays and options.names else ():
+        if name := text(ds, group | 0x1001):
+            add(name, 0, [(None, Mark(YELLOW, overlay=plane))])
+    for item in filter(is_meant, sequence(ds, "GraphicAnnotationSequence")):
+        name = text(item, "GraphicLayer")
+        add(name, 1, figures_of(item, placement))
+        add(name, 2, texts_of(item, placement) if options.names else ())
+    if len(found) >= MAX_MARKS:
+        warn(f"of very many figures and texts the first {MAX_MARKS} are drawn")
+    return tuple(mark for _, _, mark in sorted(found, key=itemgetter(0, 1)))
+
+
+def layer_color(layer: Dataset) -> Rgb:
+    """Return the color that a graphic layer recommends (PS3.3 C.10.7)."""
+    begin = "GraphicLayerRecommendedDisplay"
+    rgb, gray = numbers(layer, f"{begin}RGBValue"), number(layer, f"{begin}GrayscaleValue")
+    if lab := color_in(layer, f"{begin}CIELabValue"):
+        return lab
+    if len(rgb) == 3:
+        return rgb[0] / 65535, rgb[1] / 65535, rgb[2] / 65535
+    return YELLOW if gray is None else (gray / 65535,) * 3
+
+
+def color_in(item: Dataset, keyword: str) -> Rgb | None:
+    """Return the CIELab color in *item*, None where there is none."""
+    lab = numbers(item, keyword)
+    return srgb_of_lab(lab) if len(lab) == 3 else None
+
+
+def points_in(item: Dataset, keyword: str, units: str, placement: Placement) -> Array:
+    """Return points of a state (n, 2), in *units* of image or picture, as they come out.
+
+    PS3.3 C.10.5.1. () where there are none, too many, or some are not finite.
+    """
+    raw = raw_bytes(item, tag_of(keyword)) or b""
+    values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS else ()
+    points = np.array(values[: len(values) & ~1]).reshape(-1, 2)
+    if text(item, units) == "DISPLAY":
+        rows, columns = placement.shape
+        return points * [columns, rows]
+    return placed_points(points, placement)
+
+
+def figures_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, Mark]]:
+    """Yield the graphic objects of an annotation, each with its own color if it has one."""
+    if "CompoundGraphicSequence" in item and "GraphicObjectSequence" not in item:
+        warn("compound graphics are left out")
+    unit = max(1, round(max(placement.shape) / READABLE))
+    for one in sequence(item, "GraphicObjectSequence"):
+        kind = text(one, "GraphicType")
+        points = points_in(one, "GraphicData", "GraphicAnnotationUnits", placement)
+        if text(one, "GraphicAnnotationUnits") == "MATRIX" or len(points) < POINTS_OF.get(
+            kind, math.inf
+        ):
+            warn(f"a {printable(kind[:16])} of {len(points)} points that can be drawn was left out")
+            continue
+        style = next(iter(sequence(one, "LineStyleSequence")), Dataset())
+        width = min(max(number(style, "LineThickness") or 1, 1), 16)
+        lines = outline(kind, points)
+        closed = kind in ("CIRCLE", "ELLIPSE") or np.array_equal(points[0], points[-1])
+        filled = closed and text(one, "GraphicFilled") == "Y"
+        mark = Mark(YELLOW, lines, round(unit * width), filled)
+        yield color_in(style, "PatternOnColorCIELabValue"), mark
+
+
+def texts_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, Mark]]:
+    """Yield the text objects of an annotation: in their boxes, or right of what they point at."""
+    rows, columns = placement.shape
+    letters = max(12, round(max(rows, columns) / 40))
+    for one in sequence(item, "TextObjectSequence"):
+        words = tuple(drawn_lines(text(one, "UnformattedTextValue")))
+        width, height = text_box(words, letters)
+        box = np.vstack(
+            [
+                points_in(
+                    one, f"BoundingBox{end}HandCorner", "BoundingBoxAnnotationUnits", placement
+                )
+                for end in ("TopLeft", "BottomRight")
+            ]
+        )
+        anchor = points_in(one, "AnchorPoint", "AnchorPointAnnotationUnits", placement)
+        ends = np.vstack([box, anchor])
+        seen = (ends.max(axis=0, initial=-1) >= 0) & (
+            ends.min(axis=0, initial=math.inf) <= [columns, rows]
+        )
+        if not words or not seen.all():
+            warn("a text that lies outside of what is shown was left out")
+            continue
+        if len(box) == 2:
+            (left, top), (right, _) = np.sort(box, axis=0)
+            side = text(one, "BoundingBoxTextHorizontalJustification")
+            left += (right - left - width) * {"CENTER": 0.5, "RIGHT": 1.0}.get(side, 0.0)
+        else:
+            left, top = anchor[0] + [letters, -height / 2]
+        x, y = max(min(left, columns - width), 0.0), max(min(top, rows - height), 0.0)
+        lines: tuple[Array, ...] = ()
+        if len(anchor) and text(one, "AnchorPointVisibility") == "Y":
+            near = np.clip(anchor[0], [x, y], [x + width, y + height])
+            lines = (np.vstack([anchor[0], near]),)
+        style = next(iter(sequence(one, "TextStyleSequence")), Dataset())
+        thickness = max(1, round(max(rows, columns) / READABLE))
+        mark = Mark(YELLOW, lines, thickness, words=words, at=(x, y), letters=letters)
+        yield color_in(style, "TextColorCIELabValue"), mark
+
+
+def described_state(one: Slice, shown: Shown, look: Look, options: Options) -> str:
+    """Return in words what a state makes of a picture."""
+    place, marks = cast(Placement, look.placement), look.marks
+    left, top, right, bottom = place.area
+    frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
+    overlays = sum(mark.overlay is not None for mark in marks)
+    texts = sum(bool(mark.words) for mark in marks)
+    parts = [
+        printable(one.source.own_name) + frame,
+        described_window(look, named=options.names),
+        "presentation table" if look.grayscale and look.grayscale[0].presentation else "",
+        "shutter" if look.shutters else "",
+        f"columns {left + 1} to {right}, rows {top + 1} to {bottom}",
+        f"turned by {90 * place.turns} degrees" if place.turns else "",
+        "mirrored" if place.mirrored else "",
+        f"{place.shape[1]} x {place.shape[0]} pixels",
+        f"{len(marks) - overlays - texts} figures, {texts} texts, {overlays} overlays",
+    ]
+    return "; ".join(filter(None, parts))
+
+
 # --- Conversion of one source ---------------------------------------------------------------------
 
 
@@ -4589,7 +5195,7 @@ def convert(work: Work, options: Options) -> Outcome:
             outcome = unread(work, error, notes_of(caught))
         else:
             content, problem = attempt(partial(content_of, header), options)
-            shown = work if isinstance(work, Series) else problem or content
+            shown = work if isinstance(work, Series | Presentation) else problem or content
             origin = origin_of(work, header, states, names=options.names)
             task = Task(work, options, header, origin, states, shown, caught)
             instance, unknown = attempt(partial(instance_of, header, shown), options)
@@ -4597,7 +5203,9 @@ def convert(work: Work, options: Options) -> Outcome:
                 warn(f"what it belongs to cannot be read: {reason_of(unknown)}")
             if instance and not options.names and is_called_after(work.label, instance.texts):
                 warn("its path, and that of its outputs, holds the patient's name or ID")
-            outcome, syntax = delivered(task), str(header.transfer_syntax)
+            waits = options.study and instance and instance.refers and shown is not work
+            outcome = Outcome(work, Status.WAITING) if waits else delivered(task)
+            syntax = str(header.transfer_syntax)
             if instance and outcome.status == Status.DONE:
                 outcome = replace(outcome, frames=instance.frames)
             size = origin.size if isinstance(work, Series) else header.size
@@ -4662,27 +5270,36 @@ def written(task: Task, outputs: Outputs) -> Outcome:
 
 def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
-    pixels, image, source = task.header.pixels, task.content, task.source
+    pixels, image = task.header.pixels, task.content
     if isinstance(image, Exception):
         raise image
     if isinstance(image, Series):
         outcome = write_series(image, outputs, task.options)
+    elif isinstance(image, Presentation):
+        outcome = write_presentation(image, task, outputs)
     elif pixels is None or not image:
         outcome = write_document(task, outputs)
     elif not isinstance(image, ImagePixel):
         outcome = write_dicom_video(task, pixels, outputs)
     else:
-        scene = scene_of(task, pixels, image)
-        write_files(scene, outputs, task.options)
-        facts, frames = image_facts(scene, task.options.names), image.number_of_frames
-        remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
-        outcome = Outcome(source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
+        outcome = write_image(task, pixels, image, outputs)
     if outputs.parts and (note := burned_in_note(task.header, image)):
         warn(note)
-    for one, state in zip(source.sources, task.states, strict=True):
-        if state_of(one.path) not in (state, None):
-            raise ConversionError("it changed while it was read: convert it again")
+    if any(
+        state_of(one.path) not in (state, None)
+        for one, state in zip(task.source.sources, task.states, strict=True)
+    ):
+        raise ConversionError("it changed while it was read: convert it again")
     return outcome
+
+
+def write_image(task: Task, pixels: PixelLocation, image: ImagePixel, outputs: Outputs) -> Outcome:
+    """Write the picture or the clips of a file."""
+    scene = scene_of(task, pixels, image)
+    write_files(scene, outputs, task.options)
+    facts, frames = image_facts(scene, task.options.names), image.number_of_frames
+    remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
+    return Outcome(task.source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
 def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
@@ -4959,6 +5576,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def placed_absolutely(one: Slice) -> Slice:
+    """Return *one* with a path that means the same wherever it is used."""
+    return replace(one, source=replace(one.source, path=one.source.path.absolute()))
+
+
 SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
 
 
@@ -5007,11 +5629,14 @@ class Cluster:
 
     def submit(self, source: Work, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        whole = [replace(one, path=one.path.absolute()) for one in source.sources]
-        there: Work = whole[0]
+        there: Work
         if isinstance(source, Series):
-            slices = zip(source.slices, whole, strict=True)
-            there = replace(source, slices=tuple(replace(one, source=at) for one, at in slices))
+            there = replace(source, slices=tuple(map(placed_absolutely, source.slices)))
+        else:
+            there = replace(source, path=source.path.absolute())
+        if isinstance(there, Presentation):
+            shown = (replace(one, slice=placed_absolutely(one.slice)) for one in there.shown)
+            there = replace(there, shown=tuple(shown))
         return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
 
     def outcome(self, future: Future[Outcome], source: Work) -> Outcome:
@@ -5640,6 +6265,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 # --- Study ----------------------------------------------------------------------------------------
 
+MAX_SHOWN = 1000  # pictures of a state
+SHOWABLE = ("still", "clip")  # to which a state can be applied
 MIN_SLICES = 3  # of a clip
 MAX_ON_PAGE = 5000  # pictures; beyond, each study has a page of its own
 MAX_LOST_SHOWN = 1000
@@ -5653,35 +6280,53 @@ class Shelf:
     def __init__(self) -> None:
         self._rows = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._rows.execute(
-            "CREATE TABLE works (patient, study, date, series, number, path, lost, outcome)"
+            "CREATE TABLE works"
+            " (patient, study, date, series, number, uid, path, lost, waits, outcome)"
         )
         self.files = self.pictures = self.lost = 0
 
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
-        keys: Sequence[Any] = (None,) * 5  # of what belongs to nothing known
+        keys: Sequence[Any] = (None,) * 6  # of what belongs to nothing known
+        waits = outcome.status == Status.WAITING
         self.lost += is_trouble(outcome)
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
-            known = [texts[name] for name in ("PatientName", "PatientID")]
-            patient = json.dumps([not any(known), *known]).casefold()  # nobody's files come last
+            patient = patient_key(one)
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
-            keys = patient, study, texts["StudyDate"], series, one.series_number
-            if isinstance(outcome.source, Source):
+            first = -1 if texts["Modality"] == "KO" else one.series_number
+            keys = patient, study, texts["StudyDate"], series, first, texts["SOPInstanceUID"]
+            if isinstance(outcome.source, Source) and not waits:
                 self.files += 1
                 self.pictures += bool(one.kind)
         elif not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
             return
         path = f"{printable(outcome.source.label)}:{outcome.source.sources[0].entry}"
-        row = *keys, path, is_trouble(outcome), pickle.dumps(replace(outcome, facts=()))
-        self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row = *keys, path, is_trouble(outcome), waits, pickle.dumps(replace(outcome, facts=()))
+        self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def waiting(self, *, keys: bool) -> Iterator[Outcome]:
+        """Yield the states that wait for their images, or the lists of *keys*."""
+        self._rows.execute("CREATE INDEX IF NOT EXISTS uids ON works (uid)")
+        query = "SELECT outcome FROM works WHERE waits AND (number IS -1) = ? ORDER BY path"
+        for (row,) in self._rows.execute(query, (keys,)):
+            yield pickle.loads(row)  # noqa: S301 - none but this program wrote it
+
+    def named(self, uid: str, patient: str) -> Outcome | None:
+        """Return what came of the instance *uid*, that of *patient* if there are several."""
+        query = (
+            "SELECT outcome FROM works WHERE uid = ? AND NOT waits AND NOT lost"
+            " ORDER BY patient != ?, path LIMIT 1"
+        )
+        row = self._rows.execute(query, (uid, patient)).fetchone()
+        return pickle.loads(row[0]) if row else None  # noqa: S301 - none but this program wrote it
 
     def groups(self) -> Iterator[SeriesGroup]:
         """Yield what is of each series: by patient, the newest study first, by series number."""
         rows = self._rows.execute(
             "SELECT dense_rank() OVER (ORDER BY patient),"
             " dense_rank() OVER (ORDER BY patient, study), series, outcome"
-            " FROM works WHERE patient NOT NULL"
+            " FROM works WHERE patient NOT NULL AND NOT waits"
             " ORDER BY patient, max(date) OVER (PARTITION BY patient, study) DESC, study,"
             " min(number) OVER (PARTITION BY patient, study, series), series, path"
         )
@@ -5700,6 +6345,47 @@ class Shelf:
     def close(self) -> None:
         """Give up the temporary file."""
         self._rows.close()
+
+
+def patient_key(one: Instance) -> str:
+    """Return by what a patient's files are found and sorted: nobody's come last."""
+    known = [one.texts[name] for name in ("PatientName", "PatientID")]
+    return json.dumps([not any(known), *known]).casefold()
+
+
+def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
+    """Yield the states on *shelf* with the images that they name, or so the lists of *keys*."""
+    for outcome in shelf.waiting(keys=keys):
+        one = cast(Instance, outcome.instance)
+        shown: list[Shown] = []
+        missing: list[str] = []
+        images: list[Instance] = []
+        for instance, frames in dict.fromkeys(one.refers):
+            found = shelf.named(instance, patient_key(one))
+            if not found or not found.instance or not (keys or found.instance.kind in SHOWABLE):
+                missing.append(printable(instance))
+                continue
+            images.append(found.instance)
+            count = found.instance.frames
+            whole = not frames or {*range(1, count + 1)} <= {*frames}
+            named = [None] if whole else sorted(frame - 1 for frame in {*frames})
+            there = [at for at in named if at is None or 0 <= at < count]
+            if len(there) < len(named):
+                missing.append(f"frames of {printable(instance)} beyond its {count}")
+            file = Slice(cast(Source, found.source), found.instance.identity)
+            shown += [Shown(file, at, found.outputs, "") for at in there]
+        if len(shown) > MAX_SHOWN:
+            missing.append(f"{len(shown) - MAX_SHOWN} more pictures than the first {MAX_SHOWN}")
+        if shown[1:]:
+            places = enumerate(shown[:MAX_SHOWN], 1)
+            shown = [replace(each, suffix=f"-{place:04}") for place, each in places]
+        yield Presentation(
+            **{name: getattr(outcome.source, name) for name in Source.__slots__},
+            shown=tuple(shown),
+            missing=tuple(missing),
+            burned_in=any(image.burned_in for image in images),
+            frames=max((image.frames for image in images), default=1),
+        )
 
 
 def series_works(shelf: Shelf) -> Iterator[Series]:
@@ -6220,8 +6906,13 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
     ):
         reader = partial(bounded_list, lister, options)
         first = partial(find_sources, inputs, options.output, reader)
-        rounds = (first, partial(series_works, shelf)) if options.study else (first,)
-        for outcome in chain.from_iterable(convert_all(find(), options, where) for find in rounds):
+        states, lists = (partial(presentations, shelf, keys=keys) for keys in (False, True))
+        rounds = first, partial(series_works, shelf), states, lists
+        found = (find() for find in (rounds if options.study else rounds[:1]))
+        for outcome in chain.from_iterable(convert_all(each, options, where) for each in found):
+            if outcome.status == Status.WAITING:
+                shelf.add(outcome)
+                continue
             tally.add(outcome)
             record(outcome)
             if options.study:
