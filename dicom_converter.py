@@ -2924,13 +2924,22 @@ def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array
 
 
 def draw_text(
-    canvas: Array, lines: Sequence[str], at: Sequence[float], color: Sequence[float], size: int
+    canvas: Array,
+    lines: Sequence[str],
+    at: Sequence[float],
+    color: Sequence[float],
+    size: int,
+    side: float = 0,
 ) -> None:
-    """Write *lines* on *canvas*, uint8, below and right of *at* (x, y), in letters of *size* px."""
-    x, y = (round(min(max(value, -1e6), 1e6)) for value in at)
+    """Write *lines* on *canvas*, uint8, below and right of *at* (x, y), in letters of *size* px.
+
+    The shorter ones stand at a *side* from 0, the left, to 1, the right.
+    """
+    width, _ = text_box(lines, size)
     for number, line in enumerate(lines):
-        base = y + round((number + 1) * LINE_SPACING * size - 0.25 * size)
-        cv2.putText(canvas, line, (x, base), tuple(color), font(), size)
+        x = at[0] + side * (width - text_box([line], size)[0])
+        base = at[1] + (number + 1) * LINE_SPACING * size - 0.25 * size
+        cv2.putText(canvas, line, (round(x), round(base)), tuple(color), font(), size)
 
 
 def text_box(lines: Sequence[str], size: int) -> tuple[int, int]:
@@ -2993,6 +3002,7 @@ class Mark:
     words: tuple[str, ...] = ()
     at: tuple[float, float] = (0, 0)  # x, y of their upper left corner
     letters: int = 0  # their size in pixels
+    side: float = 0  # at which they stand, from left to right 0..1
     overlay: Overlay | None = None
 
 
@@ -3052,7 +3062,7 @@ def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None
         x, y = map(round, mark.at)
         cv2.rectangle(canvas, (x, y, *text_box(mark.words, mark.letters)), shade, cv2.FILLED)
     elif mark.words:
-        draw_text(canvas, mark.words, mark.at, shade, mark.letters)
+        draw_text(canvas, mark.words, mark.at, shade, mark.letters, mark.side)
 
 
 def inked(picture: Array, ink: Array, cover: Array, *, gray: bool) -> Array:
@@ -3068,14 +3078,14 @@ def inked(picture: Array, ink: Array, cover: Array, *, gray: bool) -> Array:
     return shown[..., 0] if gray and picture.ndim == 2 else shown
 
 
-def outline(kind: str, points: Array) -> tuple[Array, ...]:
+def outline(kind: str, points: Array, arm: float) -> tuple[Array, ...]:
     """Return the lines of a graphic object (PS3.3 C.10.5.1.2) through *points* (n, 2).
 
-    Those of a POINT are a cross, whose arms are one long.
+    Those of a POINT are a cross with arms as long as *arm*.
     """
     first, last = points[0], points[-1]
     if kind == "POINT":
-        return tuple(first + np.array([[-1, -1], [1, 1]]) * side for side in ([1, 0], [0, 1]))
+        return tuple(first + np.array([[-arm], [arm]]) * side for side in ([1, 0], [0, 1]))
     angles = np.linspace(0, 2 * math.pi, 720)[:, np.newaxis]
     if kind == "CIRCLE":
         radius = np.hypot(*(last - first))
@@ -5109,7 +5119,7 @@ def figures_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None
             continue
         style = next(iter(sequence(one, "LineStyleSequence")), Dataset())
         width = min(max(number(style, "LineThickness") or 1, 1), 16)
-        lines = outline(kind, points)
+        lines = outline(kind, points, 4 * unit)
         closed = kind in ("CIRCLE", "ELLIPSE") or np.array_equal(points[0], points[-1])
         filled = closed and text(one, "GraphicFilled") == "Y"
         mark = Mark(YELLOW, lines, round(unit * width), filled)
@@ -5122,7 +5132,7 @@ def texts_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, 
     letters = max(12, round(max(rows, columns) / 40))
     for one in sequence(item, "TextObjectSequence"):
         words = tuple(drawn_lines(text(one, "UnformattedTextValue")))
-        width, height = text_box(words, letters)
+        (width, height), side = text_box(words, letters), 0.0
         box = np.vstack(
             [
                 points_in(
@@ -5141,8 +5151,9 @@ def texts_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, 
             continue
         if len(box) == 2:
             (left, top), (right, _) = np.sort(box, axis=0)
-            side = text(one, "BoundingBoxTextHorizontalJustification")
-            left += (right - left - width) * {"CENTER": 0.5, "RIGHT": 1.0}.get(side, 0.0)
+            declared = text(one, "BoundingBoxTextHorizontalJustification")
+            side = {"CENTER": 0.5, "RIGHT": 1.0}.get(declared, 0.0)
+            left += (right - left - width) * side
         else:
             left, top = anchor[0] + [letters, -height / 2]
         x, y = max(min(left, columns - width), 0.0), max(min(top, rows - height), 0.0)
@@ -5152,7 +5163,7 @@ def texts_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, 
             lines = (np.vstack([anchor[0], near]),)
         style = next(iter(sequence(one, "TextStyleSequence")), Dataset())
         thickness = max(1, round(max(rows, columns) / READABLE))
-        mark = Mark(YELLOW, lines, thickness, words=words, at=(x, y), letters=letters)
+        mark = Mark(YELLOW, lines, thickness, words=words, at=(x, y), letters=letters, side=side)
         yield color_in(style, "TextColorCIELabValue"), mark
 
 
@@ -5715,8 +5726,9 @@ aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display:
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
 #position { flex: 1 1 90px; } #speed { width: 70px; } output { min-width: 4em; }
 #help { padding: 0 16px 8px; font-size: 12px; } #list { display: none; }
-[hidden], .beside dl, .still #bar > :not(#actual, #text, #full), :is(.still, :fullscreen) #help,
-:fullscreen:not(.beside) aside, :is(section, details):not(:has(li:not([hidden]))) { display: none; }
+[hidden], .beside dl, .still #bar > :not(#actual, #state, #text, #full),
+:is(.still, :fullscreen) #help, :fullscreen:not(.beside) aside,
+:is(section, details):not(:has(li:not([hidden]))) { display: none; }
 @media (max-width: 860px) { body, main { display: flex; flex-direction: column; height: auto; }
   #stage { height: 55vh; } #tree, aside { order: 1; border: 0; }
   #list { display: inline; flex: none; } #position { flex-basis: 60%; }
@@ -5747,9 +5759,11 @@ failed=个文件失败; burned=Names may be burned in=图像中可能烧录有�
 lost=not converted=个文件未转换; ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天;
 Series=序列; Files=文件; Position=位置; Thickness=Slice thickness=层厚; Pixel spacing=像素间距;
 Size=尺寸; InstanceNumber=Number=图像编号; AcquisitionDateTime=Taken=采集时间; text=Text=文本;
-actual=1:1=1:1; use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
-help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · T: text
-· F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小 · T：文本 · F：全屏`
+actual=1:1=1:1; state=As marked=带标注; key=★ Key image=★ 关键图像;
+use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
+help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · S: as marked
+· T: text · F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小
+· S：带标注 · T：文本 · F：全屏`
   .split(";").map(entry => entry.trim().split("=")).map(words => [words[0], words]));
 // What opens without fetching or running anything, the best first; else it is named, not opened.
 const KINDS = {mp4: "clips", gif: "clips", png: "pictures", pdf: "documents", txt: "texts"};
@@ -5757,7 +5771,8 @@ const $ = id => document.getElementById(id);
 const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
 const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
 const cards = [], loaded = new Map();
-let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, swept = 0;
+const owners = new Map(), states = new Map(), keys = new Set();  // by links of pictures and clips
+let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, swept = 0, state = 0;
 let items, video, playing, settling, from;
 
 const t = key => WORDS.get(key)?.at(zh ? -1 : -2) ?? key;
@@ -5779,7 +5794,16 @@ const line = (tag, className, ...texts) => el(tag, {className},
   ...texts.filter(text => text || text === null).flatMap((text, i) =>
     [i && " · ", text === null ? el("i", {}, t("null")) : el("bdi", {}, text)]));
 const leaf = (texts, ...children) => el("li", {hay: fold(texts.join(" "))}, ...children);
+for (const file of all.flatMap(one => one.page ? [] : one.files)) {
+  file.links.forEach(link => owners.set(link, file));
+  for (const [of, own] of file.shows || []) if (!own) keys.add(of);
+    else states.set(of, [...states.get(of) || [], {link: own, file}]);
+}
+const made = () => states.get(items[at].link) || [];  // of what is to be seen
+const seen = () => state && made()[(state - 1) % made().length] || items[at];
 function itemsOf(file) {  // what is to be opened of it: all of its stills, or the best it has
+  if (file.shows?.[0] && !file.shows[0][1]) return [...file.shows.flatMap(([link]) =>
+    itemsOf({...owners.get(link), links: [link]})), ...itemsOf({...file, shows: []})];
   const end = Object.keys(KINDS).find(each => endingIn(each, file)[0]);
   const other = file.links.every(link => KINDS[suffix(link)]) ? KINDS[end] : "documents";
   const kind = "failed" in file ? "failed" : other;
@@ -5860,32 +5884,34 @@ function show(n, which = 0, index = 0) {
 }
 async function go(index) {
   at = index;
-  const item = items[at], {file, link} = item, kind = suffix(link);
+  const {file, link} = seen(), kind = suffix(link);
   video = kind === "mp4" ? el("video", {src: local(link), playsInline: true, ontimeupdate: place,
     onloadedmetadata: place, onplay: place, onpause: place}) : null;
   const links = file.links.filter(each => suffix(each) !== "png" || each === link);
   const facts = Object.entries({...file.texts}).filter(([, value]) => value !== "");
   $("known").replaceChildren(line("h3", "", file.name), line("p", "red", file.failed),
-    line("p", "amber", file.burned && t("burned")), el("dl", {}, ...facts.flatMap(
-      ([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
+    line("p", "amber", keys.has(items[at].link) && t("key"), file.burned && t("burned")),
+    el("dl", {}, ...facts.flatMap(([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
         suffix(each).toUpperCase()) : line("b", "", `${file.name}.${suffix(each)}`), " "])));
   main.classList.toggle("still", !video && frames() < 2);
-  [$("actual").hidden, $("text").hidden] = [!isShown(item), kind === "txt"];
+  [$("actual").hidden, $("text").hidden] = [!isShown(items[at]), kind === "txt"];
+  $("state").hidden = !made()[0];
   place();
   clearTimeout(settling);
   settling = setTimeout(settle, 200);
-  const node = kind === "png" || kind === "gif" ? await load(item) : video || framed(link);
-  if (items[at] !== item) return;
+  const node = kind === "png" || kind === "gif" ? await load(link) : video || framed(link);
+  if (seen().link !== link) return;
   stage.replaceChildren(Object.assign(node, {alt: `${file.name}, ${at + 1} / ${items.length}`}));
-  items.slice(at + 1, at + 4).forEach(load);
+  items.slice(at + 1, at + 4).forEach(each => load(each.link));
 }
 function settle(turned) {  // what switches change, and what is too much for each picture
   if (turned) main.classList.toggle(turned);
   for (const id of ["loop", "actual", "text"]) $(id).ariaPressed = `${isOn(id)}`;
+  $("state").ariaPressed = `${seen() !== items[at]}`;
   if (video) video.loop = isOn("loop");
-  const [text] = isOn("text") && !$("text").hidden ? endingIn("txt", items[at].file) : [];
+  const [text] = isOn("text") && !$("text").hidden ? endingIn("txt", seen().file) : [];
   main.classList.toggle("beside", Boolean(text));
   $("beside").replaceChildren(text ? framed(text) : "");
 }
@@ -5894,7 +5920,7 @@ function framed(link) {
   const title = suffix(link).toUpperCase(), src = local(link);  // Chromium sandboxes no PDF
   return el("iframe", title === "PDF" ? {title, src} : {title, src, sandbox: ""});
 }
-async function load({link}) {  // the picture, decoded; some are kept
+async function load(link) {  // the picture, decoded; some are kept
   const image = loaded.get(link) || el("img", {draggable: false, src: local(link)});
   loaded.set(link, image);
   if (loaded.size > 32) loaded.delete(loaded.keys().next().value);
@@ -5926,7 +5952,7 @@ async function play() {
   const mine = playing = {};
   while (at + 1 < items.length || isOn("loop")) {
     const next = (at + 1) % items.length, pause = 100 / speed.value;
-    await Promise.all([load(items[next]), new Promise(done => setTimeout(done, pause))]);
+    await Promise.all([load(items[next].link), new Promise(done => setTimeout(done, pause))]);
     if (playing !== mine) return;
     go(next);
   }
@@ -5940,12 +5966,19 @@ function sweep(by) {  // a wheel or a finger goes on by one picture for each 12 
 }
 const back = () => move(here() - 1), next = () => move(here() + 1);
 const [loop, actual, text] = ["loop", "actual", "text"].map(id => () => settle(id));
+function next_state() {  // of those that show this picture, then none
+  const frame = here();
+  state = state < made().length ? state + 1 : 0;
+  go(at);
+  video?.addEventListener("loadeddata", () => move(frame));
+}
 const full = () => document.fullscreenElement ? document.exitFullscreen()
   : main.requestFullscreen?.();
-for (const [id, onclick] of Object.entries({back, play, next, loop, actual, text, full}))
+for (const [id, onclick] of Object.entries({back, play, next, loop, actual, state: next_state,
+  text, full}))
   speed.before(el("button", {id, onclick}));
 const KEYS = {arrowup: back, arrowleft: back, arrowdown: next, arrowright: next, " ": play, f: full,
-  home: () => move(0), end: () => move(Infinity), l: loop, 1: actual, t: text};
+  home: () => move(0), end: () => move(Infinity), l: loop, 1: actual, s: next_state, t: text};
 document.onkeydown = event => {
   const {key, target} = event, act = KEYS[key.toLowerCase()];
   const typed = target.matches(key === " " ? "#search, button, summary" : "#search, #speed");
@@ -6503,9 +6536,8 @@ def shown_texts(one: Instance, level: str, options: Options) -> Entry:
 def work_entry(outcome: Outcome, options: Options) -> Entry:
     """Return what the page shows of one file or clip: nothing that a run with --resume lacks."""
     one, root, source = cast(Instance, outcome.instance), realpath(options.output), outcome.source
-    paths = [path.relative_to(root).parts for path in outcome.outputs]
-    links = ["/".join(quote(os.fsencode(part)) for part in parts) for parts in paths]
-    entry = {"name": printable(source.name), "links": links, "frames": one.frames}
+    links = [link_to(path, root) for path in outcome.outputs]
+    entry: Entry = {"name": printable(source.name), "links": links, "frames": one.frames}
     facts = {label: value for label, value in one.facts if value != "-"}
     if isinstance(source, Series):
         facts.pop("Position", "")  # each of its frames has its own
@@ -6513,6 +6545,8 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
         entry |= {"notes": notes, "texts": facts}
     else:
         entry["texts"] = shown_texts(one, "instance", options) | facts
+    if isinstance(source, Presentation):
+        entry["shows"] = [pair for shown in source.shown for pair in pairs_of(outcome, shown, root)]
     if one.durations and options.frame_rate is None:
         entry["begins"] = [0.0, *map(float, accumulate(one.durations))]
     if one.burned_in:
@@ -6520,6 +6554,23 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
     if outcome.status == Status.FAILED:
         entry["failed"] = outcome.reason
     return entry
+
+
+def link_to(path: Path, root: str) -> str:
+    """Return how the page in *root* calls an output."""
+    return "/".join(quote(os.fsencode(part)) for part in path.relative_to(root).parts)
+
+
+def pairs_of(outcome: Outcome, shown: Shown, root: str) -> Iterator[tuple[str, str]]:
+    """Yield what shows an image, and what a state made of it, "" for a list of key images."""
+    begins = f"{outcome.outputs[-1].stem}{shown.suffix}." if outcome.outputs else ""
+    made = [path for path in outcome.outputs[:-1] if path.name.startswith(begins)]
+    frame = () if shown.frame is None else (f"-{shown.frame + 1:04}.png",)
+    ends = (*frame, ".mp4", ".gif", ".png", ".txt")
+    for image in [path for end in ends for path in shown.outputs if path.name.endswith(end)][:1]:
+        own = [path for end in (image.suffix, "") for path in made if path.name.endswith(end)]
+        if own or outcome.status == Status.TEXT_ONLY:
+            yield link_to(image, root), link_to(own[0], root) if own else ""
 
 
 def page_place(root: Path, name: str) -> Path:
