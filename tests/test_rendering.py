@@ -372,7 +372,7 @@ def test_a_broken_shutter_hides_nothing(
 
 
 def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: Path) -> None:
-    lab = [int(53.24 * 655.35), int((80.1 + 128) * 257), int((67.2 + 128) * 257)]  # red of sRGB
+    lab = [int(54.29 * 655.35), int((80.81 + 128) * 257), int((69.89 + 128) * 257)]  # red, D50
     color = np.full((4, 6, 3), 50, np.uint8)
     elements = {"ShutterShape": "RECTANGULAR", **RECTANGLE}
     path = dicom_file(color, ShutterPresentationColorCIELabValue=lab, **elements)
@@ -384,7 +384,7 @@ def test_a_colored_shutter_around_a_color_image(dicom_file: Factory, tmp_path: P
 def test_a_color_is_not_for_the_shutter_of_a_gray_image(
     dicom_file: Factory, tmp_path: Path
 ) -> None:
-    lab = [int(53.24 * 655.35), int((80.1 + 128) * 257), int((67.2 + 128) * 257)]  # red of sRGB
+    lab = [int(54.29 * 655.35), int((80.81 + 128) * 257), int((69.89 + 128) * 257)]  # red, D50
     elements = {"ShutterShape": "RECTANGULAR", **RECTANGLE, "ShutterPresentationValue": 0x8000}
     path = dicom_file(DARK + 9, ShutterPresentationColorCIELabValue=lab, **elements)
     assert still(path, tmp_path, png_bits=8)[0, 0] == 128
