@@ -2889,7 +2889,7 @@ def squared(picture: Array, aspect: float) -> Array:
 
 # --- Drawing --------------------------------------------------------------------------------------
 
-FRACTION_BITS = 4  # of the coordinates that OpenCV takes
+FRACTION_BITS, FAR = 4, 1e6  # of the coordinates that OpenCV takes; px, as far as they go
 LINE_SPACING = 1.25  # by the size of the letters
 MAX_TEXT_DRAWN = 4096  # characters, of any one text
 MAX_POINTS, CURVE_STEPS = 1_000_000, 24  # of a figure, from point to point
@@ -2899,28 +2899,17 @@ HALO = 150  # how dark lines are rimmed, of 255
 def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: int = 1) -> None:
     """Draw a smooth line through *points* on *canvas*, uint8 (rows, columns[, 3]), in *color*.
 
-    *points* are (n, 2), float: x and y in pixels from the outer corner of the first one, wherever
-    they lie. The line is broken where they are not finite.
+    *points* are (n, 2), float: x and y in pixels from the outer corner of the first one. The line
+    is broken where they are not finite.
     """
-    segments = seen_segments(points, canvas.shape[:2], 2 * thickness) - 0.5
-    ends = np.rint(segments * (1 << FRACTION_BITS)).astype(np.int32)
-    smooth = cv2.LINE_AA
-    cv2.polylines(canvas, list(ends), False, tuple(color), thickness, smooth, FRACTION_BITS)
-
-
-def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array:
-    """Return the segments between *points* (n, 2), as far as they lie near a picture, (m, 2, 2)."""
-    rows, columns = shape
-    ends = np.stack([points[:-1], points[1:]], axis=1).astype(np.float64)
-    ends = ends[np.isfinite(ends).all(axis=(1, 2))]
-    start, step = ends[:, 0], ends[:, 1] - ends[:, 0]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        low = (-margin - start) / step
-        high = (np.array([columns, rows]) + margin - start) / step
-    enters = np.fmax.reduce(np.fmin(low, high), axis=1, initial=0)[:, np.newaxis]
-    leaves = np.fmin.reduce(np.fmax(low, high), axis=1, initial=1)[:, np.newaxis]
-    parts = np.stack([start + enters * step, start + leaves * step], axis=1)
-    return np.asarray(parts[(enters <= leaves)[:, 0]])
+    finite = np.atleast_1d(np.isfinite(points).all(axis=1))
+    near = np.clip(np.where(finite[:, np.newaxis], points, 0), -FAR, FAR) - 0.5
+    ends = np.rint(near * (1 << FRACTION_BITS)).astype(np.int32)
+    gaps = np.flatnonzero(~finite)
+    runs = [
+        run[begin > 0 :] for begin, run in zip([0, *(gaps + 1)], np.split(ends, gaps), strict=True)
+    ]
+    cv2.polylines(canvas, runs, False, tuple(color), thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
 def draw_text(
@@ -2989,6 +2978,11 @@ class Placement:
         """Rows and columns of the picture as it comes out."""
         width, height = self.size
         return (width, height) if self.turns % 2 else (height, width)
+
+    @property
+    def pen(self) -> int:
+        """How thick lines are drawn, in pixels."""
+        return max(1, round(max(self.size) / 512))
 
 
 @dataclass(frozen=True, slots=True)
@@ -4646,10 +4640,15 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
         frames = list(frames)  # they are needed twice
     settled = settled_transforms(look.grayscale, frames, options.window)
     look = replace(look, grayscale=settled)
-    recorded = recorded_durations(header.data_set, count) if count > 1 else ((), "")
-    timing = timing_of(*recorded, count, options.frame_rate)
+    timing = recorded_timing(header.data_set, count, options)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     return Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
+
+
+def recorded_timing(ds: Dataset, count: int, options: Options) -> Timing:
+    """Decide how long each of *count* frames of a file is shown."""
+    recorded = recorded_durations(ds, count) if count > 1 else ((), "")
+    return timing_of(*recorded, count, options.frame_rate)
 
 
 def pixels_per_meter(ds: Dataset, look: Look) -> int:
@@ -4852,10 +4851,29 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
 MAX_SIDE, MAX_AREA = 16384, 1 << 27  # of what a state shows, in pixels
 READABLE = 512  # px: smaller pictures with texts are enlarged
 MAX_MARKS = 10_000
-ASPECTS = ("Spacing", "AspectRatio")
 YELLOW: Rgb = (1.0, 1.0, 0.0)  # of layers that recommend no color
 POINTS_OF = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4, "POLYLINE": 2, "INTERPOLATED": 2}  # at least
-Scope = Callable[[Dataset], bool]  # tells whether an item of a state is about a frame
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a presentation state says of one frame of an image."""
+
+    ds: Dataset
+    instance: str
+    frame: int  # from 1
+
+    def items(self, keyword: str) -> Iterator[Dataset]:
+        """Yield the items of a sequence that are about the frame."""
+        for item in sequence(self.ds, keyword):
+            named = dict(references_in(item))
+            frames = named.get(self.instance)
+            if not named or (frames is not None and (not frames or self.frame in frames)):
+                yield item
+
+    def item(self, keyword: str) -> Dataset:
+        """Return the first of `items`, an empty one where there is none."""
+        return next(self.items(keyword), Dataset())
 
 
 def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outcome:
@@ -4870,11 +4888,9 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
         facts = tuple(key_facts(work, ds, options))
     else:
-        facts = tuple(
-            fact
-            for one, group in groupby(work.shown, attrgetter("slice"))
-            for fact in write_states(ds, one, list(group), outputs, options)
-        )
+        groups = groupby(work.shown, attrgetter("slice"))
+        written = (write_states(ds, one, [*group], outputs, options) for one, group in groups)
+        facts = tuple(chain.from_iterable(written))
     if outputs.parts:
         remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
@@ -4899,37 +4915,34 @@ def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fac
 def write_states(
     ds: Dataset, one: Slice, group: Sequence[Shown], outputs: Outputs, options: Options
 ) -> Iterator[Fact]:
-    """Write what the state *ds* makes of an image, of each frame in *group*; yield a fact of each.
+    """Write what the state *ds* makes of the frames of an image in *group*; yield a fact of each.
 
-    What it cannot be applied to is warned of.
+    Where it is not for such images, that is warned of.
     """
     with opened_slice(one) as (header, image, frames):
         look_at = lru_cache(2)(partial(look_of_state, ds, header, image, options))
-        pictures: Iterable[tuple[Shown, Iterable[tuple[int, StoredFrame]]]] = [
-            (group[0], enumerate(frames))
-        ]
-        if group[0].frame is not None or image.number_of_frames == 1:
-            pictures = (
-                (shown, [(index, frame)])
-                for index, frame in enumerate(frames)
-                for shown in group
-                if (shown.frame or 0) == index
-            )
-        for shown, stored in pictures:
-            clip = shown.frame is None and image.number_of_frames > 1
+        wanted, count = {shown.frame: shown for shown in group}, image.number_of_frames
+        clip = None in wanted and count > 1
+        pictures: Iterable[tuple[Shown, Iterable[tuple[int, StoredFrame]]]] = (
+            (wanted[at], [each])
+            for each in enumerate(frames)
+            for at in (each[0], None)
+            if at in wanted
+        )
+        for shown, stored in [(wanted[None], enumerate(frames))] if clip else pictures:
             try:
                 look = look_at(shown.frame or 0)
             except ConversionError as error:
                 warn(f"{one.source.own_name}: {reason_of(error)}")
                 return
             rows, columns = cast(Placement, look.placement).shape
-            count = image.number_of_frames if clip else 1
-            out = replace(image, rows=rows, columns=columns, number_of_frames=count)
-            recorded = recorded_durations(header.data_set, count) if clip else ((), "")
-            timing = timing_of(*recorded, count, options.frame_rate)
+            out = replace(image, rows=rows, columns=columns, number_of_frames=count if clip else 1)
             each = ((look_at(index), index * clip, frame) for index, frame in stored)
+            timing = recorded_timing(header.data_set, out.number_of_frames, options)
             write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
-            yield f"Picture{shown.suffix}", described_state(one, shown, look, options)
+            frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
+            named = printable(one.source.own_name) + frame
+            yield f"Picture{shown.suffix}", f"{named}: {described_state(look, options)}"
 
 
 def look_of_state(
@@ -4940,76 +4953,68 @@ def look_of_state(
     PS3.4 N.2. Raises `ConversionError` where the state is not for such images.
     """
     kind, own = text(ds, "SOPClassUID"), header.data_set
-    instance = text(own, "SOPInstanceUID")
+    state = State(ds, text(own, "SOPInstanceUID"), index + 1)
     with warnings.catch_warnings(action="ignore"):  # of what the state replaces
         plain = replace(options, window="auto", shutter=False, overlays=False)
         look = look_of(header, image, plain)
     if bool(look.grayscale) == (kind == COLOR_STATE):
         wanted = "color" if kind == COLOR_STATE else "gray"
         raise ConversionError(f"the state is for {wanted} images, and this is none")
-
-    def is_meant(item: Dataset) -> bool:
-        named = list(references_in(item))
-        return not named or any(
-            one == instance and (not frames or index + 1 in frames) for one, frames in named
-        )
-
     if kind == COLOR_STATE:
         look = replace(look, icc_profile=icc_profile_of(ds))
     else:
-        gray = state_transform(ds, look.grayscale[0].samples, is_meant)
-        look = replace(look, grayscale=(gray,))
+        look = replace(look, grayscale=(state_transform(state, look.grayscale[0].samples),))
     if kind == PSEUDO_COLOR_STATE:
         palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
         look = replace(look, palette=palette, depth=16 if palette[0].bits > 8 else 8)
     planes = overlays_of(ds, image)
-    aspect = look.pixel_aspect
+    area = state.item("DisplayedAreaSelectionSequence")
+    own_aspect = any(f"PresentationPixel{of}" in area for of in ("Spacing", "AspectRatio"))
+    aspect = pixel_aspect(area) if own_aspect else look.pixel_aspect
     if options.shutter:
         hiding = planes.get(0x60000000 | (integer(ds, "ShutterOverlayGroup") & 0x1E) << 16)
         shutter = shutter_of(ds, image, aspect, hiding)
         look = replace(look, shutters=() if shutter == Shutter() else (shutter,))
-    placement = placement_of(ds, image, aspect, is_meant, options)
-    marks = marks_of(ds, overlays_of(own, image) | planes, placement, is_meant, options)
+    aspect = 1.0 if options.native_pixels else aspect
+    placement = placement_of(state, area, image, aspect, options)
+    marks = marks_of(state, overlays_of(own, image) | planes, placement, options)
     return replace(look, placement=placement, marks=marks)
 
 
-def state_transform(ds: Dataset, samples: SampleFormat, is_meant: Scope) -> GrayscaleTransform:
+def state_transform(state: State, samples: SampleFormat) -> GrayscaleTransform:
     """Return the gray levels that a state asks for (PS3.3 C.11), each step identity by default."""
-    variable = filter(is_meant, sequence(ds, "VariableModalityLUTSequence"))
-    modality = modality_of(next(variable, ds), ds, samples)
+    variable = next(state.items("VariableModalityLUTSequence"), state.ds)
+    modality = modality_of(variable, state.ds, samples)
     low, high = modality_ends(modality, samples)
-    group = next(filter(is_meant, sequence(ds, "SoftcopyVOILUTSequence")), Dataset())
-    stored: list[Voi] = [*lookup_tables(group, "VOI LUT", low < 0), *stored_windows(group)]
+    group = state.item("SoftcopyVOILUTSequence")
     whole = Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
-    voi, origin = (stored[0], "of the state") if stored else (whole, "all that can be stored")
-    tables = lookup_tables(ds, "Presentation LUT", signed=False)
+    stored: list[Voi] = [*lookup_tables(group, "VOI LUT", low < 0), *stored_windows(group)]
+    origin = "of the state" if stored else "all that can be stored, for the state has none"
+    tables = lookup_tables(state.ds, "Presentation LUT", signed=False)
     table = replace(tables[0], first_value=0) if tables else None
-    inverted = text(ds, "PresentationLUTShape") == "INVERSE"
-    return GrayscaleTransform(samples, modality, voi, origin, inverted, table)
+    inverted = text(state.ds, "PresentationLUTShape") == "INVERSE"
+    return GrayscaleTransform(samples, modality, [*stored, whole][0], origin, inverted, table)
 
 
 def placement_of(
-    ds: Dataset, image: ImagePixel, aspect: float, is_meant: Scope, options: Options
+    state: State, item: Dataset, image: ImagePixel, aspect: float, options: Options
 ) -> Placement:
-    """Return which area of an image the state *ds* shows, and how (PS3.3 C.10.4, C.10.6).
+    """Return which area of an image a state shows, and how: C.10.6, and *item* of C.10.4 in PS3.3.
 
-    *aspect* is that of the image, for a state that lacks its own. A picture with texts that is
-    small is enlarged by a whole factor.
+    *aspect* is the height of a pixel by its width. Small pictures with texts are enlarged by a
+    whole factor.
     """
-    item = next(filter(is_meant, sequence(ds, "DisplayedAreaSelectionSequence")), Dataset())
-    area = displayed_area(item, image)
-    if not options.native_pixels and any(f"PresentationPixel{of}" in item for of in ASPECTS):
-        aspect = pixel_aspect(item)
+    area, ds = displayed_area(item, image), state.ds
     sides = (area[2] - area[0]) * max(1 / aspect, 1), (area[3] - area[1]) * max(aspect, 1)
     scale, mode = 1.0, text(item, "PresentationSizeMode")
     if mode == "MAGNIFY":
         scale = number(item, "PresentationPixelMagnificationRatio") or 1.0
     if mode == "TRUE SIZE":
         warn("the state asks for true size, which no file can promise")
-    annotations = filter(is_meant, sequence(ds, "GraphicAnnotationSequence"))
-    if options.names and any(sequence(one, "TextObjectSequence") for one in annotations):
+    annotations = state.items("GraphicAnnotationSequence") if options.names else ()
+    if scale > 0 and any("TextObjectSequence" in one for one in annotations):
         scale *= max(math.ceil(READABLE / (scale * max(sides))), 1)
-    if scale * min(sides) < 1 or scale * max(sides) > MAX_SIDE:
+    if not 1 / min(sides) <= scale <= MAX_SIDE / max(sides):
         warn(f"a magnification of {scale:.3g} was left out")
         scale = 1.0
     width, height = (max(round(scale * side), 1) for side in sides)
@@ -5023,51 +5028,43 @@ def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int
     It names the corners as they come out, so those of a turned image are in any order. Some
     writers count from 0.
     """
-    whole = 0, 0, image.columns, image.rows
     corners = (f"DisplayedArea{end}HandCorner" for end in ("TopLeft", "BottomRight"))
     ends = [numbers(item, corner) for corner in corners]
     if [len(end) for end in ends] != [2, 2]:
-        return whole
-    left, right = sorted(int(end[0]) for end in ends)
-    top, bottom = sorted(int(end[1]) for end in ends)
-    if left == top == 0 and (right, bottom) in (whole[2:], (image.columns - 1, image.rows - 1)):
-        return whole
-    if max(right - left, bottom - top) >= MAX_SIDE or (right - left) * (bottom - top) > MAX_AREA:
+        return 0, 0, image.columns, image.rows
+    (left, right), (top, bottom) = (sorted(map(int, pair)) for pair in zip(*ends, strict=True))
+    width, height = right - left + 1, bottom - top + 1
+    if left == top == 0 and (width - image.columns, height - image.rows) in ((0, 0), (1, 1)):
+        return 0, 0, image.columns, image.rows
+    if max(width, height) > MAX_SIDE or width * height > MAX_AREA:
         warn("the displayed area is out of all proportion: the whole image is shown")
-        return whole
+        return 0, 0, image.columns, image.rows
     return left - 1, top - 1, right, bottom
 
 
 def marks_of(
-    ds: Dataset,
-    planes: dict[int, Overlay],
-    placement: Placement,
-    is_meant: Scope,
-    options: Options,
+    state: State, planes: dict[int, Overlay], placement: Placement, options: Options
 ) -> tuple[Mark, ...]:
     """Return what a state draws on a picture, layer by layer (PS3.3 C.10.5, C.10.7, C.11.7).
 
     In a layer figures follow the overlays among *planes*, and texts the figures.
     """
-    layers = {text(one, "GraphicLayer"): one for one in sequence(ds, "GraphicLayerSequence")}
+    layers = {text(one, "GraphicLayer"): one for one in sequence(state.ds, "GraphicLayerSequence")}
     found: list[tuple[float, int, Mark]] = []
 
-    def add(name: str, rank: int, marks: Iterable[tuple[Rgb | None, Mark]]) -> None:
-        layer = layers.get(name, Dataset())
-        order = number(layer, "GraphicLayerOrder")
-        order, color = math.inf if order is None else order, layer_color(layer)
-        room = MAX_MARKS - len(found)
-        found.extend(
-            (order, rank, replace(mark, color=own or color)) for own, mark in islice(marks, room)
-        )
+    def layer(name: str) -> tuple[float, Rgb]:
+        order = number(layers.get(name, Dataset()), "GraphicLayerOrder")
+        return math.inf if order is None else order, layer_color(layers.get(name, Dataset()))
 
     for group, plane in planes.items() if options.overlays and options.names else ():
-        if name := text(ds, group | 0x1001):
-            add(name, 0, [(None, Mark(YELLOW, overlay=plane))])
-    for item in filter(is_meant, sequence(ds, "GraphicAnnotationSequence")):
-        name = text(item, "GraphicLayer")
-        add(name, 1, figures_of(item, placement))
-        add(name, 2, texts_of(item, placement) if options.names else ())
+        if name := text(state.ds, group | 0x1001):  # its layer, where it is activated
+            order, color = layer(name)
+            found.append((order, 0, Mark(color, overlay=plane)))
+    for item in state.items("GraphicAnnotationSequence"):
+        order, color = layer(text(item, "GraphicLayer"))
+        texts = texts_of(item, placement, color) if options.names else ()
+        marks = islice(chain(figures_of(item, placement, color), texts), MAX_MARKS - len(found))
+        found += [(order, 2 if mark.words else 1, mark) for mark in marks]
     if len(found) >= MAX_MARKS:
         warn(f"of very many figures and texts the first {MAX_MARKS} are drawn")
     return tuple(mark for _, _, mark in sorted(found, key=itemgetter(0, 1)))
@@ -5076,106 +5073,87 @@ def marks_of(
 def layer_color(layer: Dataset) -> Rgb:
     """Return the color that a graphic layer recommends (PS3.3 C.10.7)."""
     begin = "GraphicLayerRecommendedDisplay"
-    rgb, gray = numbers(layer, f"{begin}RGBValue"), number(layer, f"{begin}GrayscaleValue")
-    if lab := color_in(layer, f"{begin}CIELabValue"):
-        return lab
-    if len(rgb) == 3:
-        return rgb[0] / 65535, rgb[1] / 65535, rgb[2] / 65535
-    return YELLOW if gray is None else (gray / 65535,) * 3
+    gray = number(layer, f"{begin}GrayscaleValue")
+    rgb = numbers(layer, f"{begin}RGBValue") or (() if gray is None else (gray,) * 3)
+    red, green, blue = (value / 65535 for value in rgb) if len(rgb) == 3 else YELLOW
+    return color_in(layer, f"{begin}CIELabValue", (red, green, blue))
 
 
-def color_in(item: Dataset, keyword: str) -> Rgb | None:
-    """Return the CIELab color in *item*, None where there is none."""
+def color_in(item: Dataset, keyword: str, default: Rgb) -> Rgb:
+    """Return the CIELab color in *item*, *default* where there is none."""
     lab = numbers(item, keyword)
-    return srgb_of_lab(lab) if len(lab) == 3 else None
+    return srgb_of_lab(lab) if len(lab) == 3 else default
 
 
 def points_in(item: Dataset, keyword: str, units: str, placement: Placement) -> Array:
     """Return points of a state (n, 2), in *units* of image or picture, as they come out.
 
-    PS3.3 C.10.5.1. () where there are none, too many, or some are not finite.
+    PS3.3 C.10.5.1. None where they lack, are too many, or some are not finite.
     """
     raw = raw_bytes(item, tag_of(keyword)) or b""
     values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS else ()
     points = np.array(values[: len(values) & ~1]).reshape(-1, 2)
     if text(item, units) == "DISPLAY":
-        rows, columns = placement.shape
-        return points * [columns, rows]
+        return cast(Array, points * np.array(placement.shape[::-1]))
     return placed_points(points, placement)
 
 
-def figures_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, Mark]]:
-    """Yield the graphic objects of an annotation, each with its own color if it has one."""
+def figures_of(item: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
+    """Yield the graphic objects of an annotation, in *color* unless they have their own."""
     if "CompoundGraphicSequence" in item and "GraphicObjectSequence" not in item:
         warn("compound graphics are left out")
-    unit = max(1, round(max(placement.shape) / READABLE))
     for one in sequence(item, "GraphicObjectSequence"):
-        kind = text(one, "GraphicType")
-        points = points_in(one, "GraphicData", "GraphicAnnotationUnits", placement)
-        if text(one, "GraphicAnnotationUnits") == "MATRIX" or len(points) < POINTS_OF.get(
-            kind, math.inf
-        ):
-            warn(f"a {printable(kind[:16])} of {len(points)} points that can be drawn was left out")
+        kind, units = text(one, "GraphicType"), "GraphicAnnotationUnits"
+        points = points_in(one, "GraphicData", units, placement)
+        if text(one, units) == "MATRIX" or len(points) < POINTS_OF.get(kind, math.inf):
+            warn(f"a figure ({printable(kind[:16])}) was left out, for its points cannot be drawn")
             continue
         style = next(iter(sequence(one, "LineStyleSequence")), Dataset())
-        width = min(max(number(style, "LineThickness") or 1, 1), 16)
-        lines = outline(kind, points, 4 * unit)
+        width = round(placement.pen * min(max(number(style, "LineThickness") or 1, 1), 16))
         closed = kind in ("CIRCLE", "ELLIPSE") or np.array_equal(points[0], points[-1])
         filled = closed and text(one, "GraphicFilled") == "Y"
-        mark = Mark(YELLOW, lines, round(unit * width), filled)
-        yield color_in(style, "PatternOnColorCIELabValue"), mark
+        own = color_in(style, "PatternOnColorCIELabValue", color)
+        yield Mark(own, outline(kind, points, 4 * placement.pen), width, filled)
 
 
-def texts_of(item: Dataset, placement: Placement) -> Iterator[tuple[Rgb | None, Mark]]:
+def texts_of(item: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     """Yield the text objects of an annotation: in their boxes, or right of what they point at."""
-    rows, columns = placement.shape
-    letters = max(12, round(max(rows, columns) / 40))
+    size = np.array(placement.shape[::-1])
+    letters = max(12, round(max(size) / 40))
     for one in sequence(item, "TextObjectSequence"):
         words = tuple(drawn_lines(text(one, "UnformattedTextValue")))
-        (width, height), side = text_box(words, letters), 0.0
-        box = np.vstack(
-            [
-                points_in(
-                    one, f"BoundingBox{end}HandCorner", "BoundingBoxAnnotationUnits", placement
-                )
-                for end in ("TopLeft", "BottomRight")
-            ]
-        )
+        extent, side = np.array(text_box(words, letters)), 0.0
+        corners = (f"BoundingBox{end}HandCorner" for end in ("TopLeft", "BottomRight"))
+        units = "BoundingBoxAnnotationUnits"
+        box = np.vstack([points_in(one, corner, units, placement) for corner in corners])
         anchor = points_in(one, "AnchorPoint", "AnchorPointAnnotationUnits", placement)
-        ends = np.vstack([box, anchor])
-        seen = (ends.max(axis=0, initial=-1) >= 0) & (
-            ends.min(axis=0, initial=math.inf) <= [columns, rows]
-        )
-        if not words or not seen.all():
+        around = np.vstack([box, anchor])
+        low, high = around.min(axis=0, initial=math.inf), around.max(axis=0, initial=-1)
+        if not words or not ((high >= 0) & (low <= size)).all():
             warn("a text that lies outside of what is shown was left out")
             continue
+        at = anchor[0] + np.array([letters, -extent[1] / 2]) if len(anchor) else low
         if len(box) == 2:
-            (left, top), (right, _) = np.sort(box, axis=0)
             declared = text(one, "BoundingBoxTextHorizontalJustification")
             side = {"CENTER": 0.5, "RIGHT": 1.0}.get(declared, 0.0)
-            left += (right - left - width) * side
-        else:
-            left, top = anchor[0] + [letters, -height / 2]
-        x, y = max(min(left, columns - width), 0.0), max(min(top, rows - height), 0.0)
+            at = box.min(axis=0)
+            at[0] += side * (np.ptp(box[:, 0]) - extent[0])
+        at = np.clip(at, 0, np.maximum(size - extent, 0))
         lines: tuple[Array, ...] = ()
         if len(anchor) and text(one, "AnchorPointVisibility") == "Y":
-            near = np.clip(anchor[0], [x, y], [x + width, y + height])
-            lines = (np.vstack([anchor[0], near]),)
+            lines = (np.vstack([anchor[0], np.clip(anchor[0], at, at + extent)]),)
         style = next(iter(sequence(one, "TextStyleSequence")), Dataset())
-        thickness = max(1, round(max(rows, columns) / READABLE))
-        mark = Mark(YELLOW, lines, thickness, words=words, at=(x, y), letters=letters, side=side)
-        yield color_in(style, "TextColorCIELabValue"), mark
+        own, pen = color_in(style, "TextColorCIELabValue", color), placement.pen
+        yield Mark(own, lines, pen, False, words, tuple(at.tolist()), letters, side)
 
 
-def described_state(one: Slice, shown: Shown, look: Look, options: Options) -> str:
+def described_state(look: Look, options: Options) -> str:
     """Return in words what a state makes of a picture."""
     place, marks = cast(Placement, look.placement), look.marks
     left, top, right, bottom = place.area
-    frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
     overlays = sum(mark.overlay is not None for mark in marks)
     texts = sum(bool(mark.words) for mark in marks)
     parts = [
-        printable(one.source.own_name) + frame,
         described_window(look, named=options.names),
         "presentation table" if look.grayscale and look.grayscale[0].presentation else "",
         "shutter" if look.shutters else "",
@@ -6393,15 +6371,19 @@ def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
         shown: list[Shown] = []
         missing: list[str] = []
         images: list[Instance] = []
-        for instance, frames in dict.fromkeys(one.refers):
+        asked: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
+        for instance, frames in one.refers:
+            asked[instance].append(frames)
+        for instance, wanted in asked.items():
             found = shelf.named(instance, patient_key(one))
             if not found or not found.instance or not (keys or found.instance.kind in SHOWABLE):
                 missing.append(printable(instance))
                 continue
             images.append(found.instance)
             count = found.instance.frames
-            whole = not frames or {*range(1, count + 1)} <= {*frames}
-            named = [None] if whole else sorted(frame - 1 for frame in {*frames})
+            numbers = {*chain(*wanted)}
+            whole = () in wanted or {*range(1, count + 1)} <= numbers
+            named = [None] if whole else [number - 1 for number in sorted(numbers)]
             there = [at for at in named if at is None or 0 <= at < count]
             if len(there) < len(named):
                 missing.append(f"frames of {printable(instance)} beyond its {count}")
