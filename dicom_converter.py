@@ -232,6 +232,7 @@ Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for all
 Rgb = tuple[float, float, float]  # red, green, blue, 0..1
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
+Reference = tuple[str, tuple[int, ...]]  # UID of an instance; its frames from 1, () for all
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
 
@@ -442,7 +443,7 @@ class Instance:
     location: float | None
     moments: tuple[float | None, ...]  # values of `MOMENTS`; the last, when it was taken, in s
     burned_in: bool  # names, or perhaps
-    refers: tuple[tuple[str, tuple[int, ...]], ...]  # to instances, and to frames of them from 1
+    refers: tuple[Reference, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -4097,7 +4098,7 @@ STATE_CLASSES = GRAY_STATE, COLOR_STATE, PSEUDO_COLOR_STATE, VARIABLE_STATE = tu
     UID(f"1.2.840.10008.5.1.4.1.1.11.{number}") for number in (1, 2, 3, 12)
 )
 MASKS = "MaskSubtractionSequence"
-MAX_REFERENCES = 1000  # that are followed
+MAX_REFERENCES, MAX_REFERENCED_FRAMES = 1000, 100_000  # that are followed
 BURNED_IN = "the file says that names are burned into its picture"
 PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
@@ -4106,6 +4107,8 @@ def instance_of(header: Header, content: object) -> Instance:
     """Return what a file says that it belongs to; *content* is as of `content_of`."""
     ds, image = header.data_set, content if isinstance(content, ImagePixel) else None
     kind = "video" if content == "video" else ""
+    if isinstance(content, Presentation) and not state_problem(ds):
+        kind = "state" if content.shown else ""
     if image:
         kind = "still" if image.number_of_frames == 1 else "clip"
 
@@ -4142,11 +4145,11 @@ def instance_of(header: Header, content: object) -> Instance:
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
-            refers=tuple(islice(references_of(ds), MAX_REFERENCES)),
+            refers=tuple(followed(references_of(ds))),
         )
 
 
-def references_of(ds: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
+def references_of(ds: Dataset) -> Iterator[Reference]:
     """Yield the instances that a state or a list of key images refers to, and frames from 1.
 
     PS3.3 C.11.11, C.17.6. Nothing where the state cannot be applied.
@@ -4158,13 +4161,21 @@ def references_of(ds: Dataset) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield from chain.from_iterable(map(references_in, sequence(ds, "ReferencedSeriesSequence")))
 
 
-def references_in(
-    item: Dataset, keyword: str = "ReferencedImageSequence"
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def references_in(item: Dataset, keyword: str = "ReferencedImageSequence") -> Iterator[Reference]:
     """Yield the instances that a sequence of *item* names, and their frames from 1, () for all."""
     for one in sequence(item, keyword):
-        frames = numbers(one, "ReferencedFrameNumber")[:MAX_REFERENCES]
+        frames = numbers(one, "ReferencedFrameNumber")
         yield text(one, "ReferencedSOPInstanceUID"), tuple(map(int, frames))
+
+
+def followed(references: Iterable[Reference]) -> Iterator[Reference]:
+    """Yield as many of *references* as can be followed, of very many the first."""
+    found = 0
+    for uid, frames in islice(references, MAX_REFERENCES):
+        found += len(frames)
+        if found > MAX_REFERENCED_FRAMES:
+            return
+        yield uid, frames
 
 
 def state_problem(ds: Dataset) -> str:
@@ -4866,9 +4877,10 @@ class State:
     def items(self, keyword: str) -> Iterator[Dataset]:
         """Yield the items of a sequence that are about the frame."""
         for item in sequence(self.ds, keyword):
-            named = dict(references_in(item))
-            frames = named.get(self.instance)
-            if not named or (frames is not None and (not frames or self.frame in frames)):
+            frames = [frames for uid, frames in references_in(item) if uid == self.instance]
+            if "ReferencedImageSequence" not in item or any(
+                not named or self.frame in named for named in frames
+            ):
                 yield item
 
     def item(self, keyword: str) -> Dataset:
@@ -4882,6 +4894,9 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     What cannot be shown is warned of.
     """
     ds, options = task.header.data_set, task.options
+    found = list(references_of(ds))
+    if len(found) > sum(1 for _ in followed(found)):
+        warn(f"refers to {len(found)} images: the first are followed")
     if work.missing:
         more = f" and {len(work.missing) - MAX_NAMED} more" if work.missing[MAX_NAMED:] else ""
         warn(f"not among what was converted: {', '.join(work.missing[:MAX_NAMED])}{more}")
