@@ -3033,9 +3033,11 @@ def marked(
         return picture
     ink = np.zeros((*picture.shape[:2], 3), np.uint8)
     cover: Array = np.zeros(picture.shape[:2], np.uint8)
+    gray = picture.ndim == 2
     for mark in marks:
         color = quantized(np.array(mark.color), 8).tolist()
-        area = np.zeros(cover.shape, bool)
+        gray &= len({*color}) == 1
+        area: Any = ()
         if mark.overlay:
             plane = plane_on(mark.overlay, index, stored).view(np.uint8)
             area = placed(plane, placement, cv2.INTER_NEAREST) > 0
@@ -3044,9 +3046,11 @@ def marked(
             area = inside_polygon(mark.lines[0][:, ::-1] - 0.5, rows, columns)
         for canvas, rim, shade in (ink, [0, 0, 0], color), (cover, [HALO], [255]):
             draw_mark(canvas, mark, rim, 2)
-            canvas[area] = shade
+            if len(area):
+                canvas[area] = shade
             draw_mark(canvas, mark, shade, 0)
-    return inked(picture, ink, cover, gray=all(len({*mark.color}) == 1 for mark in marks))
+    shown = inked(picture, ink, cover)
+    return shown[..., 0] if gray else shown
 
 
 def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None:
@@ -3060,17 +3064,14 @@ def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None
         draw_text(canvas, mark.words, mark.at, shade, mark.letters, mark.side)
 
 
-def inked(picture: Array, ink: Array, cover: Array, *, gray: bool) -> Array:
-    """Return *picture* under *ink*, (rows, columns, 3), as far as *cover* tells; both uint8.
-
-    A gray picture becomes RGB, unless the ink is *gray*.
-    """
+def inked(picture: Array, ink: Array, cover: Array) -> Array:
+    """Return *picture* in RGB under *ink* as far as *cover* tells, both uint8."""
     shown = picture.copy() if picture.ndim == 3 else cv2.merge([picture] * 3)
     at = cover > 0
     share = cover[at][:, np.newaxis] / 255
     unit = np.iinfo(picture.dtype).max / 255
     shown[at] = np.rint(shown[at] * (1 - share) + ink[at] * unit * share)
-    return shown[..., 0] if gray and picture.ndim == 2 else shown
+    return cast(Array, shown)
 
 
 def outline(kind: str, points: Array, arm: float) -> tuple[Array, ...]:
@@ -3078,16 +3079,15 @@ def outline(kind: str, points: Array, arm: float) -> tuple[Array, ...]:
 
     Those of a POINT are a cross with arms as long as *arm*.
     """
-    first, last = points[0], points[-1]
     if kind == "POINT":
-        return tuple(first + np.array([[-arm], [arm]]) * side for side in ([1, 0], [0, 1]))
+        return tuple(points[0] + np.array([[-arm], [arm]]) * side for side in ([1, 0], [0, 1]))
     angles = np.linspace(0, 2 * math.pi, 720)[:, np.newaxis]
     if kind == "CIRCLE":
-        radius = np.hypot(*(last - first))
-        return (first + radius * np.hstack([np.cos(angles), np.sin(angles)]),)
+        radius = np.hypot(*(points[1] - points[0]))
+        return (points[0] + radius * np.hstack([np.cos(angles), np.sin(angles)]),)
     if kind == "ELLIPSE":  # the ends of one axis, then of the other
-        axes = (points[1] - first) / 2, (last - points[2]) / 2
-        center = (first + points[1]) / 2
+        axes = (points[1] - points[0]) / 2, (points[3] - points[2]) / 2
+        center = (points[0] + points[1]) / 2
         return (center + np.cos(angles) * axes[0] + np.sin(angles) * axes[1],)
     return (curve_through(points) if kind == "INTERPOLATED" else points,)
 
