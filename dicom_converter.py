@@ -1411,7 +1411,7 @@ def origin_of(
         path, instance = f"{Path(work.label).absolute()}", work.uid
         changed = int(check_sum(f"{files}{times}{work.order}{work.notes}"), 16)
     elif isinstance(work, Presentation):
-        named = [(one.frame, one.outputs, one.suffix) for one in work.shown]
+        named = [(one.frame, [path.name for path in one.outputs]) for one in work.shown]
         changed = int(check_sum(f"{files}{times}{named}{work.missing}"), 16)
     sums = [check_sum(f"{path}:{known}") for known in (patient, uids if any(patient) else patient)]
     own, other = sums if names else reversed(sums)
@@ -2725,7 +2725,7 @@ def shutter_of(
 
     *aspect* is the height of a pixel by its width, *bitmap* the plane of one of bits (C.7.6.15).
     """
-    edges = circle = None
+    edges = circle = hiding = None
     vertices: tuple[tuple[int, int], ...] = ()
     for shape in filter(None, map(str.strip, text(group, "ShutterShape").split("\\"))):
         names = SHUTTER_SHAPES.get(shape, ())
@@ -2737,11 +2737,11 @@ def shutter_of(
         elif shape == "POLYGONAL" and len(found) >= 6:
             vertices = tuple(zip(found[::2], found[1::2], strict=False))
         elif shape == "BITMAP" and bitmap:
-            continue
+            hiding = bitmap
         else:
             fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
             warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
-    shutter = Shutter(edges, circle, vertices, bitmap, shutter_color(group))
+    shutter = Shutter(edges, circle, vertices, hiding, shutter_color(group))
     hidden = shutter_mask(shutter, image.rows, image.columns)
     if hidden.all():
         warn("the display shutter would hide everything and was left out")
@@ -2890,7 +2890,7 @@ def squared(picture: Array, aspect: float) -> Array:
 
 # --- Drawing --------------------------------------------------------------------------------------
 
-FRACTION_BITS, FAR = 4, 1e6  # of the coordinates that OpenCV takes; px, as far as they go
+FRACTION_BITS = 4  # of the coordinates that OpenCV takes
 LINE_SPACING = 1.25  # by the size of the letters
 MAX_TEXT_DRAWN = 4096  # characters, of any one text
 MAX_POINTS, CURVE_STEPS = 1_000_000, 24  # of a figure, from point to point
@@ -2903,14 +2903,24 @@ def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: i
     *points* are (n, 2), float: x and y in pixels from the outer corner of the first one. The line
     is broken where they are not finite.
     """
-    finite = np.atleast_1d(np.isfinite(points).all(axis=1))
-    near = np.clip(np.where(finite[:, np.newaxis], points, 0), -FAR, FAR) - 0.5
-    ends = np.rint(near * (1 << FRACTION_BITS)).astype(np.int32)
-    gaps = np.flatnonzero(~finite)
-    runs = [
-        run[begin > 0 :] for begin, run in zip([0, *(gaps + 1)], np.split(ends, gaps), strict=True)
-    ]
-    cv2.polylines(canvas, runs, False, tuple(color), thickness, cv2.LINE_AA, FRACTION_BITS)
+    segments = seen_segments(points, canvas.shape[:2], 2 * thickness) - 0.5
+    ends = np.rint(segments * (1 << FRACTION_BITS)).astype(np.int32)
+    smooth = cv2.LINE_AA
+    cv2.polylines(canvas, list(ends), False, tuple(color), thickness, smooth, FRACTION_BITS)
+
+
+def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array:
+    """Return the segments between *points* (n, 2) as far as they lie near a picture, (m, 2, 2)."""
+    ends = np.stack([points[:-1], points[1:]], axis=1)
+    ends = ends[np.isfinite(ends).all(axis=(1, 2))]
+    start, step = ends[:, 0], ends[:, 1] - ends[:, 0]
+    with np.errstate(all="ignore"):  # 0 / 0: on the edge
+        low = (-margin - start) / step
+        high = (np.array(shape[::-1]) + margin - start) / step
+    enters = np.fmax.reduce(np.fmin(low, high), axis=1, initial=0)[:, np.newaxis]
+    leaves = np.fmin.reduce(np.fmax(low, high), axis=1, initial=1)[:, np.newaxis]
+    parts = np.stack([start + enters * step, start + leaves * step], axis=1)
+    return np.asarray(parts[(enters <= leaves)[:, 0]])
 
 
 def draw_text(
@@ -3028,15 +3038,11 @@ def placed_points(points: Array, placement: Placement) -> Array:
 def marked(
     picture: Array, marks: Sequence[Mark], placement: Placement, index: int, stored: Array
 ) -> Array:
-    """Return *picture*, as it comes out, with *marks* drawn, those of frame *index*, *stored*."""
-    if not marks:
-        return picture
+    """Return *picture*, as it comes out, in RGB, with *marks* drawn on frame *index*, *stored*."""
     ink = np.zeros((*picture.shape[:2], 3), np.uint8)
     cover: Array = np.zeros(picture.shape[:2], np.uint8)
-    gray = picture.ndim == 2
     for mark in marks:
         color = quantized(np.array(mark.color), 8).tolist()
-        gray &= len({*color}) == 1
         area: Any = ()
         if mark.overlay:
             plane = plane_on(mark.overlay, index, stored).view(np.uint8)
@@ -3049,8 +3055,7 @@ def marked(
             if len(area):
                 canvas[area] = shade
             draw_mark(canvas, mark, shade, 0)
-    shown = inked(picture, ink, cover)
-    return shown[..., 0] if gray else shown
+    return inked(picture, ink, cover)
 
 
 def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None:
@@ -3130,6 +3135,7 @@ class Look:
     pixel_aspect: float = 1.0
     placement: Placement | None = None  # of a presentation state, like the marks
     marks: tuple[Mark, ...] = ()
+    in_color: bool = False  # are some of them, or in other frames of a clip
 
 
 def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
@@ -3182,7 +3188,8 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
         picture = overlaid(picture, look.overlays, index, stored)
     if look.placement:
         picture = placed(picture, look.placement)
-        return marked(picture, look.marks, look.placement, index, stored)
+        drawn = marked(picture, look.marks, look.placement, index, stored)
+        return drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
     return squared(picture, look.pixel_aspect)
 
 
@@ -4894,6 +4901,9 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     What cannot be shown is warned of.
     """
     ds, options = task.header.data_set, task.options
+    reason = reason_for_no_picture(task.header, names=options.names)
+    if not isinstance(reason, NotAnImageError):
+        raise reason
     found = list(references_of(ds))
     if len(found) > sum(1 for _ in followed(found)):
         warn(f"refers to {len(found)} images: the first are followed")
@@ -4909,9 +4919,8 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if outputs.parts:
         remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
-    reason = str(reason_for_no_picture(task.header, names=options.names))
-    reason = reason if facts else f"{reason}: none of its images can be shown"
-    return Outcome(work, Status.TEXT_ONLY, reason=reason, facts=(("Picture", reason), *facts))
+    why = str(reason) if facts else f"{reason}: none of its images can be shown"
+    return Outcome(work, Status.TEXT_ONLY, reason=why, facts=(("Picture", why), *facts))
 
 
 def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fact]:
@@ -4935,6 +4944,10 @@ def write_states(
     Where it is not for such images, that is warned of.
     """
     with opened_slice(one) as (header, image, frames):
+        if any(
+            text(ds, name) != text(header.data_set, name) for name in ("PatientID", "PatientName")
+        ):
+            warn(f"{one.source.own_name}: by its header of another patient than the state")
         look_at = lru_cache(2)(partial(look_of_state, ds, header, image, options))
         wanted, count = {shown.frame: shown for shown in group}, image.number_of_frames
         clip = None in wanted and count > 1
@@ -4952,7 +4965,14 @@ def write_states(
                 return
             rows, columns = cast(Placement, look.placement).shape
             out = replace(image, rows=rows, columns=columns, number_of_frames=count if clip else 1)
-            each = ((look_at(index), index * clip, frame) for index, frame in stored)
+            marks = (
+                look_at(index).marks for index in (range(count) if clip else [shown.frame or 0])
+            )
+            in_color = any(np.ptp(mark.color) > 1 / 255 for mark in chain.from_iterable(marks))
+            each = (
+                (replace(look_at(index), in_color=in_color), index * clip, frame)
+                for index, frame in stored
+            )
             timing = recorded_timing(header.data_set, out.number_of_frames, options)
             write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
             frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
@@ -4973,8 +4993,8 @@ def look_of_state(
         plain = replace(options, window="auto", shutter=False, overlays=False)
         look = look_of(header, image, plain)
     if bool(look.grayscale) == (kind == COLOR_STATE):
-        wanted = "color" if kind == COLOR_STATE else "gray"
-        raise ConversionError(f"the state is for {wanted} images, and this is none")
+        wanted, found = ("color", "gray") if kind == COLOR_STATE else ("gray", "color")
+        raise ConversionError(f"the state is for {wanted} images, and this one is in {found}")
     if kind == COLOR_STATE:
         look = replace(look, icc_profile=icc_profile_of(ds))
     else:
@@ -4987,8 +5007,8 @@ def look_of_state(
     own_aspect = any(f"PresentationPixel{of}" in area for of in ("Spacing", "AspectRatio"))
     aspect = pixel_aspect(area) if own_aspect else look.pixel_aspect
     if options.shutter:
-        hiding = planes.get(0x60000000 | (integer(ds, "ShutterOverlayGroup") & 0x1E) << 16)
-        shutter = shutter_of(ds, image, aspect, hiding)
+        bitmap = planes.get(integer(ds, "ShutterOverlayGroup") << 16)
+        shutter = shutter_of(ds, image, aspect, bitmap)
         look = replace(look, shutters=() if shutter == Shutter() else (shutter,))
     aspect = 1.0 if options.native_pixels else aspect
     placement = placement_of(state, area, image, aspect, options)
@@ -5172,7 +5192,7 @@ def described_state(look: Look, options: Options) -> str:
         described_window(look, named=options.names),
         "presentation table" if look.grayscale and look.grayscale[0].presentation else "",
         "shutter" if look.shutters else "",
-        f"columns {left + 1} to {right}, rows {top + 1} to {bottom}",
+        f"area of columns {left + 1} to {right}, rows {top + 1} to {bottom}",
         f"turned by {90 * place.turns} degrees" if place.turns else "",
         "mirrored" if place.mirrored else "",
         f"{place.shape[1]} x {place.shape[0]} pixels",
@@ -6396,9 +6416,9 @@ def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
                 continue
             images.append(found.instance)
             count = found.instance.frames
-            numbers = {*chain(*wanted)}
-            whole = () in wanted or {*range(1, count + 1)} <= numbers
-            named = [None] if whole else [number - 1 for number in sorted(numbers)]
+            numbers = dict.fromkeys(chain(*wanted))
+            whole = () in wanted or {*range(1, count + 1)} <= numbers.keys()
+            named = [None] if whole else [number - 1 for number in numbers]
             there = [at for at in named if at is None or 0 <= at < count]
             if len(there) < len(named):
                 missing.append(f"frames of {printable(instance)} beyond its {count}")
