@@ -233,6 +233,7 @@ Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for 
 Rgb = tuple[float, float, float]  # red, green, blue, 0..1
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 Reference = tuple[str, tuple[int, ...]]  # UID of an instance; its frames from 1, () for all
+Tile = tuple[float, ...]  # segment, path, focal plane; frame, top, left, from 0
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
 
@@ -513,6 +514,12 @@ class ImagePixel:
     high_bit: int
     pixel_representation: int
     planar_configuration: int
+    matrix: tuple[int, int]  # rows and columns of the picture that the frames are tiles of
+
+    @property
+    def is_slide(self) -> bool:
+        """Tell whether frames are but tiles of pictures (PS3.3 C.7.6.17)."""
+        return self.matrix != (self.rows, self.columns)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -739,6 +746,11 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
     own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
     shared = sequence(data_set, "SharedFunctionalGroupsSequence")[:1]
     return next((item for group in (*own, *shared) for item in sequence(group, macro)), data_set)
+
+
+def segments_of(ds: Dataset) -> dict[int, Dataset]:
+    """Return the segments of a segmentation by their numbers (PS3.3 C.8.20.2)."""
+    return {integer(one, "SegmentNumber"): one for one in sequence(ds, "SegmentSequence")}
 
 
 def private_creator(data_set: Dataset, tag: BaseTag) -> str:
@@ -1911,6 +1923,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
     least = stored - 1
     high_bit = least if float_bits else integer(ds, "HighBit", least, range(least, allocated))
+    matrix = (integer(ds, f"TotalPixelMatrix{axis}") for axis in ("Rows", "Columns"))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -1922,6 +1935,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         high_bit=high_bit,
         pixel_representation=1 if float_bits else integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
+        matrix=(next(matrix) or rows, next(matrix) or columns),
     )
     if "PixelRepresentation" not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
@@ -2062,7 +2076,7 @@ def stored_frames(header: Header, pixels: PixelLocation, image: ImagePixel) -> S
         held = pixels.joined(pixels.fragments or 0) * 8 // image.frame_bits
     if held > frames:
         warn(f"holds {held} frames, but declares {frames}: the rest was left out")
-    return StoredFrames(header, pixels, image, syntax)
+    return StoredFrames(header, pixels, image, syntax, range(frames))
 
 
 def check_native(image: ImagePixel, pixels: PixelLocation) -> None:
@@ -2090,9 +2104,10 @@ class StoredFrames:
     pixels: PixelLocation
     image: ImagePixel
     syntax: UID
+    numbers: Sequence[int]  # of the frames that are wanted, from 0, in any order
 
     def __iter__(self) -> Iterator[StoredFrame]:
-        """Yield as many frames as the header declares."""
+        """Yield the frames of *numbers*."""
         native = self.pixels.fragments is None
         for stored, label in self._native() if native else self._encapsulated():
             yield np.ascontiguousarray(stored, stored.dtype.newbyteorder("=")), label
@@ -2101,7 +2116,8 @@ class StoredFrames:
         """Yield the frames that are decoded, each from its fragments joined."""
         fragments = io.BufferedReader(FragmentReader(self.header.file, self.pixels))
         bounds = frame_boundaries(self.header, self.pixels, self.image.number_of_frames)
-        for start, end in pairwise(map(self.pixels.joined, bounds)):
+        for index in self.numbers:
+            start, end = map(self.pixels.joined, bounds[index : index + 2])
             fragments.seek(start)
             yield decoded_frame(fragments.read(end - start), self.image, self.syntax)
 
@@ -2113,7 +2129,7 @@ class StoredFrames:
         file, pixels, image = self.header.file, self.pixels, self.image
         bits, label = image.bits_allocated, image.photometric_interpretation
         unit = max(bits // 8, 2 if pixels.vr == "OW" else 1)
-        for index in range(image.number_of_frames):
+        for index in self.numbers:
             word, start = divmod(index * image.frame_bits, 16)
             file.seek(pixels.offset + 2 * word)
             raw = file.read((start + image.frame_bits + 15) // 16 * 2)
@@ -2122,6 +2138,35 @@ class StoredFrames:
                 raw = words.astype(f"<u{unit}").tobytes() + raw[words.nbytes :]
             stored = uncompressed_frame(raw, image, start)
             yield stored if pixels.keyword == "PixelData" else stored.view(f"<f{bits // 8}"), label
+
+
+def tiles_of(ds: Dataset, image: ImagePixel) -> Iterator[Tile]:
+    """Yield what each frame shows and where, as stated or as its number implies (C.7.6.17.3).
+
+    There columns vary fastest, then rows, planes, and paths or segments. What is unknown is NaN.
+    """
+    down, across = (-(-image.matrix[axis] // image.shape[axis]) for axis in (0, 1))
+    planes = integer(ds, "TotalPixelMatrixFocalPlanes")
+    first = integer(ds, "ConcatenationFrameOffsetNumber")
+    labels = text(ds, "SegmentationType") == "LABELMAP"  # of all segments in one picture
+    segments = [0] if labels else sorted(segments_of(ds)) or [0]
+    paths = [text(one, "OpticalPathIdentifier") for one in sequence(ds, "OpticalPathSequence")]
+    axes = "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix"
+    stated = axes[0] in functional_group(ds, "PlanePositionSlideSequence", 0)
+    for frame in range(image.number_of_frames):
+        group = partial(functional_group, ds, frame=frame)
+        channel, at = divmod(0 if stated else first + frame, down * across * max(planes, 1))
+        plane, at = divmod(at, down * across)
+        place: Tile = plane, frame, at // across * image.rows, at % across * image.columns
+        if stated:
+            lies = group("PlanePositionSlideSequence")
+            z = 0 if planes == 1 else number(lies, "ZOffsetInSlideCoordinateSystem") or 0
+            place = z, frame, *((*numbers(lies, axis), math.nan)[0] - 1 for axis in axes)
+        segment = number(group("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+        segment = segment or segments[min(channel, len(segments) - 1)]
+        path = text(group("OpticalPathIdentificationSequence"), "OpticalPathIdentifier")
+        channel = paths.index(path) if path in paths else channel * (segments == [0])
+        yield segment, channel, *place
 
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
@@ -2524,6 +2569,7 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 
 # --- Color ----------------------------------------------------------------------------------------
 
+CIELAB = "RecommendedDisplayCIELabValue"
 SRGB_OF_XYZ = np.array(
     [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
 )
@@ -2593,6 +2639,33 @@ def expanded_segments(data: Array, entries: int) -> Array:
         else:
             break
     raise ConversionError("a segmented palette is broken")
+
+
+def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
+    """Return the colors over black of each frame of a segmentation, () where none are stored.
+
+    PS3.3 C.8.20.2. Segments that store none are white among those that do.
+    """
+    labs = {key: numbers(one, CIELAB) for key, one in segments_of(ds).items()}
+    colors = {key: srgb_of_lab(lab) for key, lab in labs.items() if len(lab) == 3}
+    kind, white = text(ds, "SegmentationType"), (1.0, 1.0, 1.0)
+    if not colors or image.bits_allocated > 16:
+        return ()
+    most = (1 << image.bits_stored) - 1 if kind == "LABELMAP" else 1
+    if kind == "FRACTIONAL":
+        most = integer(ds, "MaximumFractionalValue", 255, range(1, 1 << 16))
+    values = np.arange(most + 1)
+
+    @cache
+    def palette(segment: float) -> Palette:
+        table = np.outer(values / most, colors.get(int(segment), white))
+        if kind == "LABELMAP":
+            table = np.array([colors.get(value, white) for value in range(most + 1)])
+            table[padding_mask(values, sample_format(ds, image)) | (values == 0)] = 0
+        entries = quantized(table, 8).astype("<u2").T
+        return tuple(LookupTable(0, 8, channel.tobytes()) for channel in entries)
+
+    return tuple(palette(segment) for segment, *_ in tiles_of(ds, image))
 
 
 @lru_cache(maxsize=64)
@@ -3121,14 +3194,15 @@ def curve_through(points: Array) -> Array:
 class Look:
     """How to show every frame of a file, at most *depth* bits a sample.
 
-    *grayscale* and *shutters* hold one for each frame or one for all. Color has no *grayscale*;
-    with it, *palette* is a supplemental one.
+    *grayscale* and *shutters* hold one for each frame or one for all, *segments* one for each, as
+    whose *palette* it is shown. Color has no *grayscale*; with it, *palette* is a supplemental one.
     """
 
     samples: SampleFormat
     depth: int = 16
     grayscale: Transforms = ()
     palette: Palette = ()
+    segments: tuple[Palette, ...] = ()
     icc_profile: bytes = b""
     shutters: tuple[Shutter, ...] = ()
     overlays: tuple[Overlay, ...] = ()
@@ -3147,7 +3221,10 @@ def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
         overlays=tuple(overlays_of(ds, image).values()) if drawn else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
     )
-    if image.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+    is_gray = image.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
+    if is_gray and (segments := segment_palettes(ds, image)):
+        return replace(look, depth=8, palette=segments[0], segments=segments)
+    if not is_gray:
         if options.window not in ("auto", "full"):
             warn("windows are for gray images: this one is in color and shown as it is")
         palette = palette_of(ds, look.samples) if image.samples_per_pixel == 1 else ()
@@ -3174,8 +3251,8 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     """
     bits = min(bits, look.depth)
     gray = look.grayscale[index % len(look.grayscale)] if look.grayscale else None
-    if look.palette:
-        tables = color_tables(look.palette, look.samples, stored.dtype.itemsize, bits, gray)
+    if palette := look.segments[index] if look.segments else look.palette:
+        tables = color_tables(palette, look.samples, stored.dtype.itemsize, bits, gray)
         codes = stored.view(f"u{stored.dtype.itemsize}")
         picture: Array = cv2.merge([cv2.LUT(codes, table) for table in tables])
     elif gray:
@@ -4063,7 +4140,7 @@ def chosen_options(options: Options, content: object) -> str:
         matter -= {"png_bits", "frames"}
     elif isinstance(content, Presentation):
         matter -= {"window", "frames"}
-    elif isinstance(content, ImagePixel) and content.number_of_frames == 1:
+    elif isinstance(content, ImagePixel) and (content.is_slide or content.number_of_frames == 1):
         matter -= {"gif", "mp4", "frame_rate", "frames"}
     chosen: list[str] = []
     for name in filter(matter.__contains__, PictureOptions.__slots__):
@@ -4090,7 +4167,7 @@ TEXTS = {  # by which files are sorted and listed
     "patient": ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     "study": ("StudyDate", "StudyTime", "StudyDescription", "InstitutionName", "PatientAge"),
     "series": ("SeriesNumber", "Modality", "SeriesDescription", "BodyPartExamined"),
-    "instance": ("InstanceNumber", "AcquisitionDateTime"),
+    "instance": ("InstanceNumber", "AcquisitionDateTime", "SegmentLabel"),
     "identity": ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
 # What tells the volumes of one series apart, in the order of trust; the last as of `when_taken`.
@@ -4117,7 +4194,7 @@ def instance_of(header: Header, content: object) -> Instance:
     if isinstance(content, Presentation) and not state_problem(ds):
         kind = "state" if content.shown else ""
     if image:
-        kind = "still" if image.number_of_frames == 1 else "clip"
+        kind = "slide" if image.is_slide else "still" if image.number_of_frames == 1 else "clip"
 
     def whole(keyword: str) -> int | None:
         value = number(ds, keyword)
@@ -4132,7 +4209,8 @@ def instance_of(header: Header, content: object) -> Instance:
         texts["AcquisitionDateTime"], moment = when_taken(ds)
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
-        size = f"{image.columns} x {image.rows}" if image else "-"
+        texts["SegmentLabel"] = called(segment_names(ds).values())
+        size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
         plane, location = plane_of(ds), number(ds, "SliceLocation")
         frames, durations = steps_of(ds, content)
@@ -4207,6 +4285,22 @@ def steps_of(ds: Dataset, content: object) -> tuple[int, tuple[Fraction, ...]]:
     return count, durations if len(set(durations)) > 1 else ()
 
 
+def segment_names(ds: Dataset, *, names: bool = True) -> dict[int, str]:
+    """Return what each segment is called, but not the background of a label map (C.8.20.2)."""
+    return {
+        key: summarized(one, "SegmentLabel", names)
+        or coded(one, "SegmentedPropertyTypeCodeSequence")
+        for key, one in sorted(segments_of(ds).items())
+        if key
+    }
+
+
+def called(names: Iterable[str]) -> str:
+    """Return *names* in one line, cut."""
+    line = ", ".join(filter(None, names))
+    return line if len(line) <= MAX_SHORT else f"{line[: MAX_SHORT - 4]} ..."
+
+
 def burned_in_note(header: Header, content: object) -> str:
     """Return a warning where names are in the pixels or may be, "" where they are not."""
     if isinstance(content, Series | Presentation):
@@ -4239,7 +4333,8 @@ def is_called_after(label: str, texts: dict[str, str]) -> bool:
 def stack_of(ds: Dataset, image: ImagePixel) -> str:
     """Return what all stills of one clip have in common, besides their orientation."""
     echo = text(ds, "EchoNumbers") or text(ds, "EchoTime")
-    gray = image.photometric_interpretation.startswith("MONOCHROME") and not is_colored(ds)
+    colored = is_colored(ds) or any(CIELAB in one for one in segments_of(ds).values())
+    gray = image.photometric_interpretation.startswith("MONOCHROME") and not colored
     form = f"{image.columns} x {image.rows} {'gray' if gray else 'color'} {pixel_aspect(ds):.3g}"
     kind = text(ds, "ImageType").upper().split("\\")[:4]
     parts = (form, echo, *kind, *(text(ds, name) for name in APART))
@@ -4627,6 +4722,9 @@ def content_of(header: Header) -> ImagePixel | str:
 
 # --- Scene ----------------------------------------------------------------------------------------
 
+MAX_SIDE, MAX_REDUCTION = 16_384, 64  # of a picture, in pixels; of the sides of one of tiles
+MAX_TILES, MAX_SLIDES, MAX_SLIDE_PIXELS = 1 << 21, 9999, 1 << 34  # of one file
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -4637,12 +4735,16 @@ class Scene:
     look: Look  # of the first frame
     timing: Timing
     pixels_per_meter: int = 0  # unknown
+    tiles: Sequence[Tile] = ()  # of a slide, those of one picture after those of another
+    factor: int = 1  # by which its sides are reduced
+    labels: bool = False  # which cannot be mixed
+    absent: Rgb = (0, 0, 0)  # where no tile is
 
 
 def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     """Decide what is shown of an image, how and when, before any of it is written."""
     header, options = task.header, task.options
-    frames: Iterable[StoredFrame] = stored_frames(header, pixels, image)
+    frames: Iterable[StoredFrame] = (stored := stored_frames(header, pixels, image))
     count = image.number_of_frames
     try:
         look = look_of(header, image, options)
@@ -4660,7 +4762,46 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     look = replace(look, grayscale=settled)
     timing = recorded_timing(header.data_set, count, options)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
-    return Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
+    scene = Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
+    return scene_of_slide(scene, stored) if image.is_slide else scene
+
+
+def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
+    """Return *scene* with its frames as tiles; raise `ConversionError` where it is out of bounds.
+
+    PS3.3 C.8.12.14. Between tiles there is black, beside color that is not of segments white.
+    """
+    ds, image, look = stored.header.data_set, scene.image, scene.look
+    (rows, columns), aspect, count = image.matrix, look.pixel_aspect, image.number_of_frames
+    factor = math.ceil(max(rows * max(aspect, 1), columns / min(aspect, 1)) / MAX_SIDE)
+    if factor > MAX_REDUCTION or count > MAX_TILES:
+        raise ConversionError(f"declares {columns} x {rows} pixels of {count} tiles: too many")
+    high, wide = image.rows, image.columns
+    found = (
+        one for one in tiles_of(ds, image) if -high < one[4] < rows and -wide < one[5] < columns
+    )
+    if not (tiles := sorted(found)):
+        raise ConversionError("none of its tiles lies in the picture that they are parts of")
+    if lost := count - len(tiles):
+        warn(f"{lost} tiles lie beside the picture, or nowhere, and were left out")
+    if "ConcatenationUID" in ds:
+        warn("a part of a concatenation: other files hold the other tiles")
+    pictures = len({one[:3] for one in tiles})
+    if pictures > MAX_SLIDES or pictures * rows * columns > MAX_SLIDE_PIXELS * factor**2:
+        raise ConversionError(f"declares {pictures} pictures of {columns} x {rows}: too many")
+    order, lab = [int(one[3]) for one in tiles], numbers(ds, "RecommendedAbsentPixelCIELabValue")
+    labels, alone = bool(segments_of(ds)), replace(look, pixel_aspect=1.0)  # not tile by tile
+    bright = float(not labels and not look.grayscale)
+    frames = zip(order, replace(stored, numbers=order), strict=True)
+    return replace(
+        scene,
+        shown=((alone, *frame) for frame in frames),
+        pixels_per_meter=round(scene.pixels_per_meter / factor),
+        tiles=tiles,
+        factor=factor,
+        labels=labels,
+        absent=srgb_of_lab(lab) if len(lab) == 3 else (bright, bright, bright),
+    )
 
 
 def recorded_timing(ds: Dataset, count: int, options: Options) -> Timing:
@@ -4679,22 +4820,37 @@ def pixels_per_meter(ds: Dataset, look: Look) -> int:
     return 0
 
 
-def image_facts(scene: Scene, names: bool) -> tuple[Fact, ...]:
+def image_facts(scene: Scene, ds: Dataset, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
-    image = scene.image
+    image, named = scene.image, segment_names(ds, names=names)
     sign = ", signed" if image.pixel_representation else ""
     window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     shown = f", shown {factor:.4g} times as {side}" if factor >= MIN_PIXEL_ASPECT_SHOWN else ""
     return (
-        ("Size", f"{image.columns} x {image.rows} pixels (columns x rows){shown}"),
+        ("Size", f"{image.matrix[1]} x {image.matrix[0]} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
         *((("Window", window),) if window else ()),
-        *((("Frame rate", rate),) if image.number_of_frames > 1 else ()),
+        *((("Frame rate", rate),) if image.number_of_frames > 1 and not scene.tiles else ()),
+        *((("Segments", called(named.values())),) if named else ()),
+        *(slide_facts(scene, named) if scene.tiles else ()),
     )
+
+
+def slide_facts(scene: Scene, named: dict[int, str]) -> Iterator[Fact]:
+    """Yield what a slide is made of, and which each of its pictures is where there are several."""
+    image, pictures = scene.image, list(dict.fromkeys(one[:3] for one in scene.tiles))
+    reduced = f", reduced {scene.factor} times" if scene.factor > 1 else ""
+    tiles = f"{len(scene.tiles)} tiles of {image.columns} x {image.rows}"
+    yield "Slide", f"{image.matrix[1]} x {image.matrix[0]} pixels of {tiles}{reduced}"
+    planes = sorted({plane for *_, plane in pictures})
+    for place, (key, path, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
+        segment = f"segment {key:g} {named.get(int(key), '')}".rstrip()
+        depth = f", focal plane {planes.index(plane) + 1}" if len(planes) > 1 else ""
+        yield f"Picture {place}", (segment if named else f"optical path {path + 1:g}") + depth
 
 
 def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
@@ -4753,6 +4909,43 @@ def write_files(scene: Scene, outputs: Outputs, options: Options, begin: str = "
 
     parts = (outputs.part(begin + end) for end in writers)
     distribute(pictures(), list(map(partial, writers.values(), parts)))
+
+
+def write_slide(scene: Scene, outputs: Outputs, options: Options) -> None:
+    """Put pictures together from their tiles, one after the other, and write each as a PNG."""
+    if options.frames:
+        warn("tiles of a slide are not written one by one")
+    matrix, several = scene.image.matrix, scene.tiles[0][:3] != scene.tiles[-1][:3]
+    size = tuple(-(-side // scene.factor) for side in matrix)
+    shown = zip(scene.tiles, scene.shown, strict=True)
+    for number, (_, tiles) in enumerate(groupby(shown, key=lambda one: one[0][:3]), 1):
+        canvas = np.empty(0)
+        for (*_, top, left), (look, index, frame) in tiles:
+            tile = render(look, index, *frame, options.png_bits)
+            if not canvas.size:
+                absent = quantized(np.array(scene.absent), 8 * tile.dtype.itemsize)
+                canvas = np.full((*size, *tile.shape[2:]), absent[: tile[0, 0].size], tile.dtype)
+            put_tile(canvas, tile, (int(top), int(left)), scene)
+        part = outputs.part(f"-{number:04}.png" if several else ".png")
+        picture = squared(canvas, scene.look.pixel_aspect)
+        write_png(part, picture, scene.pixels_per_meter, scene.look.icc_profile)
+
+
+def put_tile(canvas: Array, tile: Array, place: tuple[int, int], scene: Scene) -> None:
+    """Put *tile* on *canvas* where it lies, top and left in pixels of the slide, and reduce it.
+
+    It is stretched to whole pixels, by less than one, so that there are no gaps and no seams.
+    """
+    inside, target, factor = [], [], scene.factor
+    for start, length, whole in zip(place, tile.shape, scene.image.matrix, strict=False):
+        low, high = max(start, 0), min(start + length, whole)
+        inside.append(slice(low - start, high - start))
+        ends = (-(-at // factor) if at == whole else round(at / factor) for at in (low, high))
+        target.append(slice(*ends))
+    into = canvas[tuple(target)]
+    if into.size:
+        how = cv2.INTER_NEAREST_EXACT if scene.labels else cv2.INTER_AREA
+        into[:] = cv2.resize(tile[tuple(inside)], into.shape[1::-1], interpolation=how)
 
 
 # --- Scene of a series ----------------------------------------------------------------------------
@@ -4866,7 +5059,7 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
 
 # --- Presentation states (PS3.4 N.2) --------------------------------------------------------------
 
-MAX_SIDE, MAX_AREA = 16384, 1 << 27  # of what a state shows, in pixels
+MAX_AREA = 1 << 27  # of what a state shows, in pixels
 READABLE = 512  # px: smaller pictures with texts are enlarged
 MAX_MARKS = 10_000
 YELLOW: Rgb = (1.0, 1.0, 0.0)  # of layers that recommend no color
@@ -5319,10 +5512,11 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
 
 def write_image(task: Task, pixels: PixelLocation, image: ImagePixel, outputs: Outputs) -> Outcome:
     """Write the picture or the clips of a file."""
-    scene = scene_of(task, pixels, image)
-    write_files(scene, outputs, task.options)
-    facts, frames = image_facts(scene, task.options.names), image.number_of_frames
+    scene, names = scene_of(task, pixels, image), task.options.names
+    (write_slide if scene.tiles else write_files)(scene, outputs, task.options)
+    facts, frames = image_facts(scene, task.header.data_set, names), image.number_of_frames
     remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
+    remark = dict(facts).get("Slide", remark)
     return Outcome(task.source, Status.CONVERTED, remark=remark, facts=facts, frames=frames)
 
 
@@ -6562,6 +6756,7 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
         entry |= {"notes": notes, "texts": facts}
     else:
         entry["texts"] = shown_texts(one, "instance", options) | facts
+        entry["name"] = entry["texts"].pop("SegmentLabel", None) or entry["name"]
     if isinstance(source, Presentation):
         entry["shows"] = [pair for shown in source.shown for pair in pairs_of(outcome, shown, root)]
     if one.durations and options.frame_rate is None:

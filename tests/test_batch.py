@@ -237,7 +237,7 @@ def test_every_option_is_known_to_matter_or_not() -> None:
         one.name for one in fields(dc.Options)
     }
     options = dc.Options(window=dc.Window(40, 400), frame_rate=None)
-    image = dc.ImagePixel(2, 2, 1, 1, "MONOCHROME2", 8, 8, 7, 0, 0)
+    image = dc.ImagePixel(2, 2, 1, 1, "MONOCHROME2", 8, 8, 7, 0, 0, (2, 2))
     assert dc.chosen_options(options, replace(image, number_of_frames=2)) == (
         "frame_rate=auto, window=40,400"
     )

@@ -10,12 +10,14 @@ import numpy as np
 import pydicom
 import pytest
 from conftest import (
+    CORPUS,
     PYDICOM_FILES,
     Array,
     Factory,
     assert_decoders_agree,
     convert,
     decoded,
+    needs_corpus,
     psnr,
     read_png,
     rendered,
@@ -23,6 +25,7 @@ from conftest import (
 )
 from PIL import Image, ImageCms
 from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1
 
@@ -467,3 +470,198 @@ def test_subsampled_components_of_jpeg_2000(steps: tuple[int, ...], color: str) 
     components = b"".join(bytes((7, step, step)) for step in steps)
     head = b"\xff\x4f\xff\x51\0\x2f\0\0" + size + b"\0\3" + components + b"\xff\x90"
     assert dc.jpeg_2000_head(head, 0) == dc.CodeStream("JPEG 2000", 16, 16, color, 8, samples=3)
+
+
+# --- Segmentations (PS3.3 C.8.20.2) ---------------------------------------------------------------
+
+
+BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
+XYZ_OF_SRGB = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.072175],
+        [0.0193339, 0.119192, 0.9503041],
+    ]
+)
+
+
+def lab_in_srgb(lab: list[int]) -> Array:
+    """Return a stored CIELab color in sRGB, by the textbook: D50, Bradford, D65, IEC 61966-2-1.
+
+    The transform of LittleCMS, in 8 bits, is up to 13 levels off in dark channels.
+    """
+    lightness, a, b = lab[0] * 100 / 65535, lab[1] / 257 - 128, lab[2] / 257 - 128
+    f = (lightness + 16) / 116 + np.array([a / 500, 0, -b / 200])
+    d50, d65 = np.array([0.96422, 1, 0.82521]), np.array([0.95047, 1, 1.08883])
+    xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2) * d50
+    adapted = np.linalg.solve(BRADFORD, (BRADFORD @ d65) / (BRADFORD @ d50) * (BRADFORD @ xyz))
+    linear = np.clip(np.linalg.solve(XYZ_OF_SRGB, adapted), 0, 1)
+    return 255 * np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+
+
+def segment(number: int, lab: list[int] | None = None, label: str = "") -> Dataset:
+    ds = Dataset()
+    ds.SegmentNumber, ds.SegmentLabel = number, label
+    if lab:
+        ds.RecommendedDisplayCIELabValue = lab
+    return ds
+
+
+def of_segment(number: int) -> Dataset:
+    ds, group = Dataset(), Dataset()
+    group.ReferencedSegmentNumber = number
+    ds.SegmentIdentificationSequence = [group]
+    return ds
+
+
+def stills_of(outcome: dc.Outcome) -> list[Array]:
+    assert outcome.status == dc.Status.CONVERTED, outcome.reason
+    return [read_png(path) for path in outcome.outputs if path.suffix == ".png"]
+
+
+RED, GREEN = [35000, 50000, 48000], [43803, 26565, 37722]
+SEGMENTATION = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "SegmentationType": "BINARY"}
+
+
+@needs_corpus
+@pytest.mark.parametrize(
+    "name",
+    [
+        "robyoung+dicom-test-files/data/dcmqi/segmentations/partial_overlaps.dcm",
+        "robyoung+dicom-test-files/data/dcmqi/segmentations/23x38x3/seg/label.seg",
+        "robyoung+dicom-test-files/data/dcmqi/sr-example/seg.dcm",
+        "pypi_pydicom-data/data_store/data/liver.dcm",
+        "pydicom+pydicom-data/data_store/data/liver_nonbyte_aligned.dcm",
+        "pydicom+pydicom/src/pydicom/data/test_files/liver_expb_1frame.dcm",
+        "QIICR+dcmqi/data/segmentations/sparse-labelmap-noppv.dcm",
+        "QIICR+dcmqi/data/segmentations/sparse-labelmap-ppv5.dcm",
+    ],
+)
+def test_segments_of_the_corpus_have_their_colors_over_black(name: str, tmp_path: Path) -> None:
+    ds = pydicom.dcmread(CORPUS / name)
+    stored = ds.pixel_array.reshape(-1, ds.Rows, ds.Columns)
+    colors = {one.SegmentNumber: one.RecommendedDisplayCIELabValue for one in ds.SegmentSequence}
+    outcome = convert(CORPUS / name, tmp_path, frames="all", native_pixels=True)
+    stills = stills_of(outcome)
+    assert len(stills) == len(stored)
+    found = 0
+    for index, picture in enumerate(stills):
+        assert picture.dtype == np.uint8
+        identified = ds.PerFrameFunctionalGroupsSequence[index].get("SegmentIdentificationSequence")
+        for number, lab in colors.items():
+            if identified:
+                of = stored[index] > 0 if identified[0].ReferencedSegmentNumber == number else None
+            else:
+                of = stored[index] == number
+            if of is not None and of.any() and number:
+                found += 1
+                assert np.abs(picture[of] - lab_in_srgb(list(lab))).max() <= 2
+        assert not picture[stored[index] == ds.get("PixelPaddingValue", 0)].any()
+        assert not picture[stored[index] == 0].any()
+    assert found
+    assert (
+        "Segments",
+        ", ".join(one.SegmentLabel for one in ds.SegmentSequence if one.SegmentNumber),
+    ) in outcome.facts
+
+
+def test_each_frame_has_the_color_of_its_segment(dicom_file: Factory, tmp_path: Path) -> None:
+    frames = np.zeros((4, 2, 2), np.uint8)
+    frames[:, 0, 1] = 1
+    segments = [segment(1, RED), segment(2), segment(3, GREEN)]
+    groups = [of_segment(number) for number in (3, 1, 2, 9)]
+    path = dicom_file(
+        frames, SegmentSequence=segments, PerFrameFunctionalGroupsSequence=groups, **SEGMENTATION
+    )
+    white = np.array([255, 255, 255])
+    expected = [lab_in_srgb(GREEN), lab_in_srgb(RED), white, white]
+    outcome = convert(path, tmp_path, frames="all")
+    for picture, color in zip(stills_of(outcome), expected, strict=True):
+        assert np.abs(picture[0, 1] - color).max() <= 2
+        assert not picture[picture != picture[0, 1]].any()
+    assert outcome.warnings == ()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_segment_of_all_frames_may_be_shared_or_the_only_one(
+    shared: bool, dicom_file: Factory, tmp_path: Path
+) -> None:
+    known: dict[str, Any] = {"SegmentSequence": [segment(1, RED)]}
+    if shared:
+        known["SegmentSequence"] += [segment(2, GREEN)]
+        known["SharedFunctionalGroupsSequence"] = [of_segment(2)]
+    path = dicom_file(np.ones((2, 2, 2), np.uint8), **known, **SEGMENTATION)
+    for picture in stills_of(convert(path, tmp_path, frames="all")):
+        assert np.abs(picture - lab_in_srgb(GREEN if shared else RED)).max() <= 2
+
+
+def test_the_implied_order_of_tiles_tells_segments(dicom_file: Factory, tmp_path: Path) -> None:
+    path = dicom_file(
+        np.ones((4, 2, 2), np.uint8),
+        SegmentSequence=[segment(1, RED), segment(2, GREEN)],
+        DimensionOrganizationType="TILED_FULL",
+        TotalPixelMatrixRows=2,
+        TotalPixelMatrixColumns=4,
+        **SEGMENTATION,
+    )
+    red, green = stills_of(convert(path, tmp_path))
+    assert red.shape == green.shape == (2, 4, 3)
+    assert np.abs(red - lab_in_srgb(RED)).max() <= 2
+    assert np.abs(green - lab_in_srgb(GREEN)).max() <= 2
+
+
+@pytest.mark.parametrize("most", [255, 100, None, 0])
+def test_fractions_scale_the_color(most: Any, dicom_file: Factory, tmp_path: Path) -> None:
+    stored = np.array([[0, 25, 50, 100, 255]], np.uint8)
+    known = SEGMENTATION | {"SegmentationType": "FRACTIONAL", "SegmentSequence": [segment(1, RED)]}
+    if most is not None:
+        known["MaximumFractionalValue"] = most
+    picture = still(dicom_file(stored, **known), tmp_path)
+    share = np.minimum(stored[..., np.newaxis] / (most or 255), 1)
+    assert np.abs(picture - share * lab_in_srgb(RED)).max() <= 2.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_values_of_a_label_map_are_segments(
+    dtype: Any, dicom_file: Factory, tmp_path: Path
+) -> None:
+    stored = np.array([[0, 1, 2, 3, 7, 200]], dtype)
+    known = SEGMENTATION | {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.7",
+        "SegmentationType": "LABELMAP",
+        "PixelPaddingValue": 7,
+        "SegmentSequence": [segment(0, RED), segment(1, RED), segment(2), segment(3, GREEN)],
+    }
+    picture = still(dicom_file(stored, **known), tmp_path)
+    red, green, white = lab_in_srgb(RED), lab_in_srgb(GREEN), [255] * 3
+    expected = np.array([[[0] * 3, red, white, green, [0] * 3, white]])
+    assert np.abs(picture - expected).max() <= 2
+    known["SegmentSequence"] = [segment(number) for number in range(4)]
+    assert still(dicom_file(stored, **known), tmp_path).ndim == 2  # as without segments
+
+
+def test_a_segmentation_in_color_and_one_in_gray_make_no_clip() -> None:
+    image = dc.ImagePixel(2, 2, 1, 1, "MONOCHROME2", 8, 8, 7, 0, 0, (2, 2))
+    plain, gray, colored = Dataset(), Dataset(), Dataset()
+    gray.SegmentSequence, colored.SegmentSequence = [segment(1)], [segment(1), segment(2, RED)]
+    assert dc.stack_of(gray, image) == dc.stack_of(plain, image)
+    assert dc.stack_of(colored, image) == dc.stack_of(plain, image).replace("gray", "color")
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"SegmentSequence": [segment(1, [1, 2])]},
+        {"SegmentSequence": [Dataset()]},
+        {"SegmentSequence": [segment(1, RED)], "MaximumFractionalValue": 65535},
+        {"SegmentSequence": [segment(1, RED)] * 3, "PixelRepresentation": 1},
+        {"SegmentSequence": [segment(65535, RED)], "SegmentationType": "LABELMAP"},
+    ],
+)
+def test_odd_segments_cost_no_picture(
+    known: dict[str, Any], dicom_file: Factory, tmp_path: Path
+) -> None:
+    known = SEGMENTATION | {"SegmentationType": "FRACTIONAL"} | known
+    assert still(dicom_file(np.eye(4, dtype=np.uint8), **known), tmp_path).shape[:2] == (4, 4)

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -1001,3 +1002,38 @@ def test_a_cluster_makes_the_same_study(tmp_path: Path) -> None:
     assert ours.keys() == theirs.keys()
     if dc.available_cores() == 2:
         assert ours == theirs
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_segmentation_is_called_after_its_segments_on_the_page(
+    hidden: bool, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, background, liver, lesion = Dataset(), Dataset(), Dataset(), Dataset()
+    code.CodeMeaning = "Lesion"
+    background.SegmentNumber, background.SegmentLabel = 0, "Background"
+    liver.SegmentNumber, liver.SegmentLabel = 2, "Liver"
+    lesion.SegmentNumber, lesion.SegmentedPropertyTypeCodeSequence = 5, [code]
+    many = [deepcopy(liver) for _ in range(99)]
+    for at, one in enumerate(many):
+        one.SegmentNumber = at
+    known: dict[str, Any] = {"SeriesInstanceUID": SERIES, "StudyInstanceUID": STUDY}
+    (tmp_path / "in").mkdir()
+    for name, segments in ("a", [lesion, liver, background]), ("b", many), ("c", []):
+        ds = data_set(np.eye(4, dtype=np.uint8)[np.newaxis].repeat(2, 0), **known)
+        ds.SegmentSequence = segments
+        ds.save_as(tmp_path / "in" / name, enforce_file_format=True)
+    if hidden:  # as it may be in a later table
+        usual = dc.is_left_out
+        monkeypatch.setattr(dc, "is_left_out", lambda one: one == "SegmentLabel" or usual(one))
+    output = run(tmp_path / "in", "--study", *["--no-names"] * hidden).output
+    _, (series,) = page_of(output)
+    first, second, third = (one["name"] for one in series["files"])
+    told = re.findall(r"^  Segments +(.*)$", (output / "a.txt").read_text("utf-8"), re.MULTILINE)
+    assert third == "c"
+    if hidden:
+        assert (first, second, told) == ("a", "b", ["left out, Lesion"])
+    else:
+        assert (first, told) == ("Liver, Lesion", ["Liver, Lesion"])
+        assert second.startswith("Liver, Liver, Liver")
+        assert second.endswith(" ...")
+        assert len(second) == dc.MAX_SHORT
