@@ -96,7 +96,7 @@ from itertools import (
     pairwise,
     repeat,
 )
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Queue, SimpleQueue
 from typing import Any, BinaryIO, Literal, NoReturn, TextIO, TypeVar, cast
@@ -5106,8 +5106,7 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
         facts = tuple(key_facts(work, ds, options))
     else:
-        groups = groupby(work.shown, attrgetter("slice"))
-        written = (write_states(ds, one, [*group], outputs, options) for one, group in groups)
+        written = (write_state(ds, one, outputs, options) for one in work.shown)
         facts = tuple(chain.from_iterable(written))
     if outputs.parts:
         remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
@@ -5129,48 +5128,34 @@ def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fac
         yield f"Image {number}", frame + printable(", ".join(paths))
 
 
-def write_states(
-    ds: Dataset, one: Slice, group: Sequence[Shown], outputs: Outputs, options: Options
-) -> Iterator[Fact]:
-    """Write what the state *ds* makes of the frames of an image in *group*; yield a fact of each.
+def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -> Iterator[Fact]:
+    """Write what the state *ds* makes of an image or a frame, and yield a fact on it.
 
     Where it is not for such images, that is warned of.
     """
-    with opened_slice(one) as (header, image, frames):
-        if any(
-            text(ds, name) != text(header.data_set, name) for name in ("PatientID", "PatientName")
-        ):
-            warn(f"{one.source.own_name}: by its header of another patient than the state")
+    name = shown.slice.source.own_name
+    with opened_slice(shown.slice) as (header, image, frames):
+        own, clip = header.data_set, shown.frame is None and image.number_of_frames > 1
+        if any(text(ds, of) != text(own, of) for of in ("PatientID", "PatientName")):
+            warn(f"{name}: by its header of another patient than the state")
+        chosen = range(image.number_of_frames) if clip else [shown.frame or 0]
         look_at = lru_cache(2)(partial(look_of_state, ds, header, image, options))
-        wanted, count = {shown.frame: shown for shown in group}, image.number_of_frames
-        clip = None in wanted and count > 1
-        pictures: Iterable[tuple[Shown, Iterable[tuple[int, StoredFrame]]]] = (
-            (wanted[at], [each])
-            for each in enumerate(frames)
-            for at in (each[0], None)
-            if at in wanted
+        look, error = attempt(partial(look_at, chosen[0]), options)
+        if look is None:
+            warn(f"{name}: {reason_of(error)}")
+            return
+        marks = chain.from_iterable(look_at(index).marks for index in chosen)
+        in_color = any(np.ptp(mark.color) > 1 / 255 for mark in marks)
+        each = (
+            (replace(look_at(index), in_color=in_color), index * clip, frame)
+            for index, frame in zip(chosen, replace(frames, numbers=chosen), strict=True)
         )
-        for shown, stored in [(wanted[None], enumerate(frames))] if clip else pictures:
-            try:
-                look = look_at(shown.frame or 0)
-            except ConversionError as error:
-                warn(f"{one.source.own_name}: {reason_of(error)}")
-                return
-            rows, columns = cast(Placement, look.placement).shape
-            out = replace(image, rows=rows, columns=columns, number_of_frames=count if clip else 1)
-            marks = (
-                look_at(index).marks for index in (range(count) if clip else [shown.frame or 0])
-            )
-            in_color = any(np.ptp(mark.color) > 1 / 255 for mark in chain.from_iterable(marks))
-            each = (
-                (replace(look_at(index), in_color=in_color), index * clip, frame)
-                for index, frame in stored
-            )
-            timing = recorded_timing(header.data_set, out.number_of_frames, options)
-            write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
-            frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
-            named = printable(one.source.own_name) + frame
-            yield f"Picture{shown.suffix}", f"{named}: {described_state(look, options)}"
+        rows, columns = cast(Placement, look.placement).shape
+        out = replace(image, rows=rows, columns=columns, number_of_frames=len(chosen))
+        timing = recorded_timing(own, len(chosen), options)
+        write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
+    frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
+    yield f"Picture{shown.suffix}", f"{printable(name)}{frame}: {described_state(look, options)}"
 
 
 def look_of_state(
