@@ -5098,8 +5098,8 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if not isinstance(reason, NotAnImageError):
         raise reason
     found = list(references_of(ds))
-    if len(found) > sum(1 for _ in followed(found)):
-        warn(f"refers to {len(found)} images: the first are followed")
+    if (kept := sum(1 for _ in followed(found))) < len(found):
+        warn(f"refers to {len(found)} images: the first {kept} are followed")
     if work.missing:
         more = f" and {len(work.missing) - MAX_NAMED} more" if work.missing[MAX_NAMED:] else ""
         warn(f"not among what was converted: {', '.join(work.missing[:MAX_NAMED])}{more}")
