@@ -4363,15 +4363,15 @@ VOLTS = {"uV": 1e-3, "mV": 1.0, "V": 1e3}  # in mV
 FILTERS = {"FilterLow": "high-pass", "FilterHigh": "low-pass", "NotchFilter": "notch"}
 SAMPLE_BITS = {"SB": 8, "UB": 8, "SS": 16, "US": 16, "SL": 32, "UL": 32, "SV": 64, "UV": 64}
 TWELVE_LEADS = "I aVR V1 V4", "II aVL V2 V5", "III aVF V3 V6", "II"  # rows of columns
-# By the numbers of leads in codes of SCP-ECG and of ISO/IEEE 11073.
-LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}
+LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}  # by numbers of codes
 LEADS |= {chest + 2: f"V{chest}" for chest in range(1, 7)}
+LEAD_CODES = {f"{of}{n}": name for n, name in LEADS.items() for of in ("SCPECG 5.6.3-9-", "MDC 2:")}
 Mark = tuple[float, str, set[tuple[float, float]]]  # s or NaN, text, groups and channels (0: all)
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel of a waveform, and how high its values are drawn."""
+    """A channel of a waveform as it is drawn."""
 
     place: tuple[int, int]  # its group, and its number there, from 1
     name: str
@@ -4380,15 +4380,9 @@ class Channel:
     rate: float  # Hz
     start: float  # s
     end: float
-    points: Array  # (n, 2): s and value, NaN for none, as far as there may be room for them
-    zero: float  # the value on the base line
-    unit: float  # px of a value of 1
-    low: float  # what is below is cut, and what is above
-    high: float
-
-    def up(self, value: Any) -> Any:
-        """Return how many px above the base line *value* is."""
-        return (np.clip(value, self.low, self.high) - self.zero) * self.unit
+    points: Array  # (n, 2): s, and px above the base line or NaN, as far as there may be room
+    ticks: tuple[float, ...]  # values at 0, 100 and 200 px, if these are of no ECG
+    label: str
 
 
 def channels_of(header: Header, group: Dataset, place: int, *, names: bool) -> list[Channel]:
@@ -4405,7 +4399,7 @@ def channels_of(header: Header, group: Dataset, place: int, *, names: bool) -> l
     if not (known and count > 0 < samples and count * samples * bits <= 8 * len(data)):
         raise ConversionError(
             f"waveform {place} is not as declared: {count} channels, {len(items)} described, of "
-            f" {samples} samples of {bits} bits ({kind}) at {rate} Hz, in {len(data)} bytes"
+            f"{samples} samples of {bits} bits ({kind}) at {rate} Hz, in {len(data)} bytes"
         )
     order = ">" if header.transfer_syntax == uid.ExplicitVRBigEndian else "<"
     dtype = np.dtype(f"{order}{'i' if kind[0] == 'S' else 'u'}{bits // 8}")
@@ -4438,7 +4432,8 @@ def channel_of(
     units = "mV" if ecg and units in VOLTS else units
     bits, allocated = integer(item, "WaveformBitsStored"), 8 * stored.itemsize
     unused = allocated - bits if 0 < bits < allocated else 0
-    room = 10 * (1 + 3 * MAX_PAPER // (4 * BOX * len(group.ChannelDefinitionSequence)))  # s
+    few = max(len(group.ChannelDefinitionSequence) // 3, 1)  # rows
+    room = 10 * (1 + MAX_PAPER // (4 * BOX * few))  # s
     kept = stored[: math.ceil(room * rate)]
     values = (kept << unused >> unused) * gain + baseline
     none = raw_bytes(group, Tag("WaveformPaddingValue")) or b""
@@ -4446,13 +4441,12 @@ def channel_of(
     # The least and the greatest of what falls in an eighth of a pixel.
     parts = np.arange(0, len(kept), max(int(rate / SECOND / 8), 1))
     ends = np.fmin.reduceat(values, parts), np.fmax.reduceat(values, parts)
-    points = np.stack([start + np.repeat(parts, 2) / rate, np.stack(ends, axis=1).ravel()], axis=1)
+    heights, ticks, more = scaled(np.stack(ends, axis=1).ravel(), units)
+    points = np.stack([start + np.repeat(parts, 2) / rate, heights], axis=1)
     cuts = {name: number(item, f"{of}Frequency") for of, name in FILTERS.items()}
-    filters = ", ".join(f"{name} {cut:g} Hz" for name, cut in cuts.items() if cut)
+    said = ", ".join(f"{name} {cut:g} Hz" for name, cut in cuts.items() if cut)
     name, end = channel_name(item, place, names=names), start + len(stored) / rate
-    return Channel(
-        place, name, units, filters, rate, start, end, points, *scale_of(points[:, 1], units)
-    )
+    return Channel(place, name, units, said, rate, start, end, points, ticks, name + more)
 
 
 def channel_name(item: Dataset, place: tuple[int, int], *, names: bool) -> str:
@@ -4461,26 +4455,29 @@ def channel_name(item: Dataset, place: tuple[int, int], *, names: bool) -> str:
     label = re.sub(r"^Lead |\(Einthoven\)|\\x00", "", label).strip()[:MAX_TOLD]
     for code in sequence(item, "ChannelSourceSequence")[:1]:
         said = f"{text(code, 'CodingSchemeDesignator')} {text(code, 'CodeValue')}"
-        found = re.fullmatch(r"(?:SCPECG 5\.6\.3-9-|MDC 2:)(\d{1,3})", said)
-        label = LEADS.get(int(found[1]), label) if found else label
+        label = LEAD_CODES.get(said, label)
     known = label in LEADS.values() or (names and label)
     return label if known else f"channel {place[0]}.{place[1]}"
 
 
-def scale_of(values: Array, units: str) -> tuple[float, float, float, float]:
-    """Return zero, unit, low and high: mV at 10 mm, to 5 from their middle, others in 25 mm."""
+def scaled(values: Array, units: str) -> tuple[Array, tuple[float, ...], str]:
+    """Return *values* in px: mV at 10 mm, to 5 from their middle, others in 25 mm.
+
+    With it the values of ticks at 0, 100 and 200 px, and what is to be said beside the name.
+    """
     found = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     low, high, middle = map(float, (found.min(), found.max(), np.median(found)))
     if units == "mV":
         zero = round(middle) if abs(middle) > 2 else 0
         if max(high - zero, zero - low) > 5:
             warn(f"a curve from {low:g} to {high:g} mV is cut at {zero - 5} and {zero + 5} mV")
-        return zero, MILLIVOLT, max(low, zero - 5), min(high, zero + 5)
+        said = f", base line at {zero} mV" if zero else ""
+        return np.clip(values - zero, -5, 5) * MILLIVOLT, (), said
     low = min(low, 0) if low < high / 2 else low
     span = max(high - low or abs(high) or 1, abs(high) * 1e-9, 1e-30)
     step = 10 ** math.floor(math.log10(span)) / 2
     low, high = math.floor(low / step) * step, math.floor(high / step + 1) * step
-    return low, 5 * BOX / (high - low), low, high
+    return (values - low) * (200 / (high - low)), (low, (low + high) / 2, high), f", {units}"
 
 
 def rows_of(groups: Sequence[Sequence[Channel]]) -> list[list[Channel]]:
@@ -4526,10 +4523,6 @@ class Cell:
         """Return where *time* is."""
         return self.left + 0.5 + (time - self.begin) * SECOND
 
-    def y(self, value: Any) -> Any:
-        """Return where *value* is."""
-        return self.head + self.base + 0.5 - self.channel.up(value)
-
 
 def cells_of(rows: list[list[Channel]], head: int, lanes: int) -> list[Cell]:
     """Return where *rows* lie: blocks of 10 s below *head*, in each *lanes* px for texts first.
@@ -4541,9 +4534,9 @@ def cells_of(rows: list[list[Channel]], head: int, lanes: int) -> list[Cell]:
     long, limit = total if 10 < total <= 11 else 10.0, MAX_PAPER - head - 3 * BOX
     cells, height = list[Cell](), lanes
     for number, row in enumerate(rows):
-        above, below = (max(sign * one.up(sign * math.inf) for one in row) for sign in (1, -1))
-        base = height + BOX * math.ceil(max(above, MILLIVOLT) / BOX + 1)
-        bottom = base + BOX * math.ceil(max(below, 1) / BOX)
+        drawn = np.nan_to_num(np.concatenate([one.points[:, 1] for one in row]))
+        base = height + BOX * math.ceil(max(drawn.max(), MILLIVOLT) / BOX + 1)
+        bottom = base + BOX * math.ceil(max(-drawn.min(), 1) / BOX)
         if bottom + BOX > limit:
             warn(f"only the first {number} curves are drawn")
             break
@@ -4565,23 +4558,21 @@ def cells_of(rows: list[list[Channel]], head: int, lanes: int) -> list[Cell]:
 
 def draw_cell(canvas: Array, cell: Cell, *, is_lowest: bool) -> None:
     """Draw a curve, cut at its sides, its name, and where a row begins its scale."""
-    one, base, is_ecg = cell.channel, cell.y(cell.channel.zero), cell.channel.units == "mV"
+    one, base = cell.channel, cell.head + cell.base + 0.5
     first, last = np.searchsorted(one.points[:, 0], [cell.begin, cell.end]) + np.array([-2, 2])
-    times, values = one.points[max(first, 0) : last].T
-    line = np.stack([cell.x(times) - cell.left, cell.y(values)], axis=1)
+    times, heights = one.points[max(first, 0) : last].T
+    line = np.stack([cell.x(times) - cell.left, base - heights], axis=1)
     draw_line(canvas[:, cell.left : math.ceil(cell.x(cell.end))], line, BLACK)
-    offset = f", base line at {one.zero:g} mV" if one.zero else ""
-    name = one.name + (offset if is_ecg else f", {one.units}")
-    draw_text(canvas, drawn_lines(name), (cell.left + 6, cell.head + cell.top + 4), BLACK, 26)
+    draw_text(canvas, drawn_lines(one.label), (cell.left + 6, cell.head + cell.top + 4), BLACK, 26)
     if cell.left > CURVES_LEFT:
         draw_line(canvas, np.add([[0, -24], [0, 24]], [cell.left + 0.5, base]), GRAY)
-    elif is_ecg:
+    elif not one.ticks:
         pulse = [[-72, 0], [-64, 0], [-64, -MILLIVOLT], [-24, -MILLIVOLT], [-24, 0], [-8, 0]]
         draw_line(canvas, np.add(pulse, [CURVES_LEFT + 0.5, base]), BLACK)
-    for tick in () if is_ecg else np.linspace(one.low, one.high, 3):
-        draw_line(canvas, np.add([[-12, 0], [0, 0]], [CURVES_LEFT, cell.y(tick)]), BLACK)
-        x = CURVES_LEFT - 18 - text_box([f"{tick:.4g}"], LETTERS)[0]
-        draw_text(canvas, [f"{tick:.4g}"], (x, cell.y(tick) - 12), BLACK, LETTERS)
+    for n, said in enumerate(f"{tick:.4g}" for tick in one.ticks):
+        draw_line(canvas, np.add([[-12, 0], [0, 0]], [CURVES_LEFT, base - n * 100]), BLACK)
+        x = CURVES_LEFT - 18 - text_box([said], LETTERS)[0]
+        draw_text(canvas, [said], (x, base - n * 100 - 12), BLACK, LETTERS)
     for at in np.arange(cell.begin, cell.end + 0.1) if is_lowest else ():
         said = f"{at:.6g}" if at > cell.begin else f"{at:.6g} s"
         draw_text(canvas, [said], (cell.x(at) - 5, cell.head + cell.bottom + 5), BLACK, LETTERS)
@@ -4629,9 +4620,8 @@ def draw_marks(canvas: Array, cells: Sequence[Cell], marks: Iterable[Mark]) -> N
             if lane is None:
                 lost += 1
                 continue
-            draw_text(
-                canvas, [said], (x, one.head + cells[0].top - 4 - (lane + 1) * 18), BLUE, LETTERS
-            )
+            y = one.head + cells[0].top - 4 - (lane + 1) * LETTERS
+            draw_text(canvas, [said], (x, y), BLUE, LETTERS)
             lanes[lane] = x + wide + 8
     if lost:
         warn(f"{lost} texts of annotations have no room beside others: the TXT has them")
@@ -4668,21 +4658,18 @@ def curves_picture(rows: list[list[Channel]], marks: list[Mark], title: str, foo
 
 def write_curves(task: Task, outputs: Outputs) -> Outcome:
     """Write the picture of the waveforms of a file, those derived from others left out."""
-    ds, names = task.header.data_set, task.options.names
+    header, names = task.header, task.options.names
+    ds = header.data_set
     groups = dict(enumerate(sequence(ds, "WaveformSequence"), 1))
     kept = [n for n, one in groups.items() if text(one, "WaveformOriginality") != "DERIVED"]
-    read = (
-        channels_of(task.header, groups[n], n, names=names)
-        for n in (kept or [*groups])[:MAX_GROUPS]
-    )
+    some = (kept or [*groups])[:MAX_GROUPS]
+    read = [channels_of(header, groups[n], n, names=names) for n in some]
     rows = rows_of(sorted(read, key=lambda group: group[0].start - group[0].end))
     drawn = list({one.place: one for one in chain(*rows)}.values())
-    left = groups.keys() - {one.place[0] for one in drawn}
-    labels = [
-        text(groups[n], "MultiplexGroupLabel") * names or f"waveform {n}" for n in sorted(left)[:10]
-    ]
+    left = sorted(groups.keys() - {one.place[0] for one in drawn})
+    labels = (text(groups[n], "MultiplexGroupLabel") * names or f"waveform {n}" for n in left[:10])
     omitted = f"not drawn: {printable(', '.join(labels))}"
-    if left & {*kept}:
+    if not {*kept}.isdisjoint(left):
         warn(omitted)
     marks = list(islice(marks_of(ds, drawn, names=names), MAX_MARKS + 1))
     if len(marks) > MAX_MARKS:
