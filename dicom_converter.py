@@ -4355,7 +4355,7 @@ def content_of(header: Header) -> ImagePixel | str:
 
 SECOND, MILLIVOLT, BOX = 200, 80, 40  # px: 25, 10 and 5 mm
 CURVES_LEFT, MAX_PAPER = 3 * BOX, 16384  # px: where rows begin, how high a picture may be
-MAX_GROUPS, MAX_CHANNELS, MAX_MARKS, MAX_TOLD = 64, 128, 1000, 80  # the last in letters
+MAX_GROUPS, MAX_CHANNELS, MAX_ANNOTATIONS, MAX_TOLD = 64, 128, 1000, 80  # the last in letters
 LANES, MAX_TOLD_LINES = 6, 150  # texts of marks above each other, lines above the curves
 LETTERS, BLACK, GRAY, BLUE, PALE_BLUE = 18, (0,) * 3, (150,) * 3, (50, 80, 180), (160, 180, 240)
 PAPER = ((8, (255, 222, 222)), (BOX, (240, 150, 150)))  # px and color of its lines
@@ -4366,7 +4366,7 @@ TWELVE_LEADS = "I aVR V1 V4", "II aVL V2 V5", "III aVF V3 V6", "II"  # rows of c
 LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}  # by numbers of codes
 LEADS |= {chest + 2: f"V{chest}" for chest in range(1, 7)}
 LEAD_CODES = {f"{of}{n}": name for n, name in LEADS.items() for of in ("SCPECG 5.6.3-9-", "MDC 2:")}
-Mark = tuple[float, str, set[tuple[float, float]]]  # s or NaN, text, groups and channels (0: all)
+Annotation = tuple[float, str, set[tuple[float, float]]]  # s or NaN, text, groups and channels (0: all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -4578,7 +4578,7 @@ def draw_cell(canvas: Array, cell: Cell, *, is_lowest: bool) -> None:
         draw_text(canvas, [said], (cell.x(at) - 5, cell.head + cell.bottom + 5), BLACK, LETTERS)
 
 
-def marks_of(ds: Dataset, drawn: Sequence[Channel], *, names: bool) -> Iterator[Mark]:
+def annotations_of(ds: Dataset, drawn: Sequence[Channel], *, names: bool) -> Iterator[Annotation]:
     """Yield the annotations of waveforms (PS3.3 C.10.10) that hold for what is *drawn*, or all."""
     leads: dict[tuple[float, float], str] = {one.place: one.name for one in drawn}
     groups: dict[float, Channel] = {one.place[0]: one for one in drawn[::-1]}
@@ -4602,7 +4602,7 @@ def marks_of(ds: Dataset, drawn: Sequence[Channel], *, names: bool) -> Iterator[
             yield from ((one.start + time, shown, places) for time in times)
 
 
-def draw_marks(canvas: Array, cells: Sequence[Cell], marks: Iterable[Mark]) -> None:
+def draw_annotations(canvas: Array, cells: Sequence[Cell], marks: Iterable[Annotation]) -> None:
     """Draw *marks* at their times, and their texts above the first of their curves."""
     taken, lost = defaultdict[int, list[float]](lambda: [0.0] * LANES), 0
     for at, said, places in sorted(marks, key=itemgetter(0)):
@@ -4627,7 +4627,7 @@ def draw_marks(canvas: Array, cells: Sequence[Cell], marks: Iterable[Mark]) -> N
         warn(f"{lost} texts of annotations have no room beside others: the TXT has them")
 
 
-def curves_picture(rows: list[list[Channel]], marks: list[Mark], title: str, foot: str) -> Array:
+def curves_picture(rows: list[list[Channel]], marks: list[Annotation], title: str, foot: str) -> Array:
     """Return the page of *rows*, (rows, columns, 3), *marks* without a time above the curves."""
     told = [said for at, said, _ in marks if math.isnan(at) and said]
     timed = [one for one in marks if math.isfinite(one[0])]
@@ -4650,7 +4650,7 @@ def curves_picture(rows: list[list[Channel]], marks: list[Mark], title: str, foo
         at = BOX + n % across * column, 2 * BOX - 26 + n // across * 26
         draw_text(canvas, [said], at, BLACK, LETTERS)
     draw_text(canvas, [foot], (BOX, bottom + 20), BLACK, 24)
-    draw_marks(canvas, cells, timed)
+    draw_annotations(canvas, cells, timed)
     for one in cells:
         draw_cell(canvas, one, is_lowest=one.bottom == cells[-1].bottom)
     return canvas
@@ -4671,13 +4671,13 @@ def write_curves(task: Task, outputs: Outputs) -> Outcome:
     omitted = f"not drawn: {printable(', '.join(labels))}"
     if not {*kept}.isdisjoint(left):
         warn(omitted)
-    marks = list(islice(marks_of(ds, drawn, names=names), MAX_MARKS + 1))
-    if len(marks) > MAX_MARKS:
-        warn(f"the first {MAX_MARKS} annotations are drawn")
+    marks = list(islice(annotations_of(ds, drawn, names=names), MAX_ANNOTATIONS + 1))
+    if len(marks) > MAX_ANNOTATIONS:
+        warn(f"the first {MAX_ANNOTATIONS} annotations are drawn")
     whose = *(summarized(ds, of, names) for of in ("PatientName", "PatientID")), when_taken(ds)[0]
     scale = "25 mm/s, 10 mm/mV" if any(one.units == "mV" for one in drawn) else "25 mm/s"
     foot = "   ".join([scale, *sorted({one.filters for one in drawn if one.filters})[:3]])
-    picture = curves_picture(rows, marks[:MAX_MARKS], "   ".join(whose * names), foot)
+    picture = curves_picture(rows, marks[:MAX_ANNOTATIONS], "   ".join(whose * names), foot)
     write_png(outputs.part(".png"), picture, 8000)
     one = max(drawn, key=lambda one: one.end - one.start)
     said = f"{len(drawn)} channels, {one.end - one.start:g} s at {one.rate:g} Hz; {scale}"
