@@ -1,4 +1,4 @@
-"""What is not a picture: encapsulated documents, structured reports, waveforms."""
+"""What is not a picture: encapsulated documents, structured reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PYDICOM_FILES, Factory, convert
+from conftest import Factory, convert
 from pydicom.dataset import Dataset
 
 import dicom_converter as dc
@@ -122,14 +122,6 @@ def test_a_report_is_readable(dicom_file: Factory, tmp_path: Path) -> None:
         "    On: 2020-01-02",
         "    Not measured: no value",
     ]
-
-
-def test_waveforms_are_described(tmp_path: Path) -> None:
-    outcome = convert(PYDICOM_FILES / "waveform_ecg.dcm", tmp_path)
-    assert outcome.status == dc.Status.TEXT_ONLY
-    lines = outcome.outputs[0].read_text(encoding="utf-8").splitlines()
-    assert "  RHYTHM: 12 channels, 10000 samples at 1000 Hz, 10 s" in lines
-    assert "    Lead II in uV" in lines
 
 
 def test_a_report_nested_without_end(dicom_file: Factory, tmp_path: Path) -> None:
