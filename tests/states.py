@@ -371,9 +371,7 @@ def overlay(
 # --- The whole ------------------------------------------------------------------------------------
 
 
-def state(
-    named: AllNamed, *parts: Dataset, kind: UID = GRAY, **elements: Any
-) -> Dataset:
+def state(named: AllNamed, *parts: Dataset, kind: UID = GRAY, **elements: Any) -> Dataset:
     """Return a valid state for the *named* images, or frames, made of *parts*.
 
     Items of sequences that several parts have follow each other. Without a displayed area it is all
