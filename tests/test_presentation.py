@@ -875,6 +875,19 @@ def test_figures_cover_overlays_of_their_layer_and_overlays_those_of_lower_ones(
     assert_color(ours, 12, 40, BLUE)
 
 
+def test_texts_cover_figures_of_their_layer(shown: Shown) -> None:
+    """Also where they stand before them in the file."""
+    ds = flat(32, 64)
+    text = annotation("L", words("IIII", box=((8, 8), (56, 16))))
+    below = annotation("L", square(2, 2, 28, lab=LAB[BLUE]))
+    result = shown(IM=ds, STATE=state(ds, text, below), ALONE=state(ds, text))
+    ours = picture_of(result)
+    assert_color(ours, 24 * 8, 28 * 8, BLUE)
+    letters = ink_of(picture_of(result, "ALONE")) > 0.9
+    assert letters.any()
+    assert (ink_of(ours)[letters] > 0.8).all()
+
+
 def test_annotations_are_for_the_images_that_they_name(shown: Shown) -> None:
     first = flat()
     second = image(np.full((3, 48, 64), 2048, np.uint16))
