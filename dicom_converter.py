@@ -6005,6 +6005,7 @@ function sweep(by) {  // a wheel or a finger goes on by one picture for each 12 
 const back = () => move(here() - 1), next = () => move(here() + 1);
 const [loop, actual, text] = ["loop", "actual", "text"].map(id => () => settle(id));
 function next_state() {  // of those that show this picture, then none
+  if (!made()[0]) return;
   const frame = video ? here() : seen().frame - 1;
   state = made()[made().indexOf(seen()) + 1];
   go(at, frame);

@@ -624,11 +624,19 @@ def marked_files(folder: Path) -> Path:
     state_file(folder / "b", second, third, label="ROUND")
     state_file(folder / "c", echo, label="MOVING")
     state_file(folder / "d", reference(folder / "echo", 4), label="")
-    own = {"SeriesInstanceUID": "1.6", "SeriesDescription": "Mine", "SeriesNumber": 1}
+    own: dict[str, Any] = {
+        "SeriesInstanceUID": "1.6",
+        "SeriesDescription": "Mine",
+        "SeriesNumber": 1,
+    }
     key_file(folder / "empty", Dataset(), title="113004=For Teaching", **own)
     key_file(folder / "rejected", fifth, second, title="113001=Rejected for Quality Reasons")
     key_file(folder / "keys", third, reference(folder / "echo", 4), says=f"As in 2019 {SCRIPT}")
-    there = {"StudyInstanceUID": "1.7", "SeriesInstanceUID": "1.8", "StudyDescription": "Later"}
+    there: dict[str, Any] = {
+        "StudyInstanceUID": "1.7",
+        "SeriesInstanceUID": "1.8",
+        "StudyDescription": "Later",
+    }
     key_file(folder / "there", third, title="113003=For Surgery", **there)
     return folder
 
@@ -720,7 +728,7 @@ def test_a_state_of_another_frame_does_not_hide_a_clip(marked: Shown) -> None:
 
 
 def test_key_images_come_first_and_have_a_star(marked: Shown) -> None:
-    cards = marked.page.locator("section details").first.locator(".card b").all_inner_texts()
+    cards = marked.page.locator("section details").first.locator(".card span b").all_inner_texts()
     assert cards[:2] == [f"Of Interest · As in 2019 {SCRIPT}", "Mine · For Teaching"]
     assert cards.index("Rejected for Quality Reasons") > cards.index("Axial")
     marked.open("Of Interest")

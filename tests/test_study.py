@@ -1078,12 +1078,15 @@ def test_frames_of_key_clips_and_documents(run: Runner, tmp_path: Path) -> None:
     folder.mkdir()
     frames = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
     data_set(frames, FrameTime=100).save_as(folder / "clip", enforce_file_format=True)
-    pdf = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1", "MIMETypeOfEncapsulatedDocument": ""}
+    pdf: dict[str, Any] = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1",
+        "MIMETypeOfEncapsulatedDocument": "",
+    }
     document = data_set(**pdf, EncapsulatedDocument=b"%PDF-1.4 ")
     document.save_as(folder / "page", enforce_file_format=True)
     clip = partial(reference, folder / "clip")
     key_file(folder / "a", clip(4, 2, 9), clip(1, 2, 3, 4), reference(folder / "page"))
-    known = []
+    known: list[Any] = []
     for more in ((), ("--frames", "2"), ("--no-mp4", "--no-gif")):
         result = run(folder, "--study", *more, output=tmp_path / f"out{len(known)}")
         assert "frames of" in result.err
