@@ -445,6 +445,7 @@ class Instance:
     moments: tuple[float | None, ...]  # values of `MOMENTS`; the last, when it was taken, in s
     burned_in: bool  # names, or perhaps
     refers: tuple[Reference, ...]
+    praises: bool | None  # what it refers to, False: rejects it; None: it is no list of key images
 
 
 @dataclass(frozen=True, slots=True)
@@ -4167,7 +4168,7 @@ TEXTS = {  # by which files are sorted and listed
     "patient": ("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     "study": ("StudyDate", "StudyTime", "StudyDescription", "InstitutionName", "PatientAge"),
     "series": ("SeriesNumber", "Modality", "SeriesDescription", "BodyPartExamined"),
-    "instance": ("InstanceNumber", "AcquisitionDateTime", "SegmentLabel"),
+    "instance": ("InstanceNumber", "AcquisitionDateTime", "ContentLabel", "SegmentLabel"),
     "identity": ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 }
 # What tells the volumes of one series apart, in the order of trust; the last as of `when_taken`.
@@ -4183,6 +4184,8 @@ STATE_CLASSES = GRAY_STATE, COLOR_STATE, PSEUDO_COLOR_STATE, VARIABLE_STATE = tu
 )
 MASKS = "MaskSubtractionSequence"
 MAX_REFERENCES, MAX_REFERENCED_FRAMES = 1000, 100_000  # that are followed
+# Titles of lists of images that are not to be looked at (PS3.16 CID 7010).
+REJECTED = ("113001", "113037", "113038", "113039")
 BURNED_IN = "the file says that names are burned into its picture"
 PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
@@ -4209,6 +4212,10 @@ def instance_of(header: Header, content: object) -> Instance:
         texts["AcquisitionDateTime"], moment = when_taken(ds)
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
+        said = [value for _, value in key_texts(ds)]
+        name = " · ".join(dict.fromkeys(filter(None, (texts["SeriesDescription"], *said))))
+        texts["SeriesDescription"] = name[:MAX_SHORT]
+        titles = sequence(ds, "ConceptNameCodeSequence")[:1]
         texts["SegmentLabel"] = called(segment_names(ds).values())
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
@@ -4231,7 +4238,17 @@ def instance_of(header: Header, content: object) -> Instance:
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
             refers=tuple(followed(references_of(ds))),
+            praises=all(text(one, "CodeValue") not in REJECTED for one in titles) if said else None,
         )
+
+
+def key_texts(ds: Dataset) -> Iterator[Fact]:
+    """Yield title and texts of a list of key images (PS3.16 TID 2010), nothing of other files."""
+    if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
+        yield "Title", coded(ds, "ConceptNameCodeSequence") or "-"
+        for item in sequence(ds, "ContentSequence"):
+            if text(item, "ValueType") == "TEXT":
+                yield "Text", printable(" ".join(report_value(item).split()))
 
 
 def references_of(ds: Dataset) -> Iterator[Reference]:
@@ -5454,12 +5471,8 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
 
 
 def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fact]:
-    """Yield what a list of key images says (PS3.16 TID 2010), and the outputs that it names."""
-    if options.names:
-        yield "Title", coded(ds, "ConceptNameCodeSequence") or "-"
-        for item in sequence(ds, "ContentSequence"):
-            if text(item, "ValueType") == "TEXT":
-                yield "Text", " ".join(printable(report_value(item)).split())
+    """Yield what a list of key images says, and the outputs that it names."""
+    yield from key_texts(ds) if options.names else ()
     for number, one in enumerate(work.shown, 1):
         paths = (os.path.relpath(path, work.folder) for path in one.outputs)
         frame = "" if one.frame is None else f"frame {one.frame + 1} of "
@@ -6254,7 +6267,8 @@ main.beside { grid-template-columns: 1fr minmax(264px, 44%); }
 aside { padding: 12px 16px; overflow-y: auto; border-left: var(--line); display: grid;
   grid-template: auto 1fr / 100%; gap: 10px; } #beside { display: grid; }
 dl { display: grid; grid-template-columns: fit-content(45%) 1fr; gap: 4px 14px; margin: 8px 0; }
-#position { flex: 1 1 90px; } #speed { width: 70px; } output { min-width: 4em; }
+#position { flex: 1 1 90px; } #speed { width: 70px; } output { min-width: 5em; }
+#state { max-width: 16em; overflow: hidden; text-overflow: ellipsis; }
 #help { padding: 0 16px 8px; font-size: 12px; } #list { display: none; }
 [hidden], .beside dl, .still #bar > :not(#actual, #state, #text, #full),
 :is(.still, :fullscreen) #help, :fullscreen:not(.beside) aside,
@@ -6289,7 +6303,7 @@ failed=个文件失败; burned=Names may be burned in=图像中可能烧录有�
 lost=not converted=个文件未转换; ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天;
 Series=序列; Files=文件; Position=位置; Thickness=Slice thickness=层厚; Pixel spacing=像素间距;
 Size=尺寸; InstanceNumber=Number=图像编号; AcquisitionDateTime=Taken=采集时间; text=Text=文本;
-actual=1:1=1:1; state=As marked=带标注; key=★ Key image=★ 关键图像;
+actual=1:1=1:1; state=As marked=带标注; key=★ Key image=★ 关键图像; ContentLabel=Label=标签;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
 help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · S: as marked
 · T: text · F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小
@@ -6301,9 +6315,9 @@ const $ = id => document.getElementById(id);
 const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON.parse(each));
 const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
 const cards = [], loaded = new Map();
-const owners = new Map(), states = new Map(), keys = new Set();  // by links of pictures and clips
-let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, swept = 0, state = 0;
-let items, video, playing, settling, from;
+const owners = new Map(), states = new Map();  // by links of pictures and clips
+let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, swept = 0;
+let items, state, video, playing, settling, from;
 
 const t = key => WORDS.get(key)?.at(zh ? -1 : -2) ?? key;
 const suffix = link => link.split(".").pop().toLowerCase();
@@ -6326,14 +6340,19 @@ const line = (tag, className, ...texts) => el(tag, {className},
 const leaf = (texts, ...children) => el("li", {hay: fold(texts.join(" "))}, ...children);
 for (const file of all.flatMap(one => one.page ? [] : one.files)) {
   file.links.forEach(link => owners.set(link, file));
-  for (const [of, own] of file.shows || []) if (!own) keys.add(of);
-    else states.set(of, [...states.get(of) || [], {link: own, file}]);
+  for (const [of, link, frame] of file.shows || [])
+    states.set(of, [...states.get(of) || [], {link, file, frame}]);
 }
-const made = () => states.get(items[at].link) || [];  // of what is to be seen
-const seen = () => state && made()[(state - 1) % made().length] || items[at];
+const made = (item = items[at]) => (states.get(item.link) || []).filter(({link}) => link);
+const seen = (item = items[at], of = made(item).filter(one => one === state || !one.frame)) =>
+  state && (of.find(one => one === state) || of.find(({file}) => file === state.file) || of[0])
+  || item;
+const isKey = now => states.get(items[at].link)?.some(({link, frame}) =>
+  link === "" && !(now && frame && now !== frame));
 function itemsOf(file) {  // what is to be opened of it: all of its stills, or the best it has
-  if (file.shows?.[0] && !file.shows[0][1]) return [...file.shows.flatMap(([link]) =>
-    itemsOf({...owners.get(link), links: [link]})), ...itemsOf({...file, shows: []})];
+  if (file.shows?.[0] && !file.shows[0][1]) return [...file.shows.map(([link, , frame]) =>
+    ({file: owners.get(link) || {...file, links: [link]}, link, frame, kind: KINDS[suffix(link)]})),
+    ...itemsOf({...file, shows: []})];
   const end = Object.keys(KINDS).find(each => endingIn(each, file)[0]);
   const other = file.links.every(link => KINDS[suffix(link)]) ? KINDS[end] : "documents";
   const kind = "failed" in file ? "failed" : other;
@@ -6364,7 +6383,7 @@ function card({series, clips, files: own, folder}, above, texts) {
   cards.push({button, entries, what: [line("p", "", ...above), line("h2", "", ...title)]});
   return leaf([...texts, folder, ...held.map(({file}) => file.name)], button);
 }
-function build() {
+function build(frame) {
   document.documentElement.lang = zh ? "zh-Hans" : "en";
   for (const node of document.querySelectorAll("[id]")) if (WORDS.has(node.id))
     node[node.matches("input, #stage") ? "ariaLabel" : "textContent"] = t(node.id);
@@ -6393,7 +6412,7 @@ function build() {
       line("span", "", path), line("p", "", reason))))), line("p", "", t("use"), head.generator));
   find();
   number ??= Math.max(0, cards.findIndex(each => isShown(each.entries[0][0])));
-  if (cards[0]) show(number, entry, at);
+  if (cards[0]) show(number, entry, at, frame);
 }
 function find() {
   const words = fold($("search").value).split(/\s+/), leaves = [...tree.querySelectorAll("li")];
@@ -6402,25 +6421,28 @@ function find() {
   if (words.join("")) tree.querySelectorAll("details").forEach(each => each.open = true);
   $("hits").textContent = words.join("") && `${found} / ${leaves.length}`;
 }
-function show(n, which = 0, index = 0) {
+function show(n, which = 0, index = 0, frame) {
   const {entries, what} = cards[n];
   cards.forEach((each, i) => each.button.ariaCurrent = i === n ? "true" : null);
   [number, entry, items, playing] = [n, which, entries[which], null];
   $("what").replaceChildren(...what);
-  $("entries").replaceChildren(...entries.map(([{kind, file, link}, ...more], i) =>
-    el("button", {ariaPressed: `${i === which}`, onclick: () => show(n, i)}, kind === "pictures"
-      ? count(more.length + 1, kind) : line("span", "", suffix(link).toUpperCase(), file.name))));
-  go(index);
+  $("entries").replaceChildren(...entries.map(([item, ...more], i) => el("button",
+    {ariaPressed: `${i === which}`, onclick: () => show(n, i)}, item.kind === "pictures"
+      ? count(more.length + 1, item.kind)
+      : line("span", "", suffix(item.link).toUpperCase(), item.file.name, item.frame))));
+  go(index, frame);
 }
-async function go(index) {
+async function go(index, frame = items[index].frame - 1) {  // of a clip
   at = index;
-  const {file, link} = seen(), kind = suffix(link);
+  const {file, link} = seen(), kind = suffix(link), {file: own} = items[at];
+  const label = file !== own && (file.texts.ContentLabel || file.name);
   video = kind === "mp4" ? el("video", {src: local(link), playsInline: true, ontimeupdate: place,
-    onloadedmetadata: place, onplay: place, onpause: place}) : null;
+    onloadedmetadata: place, onplay: place, onpause: place,
+    onloadeddata: () => frame > 0 && move(frame)}) : null;
   const links = file.links.filter(each => suffix(each) !== "png" || each === link);
-  const facts = Object.entries({...file.texts}).filter(([, value]) => value !== "");
-  $("known").replaceChildren(line("h3", "", file.name), line("p", "red", file.failed),
-    line("p", "amber", keys.has(items[at].link) && t("key"), file.burned && t("burned")),
+  const facts = Object.entries({...file.texts, ...own.texts}).filter(([, value]) => value !== "");
+  $("known").replaceChildren(line("h3", "", own.name, label), line("p", "red", file.failed),
+    line("p", "amber", isKey() && t("key"), file.burned && t("burned")),
     el("dl", {}, ...facts.flatMap(([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
@@ -6428,13 +6450,15 @@ async function go(index) {
   main.classList.toggle("still", !video && frames() < 2);
   [$("actual").hidden, $("text").hidden] = [!isShown(items[at]), kind === "txt"];
   $("state").hidden = !made()[0];
+  $("state").replaceChildren(line("span", "", label || t("state"),
+    made()[1] && `${made().indexOf(seen()) + 1} / ${made().length}`));
   place();
   clearTimeout(settling);
   settling = setTimeout(settle, 200);
   const node = kind === "png" || kind === "gif" ? await load(link) : video || framed(link);
   if (seen().link !== link) return;
   stage.replaceChildren(Object.assign(node, {alt: `${file.name}, ${at + 1} / ${items.length}`}));
-  items.slice(at + 1, at + 4).forEach(each => load(each.link));
+  items.slice(at + 1, at + 4).forEach(each => load(seen(each).link));
 }
 function settle(turned) {  // what switches change, and what is too much for each picture
   if (turned) main.classList.toggle(turned);
@@ -6462,8 +6486,9 @@ const begin = index => items[at].file.begins?.[index] ?? index / frames() * vide
 const here = () => !video ? at : Math.max(0, Array.from({length: frames()}, (_, i) => begin(i))
   .findLastIndex(start => start < video.currentTime + .005));
 function place() {
-  Object.assign($("position"), {max: frames() - 1, value: here()});
-  $("place").value = $("position").ariaValueText = `${here() + 1} / ${frames()}`;
+  const now = here() + 1, told = `${isKey(now) ? "★ " : ""}${now} / ${frames()}`;
+  Object.assign($("position"), {max: frames() - 1, value: now - 1, ariaValueText: told});
+  $("place").value = told;
   $("pace").value = `${t("speed")} ${speed.value} ×`;
   $("play").textContent = t((video ? !video.paused : playing) ? "pause" : "play");
   if (video) video.playbackRate = speed.value;
@@ -6482,7 +6507,7 @@ async function play() {
   const mine = playing = {};
   while (at + 1 < items.length || isOn("loop")) {
     const next = (at + 1) % items.length, pause = 100 / speed.value;
-    await Promise.all([load(items[next].link), new Promise(done => setTimeout(done, pause))]);
+    await Promise.all([load(seen(items[next]).link), new Promise(done => setTimeout(done, pause))]);
     if (playing !== mine) return;
     go(next);
   }
@@ -6497,10 +6522,10 @@ function sweep(by) {  // a wheel or a finger goes on by one picture for each 12 
 const back = () => move(here() - 1), next = () => move(here() + 1);
 const [loop, actual, text] = ["loop", "actual", "text"].map(id => () => settle(id));
 function next_state() {  // of those that show this picture, then none
-  const frame = here();
-  state = state < made().length ? state + 1 : 0;
-  go(at);
-  video?.addEventListener("loadeddata", () => move(frame));
+  if (!made()[0]) return;
+  const frame = video ? here() : seen().frame - 1;
+  state = made()[made().indexOf(seen()) + 1];
+  go(at, frame);
 }
 const full = () => document.fullscreenElement ? document.exitFullscreen()
   : main.requestFullscreen?.();
@@ -6530,12 +6555,7 @@ stage.onpointerdown = stage.onpointermove = event => {
 $("position").oninput = () => move(+$("position").value);
 speed.oninput = place;
 $("search").oninput = find;
-$("language").onclick = () => {
-  const frame = here();
-  zh = !zh;
-  build();
-  video?.addEventListener("loadeddata", () => move(frame));
-};
+$("language").onclick = () => { zh = !zh; build(here()); };
 if (head.back) $("title").before(el("a", {id: "studies", href: local(head.back)}));
 build();
 main.hidden = !cards[0];
@@ -6851,14 +6871,18 @@ class Shelf:
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
         keys: Sequence[Any] = (None,) * 6  # of what belongs to nothing known
-        waits = outcome.status == Status.WAITING
+        waits = 0
         self.lost += is_trouble(outcome)
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
             patient = patient_key(one)
             study, series = (texts[f"{of}InstanceUID"] or folder for of in ("Study", "Series"))
-            first = -1 if texts["Modality"] == "KO" else one.series_number
-            keys = patient, study, texts["StudyDate"], series, first, texts["SOPInstanceUID"]
+            is_list, uid = one.praises is not None, texts["SOPInstanceUID"]
+            if is_list:  # each has a title of its own, and none names another
+                series, uid = series + uid, ""
+            first = -MAX_NUMBER - 1 if one.praises else one.series_number or 0
+            waits = (1 + is_list) * (outcome.status == Status.WAITING)
+            keys = patient, study, texts["StudyDate"], series, first, uid
             if isinstance(outcome.source, Source) and not waits:
                 self.files += 1
                 self.pictures += bool(one.kind)
@@ -6871,14 +6895,14 @@ class Shelf:
     def waiting(self, *, keys: bool) -> Iterator[Outcome]:
         """Yield the states that wait for their images, or the lists of *keys*."""
         self._rows.execute("CREATE INDEX IF NOT EXISTS uids ON works (uid)")
-        query = "SELECT outcome FROM works WHERE waits AND (number IS -1) = ? ORDER BY path"
-        for (row,) in self._rows.execute(query, (keys,)):
+        query = "SELECT outcome FROM works WHERE waits = ? ORDER BY path"
+        for (row,) in self._rows.execute(query, (1 + keys,)):
             yield pickle.loads(row)  # noqa: S301 - none but this program wrote it
 
     def named(self, uid: str, patient: str) -> Outcome | None:
         """Return what came of the instance *uid*, that of *patient* if there are several."""
         query = (
-            "SELECT outcome FROM works WHERE uid = ? AND NOT waits AND NOT lost"
+            "SELECT outcome FROM works WHERE uid = ? AND uid > '' AND NOT waits AND NOT lost"
             " ORDER BY patient != ?, path LIMIT 1"
         )
         row = self._rows.execute(query, (uid, patient)).fetchone()
@@ -7096,16 +7120,20 @@ def link_to(path: Path, root: str) -> str:
     return "/".join(quote(os.fsencode(part)) for part in path.relative_to(root).parts)
 
 
-def pairs_of(outcome: Outcome, shown: Shown, root: str) -> Iterator[tuple[str, str]]:
-    """Yield what shows an image, and what a state made of it, "" for a list of key images."""
+def pairs_of(outcome: Outcome, shown: Shown, root: str) -> Iterator[tuple[str, str | None, int]]:
+    """Yield what shows an image, what a state made of it, and of which frame from 1 (0: all)."""
+    praises = cast(Instance, outcome.instance).praises
     begins = f"{outcome.outputs[-1].stem}{shown.suffix}." if outcome.outputs else ""
     made = [path for path in outcome.outputs[:-1] if path.name.startswith(begins)]
     frame = () if shown.frame is None else (f"-{shown.frame + 1:04}.png",)
-    ends = (*frame, ".mp4", ".gif", ".png", ".txt")
-    for image in [path for end in ends for path in shown.outputs if path.name.endswith(end)][:1]:
+    ends = (*frame, ".mp4", ".gif", ".png", ".pdf", ".txt")
+    found = ([path for path in shown.outputs if path.name.endswith(end)] for end in ends)
+    for image in next(filter(None, found), [])[: 1 if praises is None else None]:
         own = [path for end in (image.suffix, "") for path in made if path.name.endswith(end)]
-        if own or outcome.status == Status.TEXT_ONLY:
-            yield link_to(image, root), link_to(own[0], root) if own else ""
+        at = 0 if shown.frame is None or image.suffix != ".mp4" else shown.frame + 1
+        if own or praises is not None:
+            key = "" if praises else None  # which lists of key images make, of rejected ones
+            yield link_to(image, root), link_to(own[0], root) if own else key, at
 
 
 def page_place(root: Path, name: str) -> Path:

@@ -14,7 +14,10 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLES
+from conftest import SAMPLES, data_set
+from pydicom import DataElement, Dataset
+from test_study import STUDY as STUDY_UID
+from test_study import key_file, page_of, reference, slices, state_file
 
 import dicom_converter as dc
 
@@ -602,6 +605,188 @@ def test_the_page_of_a_study_leads_back(browser: Any, tmp_path: Path) -> None:
         shown.page.locator("#studies").click()
         shown.page.wait_for_url(index.as_uri())
         assert not shown.page.locator("#studies").count()
+
+
+FRAMES = 6
+CLIP: dict[str, Any] = {"FrameTime": 100, "FrameIncrementPointer": 0x00181063}
+
+
+def marked_files(folder: Path) -> Path:
+    """Write a stack and a clip, states that show them, and lists of key and of rejected images."""
+    slices(folder, range(5), SeriesDescription="Axial")
+    frames = np.stack([slice_of(n, FRAMES, 64) for n in range(FRAMES)])
+    elements = {"Modality": "US", "StudyInstanceUID": STUDY_UID, "SeriesInstanceUID": "1.5", **CLIP}
+    data_set(frames, **elements).save_as(folder / "echo", enforce_file_format=True)
+    second, third, fifth, echo = (
+        reference(folder / name) for name in ("IM2", "IM3", "IM5", "echo")
+    )
+    state_file(folder / "a", third, label=DataElement(0x00700080, "LO", IMAGE))
+    state_file(folder / "b", second, third, label="ROUND")
+    state_file(folder / "c", echo, label="MOVING")
+    state_file(folder / "d", reference(folder / "echo", 4), label="")
+    own: dict[str, Any] = {
+        "SeriesInstanceUID": "1.6",
+        "SeriesDescription": "Mine",
+        "SeriesNumber": 1,
+    }
+    key_file(folder / "empty", Dataset(), title="113004=For Teaching", **own)
+    key_file(folder / "rejected", fifth, second, title="113001=Rejected for Quality Reasons")
+    key_file(folder / "keys", third, reference(folder / "echo", 4), says=f"As in 2019 {SCRIPT}")
+    there: dict[str, Any] = {
+        "StudyInstanceUID": "1.7",
+        "SeriesInstanceUID": "1.8",
+        "StudyDescription": "Later",
+    }
+    key_file(folder / "there", third, title="113003=For Surgery", **there)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def marked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("marked")
+    source = str(marked_files(folder / "in"))
+    for name, more in (("out", []), ("again", []), ("again", ["--resume"])):
+        assert dc.main([source, "-o", str(folder / name), "--study", "-q", *more]) == 0
+    return folder
+
+
+@pytest.fixture
+def marked(browser: Any, marked_folder: Path) -> Iterator[Shown]:
+    yield from shown_in(browser, marked_folder / "out" / "index.html")
+
+
+def until_shown(shown: Shown, name: str, place: str) -> None:
+    """Wait until the output *name* is on the stage, at its *place* ("" where it is alone)."""
+    one = "document.querySelector('#stage > :is(img, video)')"
+    shown.until(f"{one}?.src.endsWith('/{name}') && ({one}.naturalWidth || {one}.videoWidth) > 0")
+    if place:
+        shown.until(f"document.getElementById('place').value === '{place}'")
+
+
+def test_key_and_button_go_through_the_states_of_a_picture(marked: Shown) -> None:
+    marked.open("Axial")
+    until_shown(marked, "IM1.png", "1 / 5")
+    button = marked.page.locator("#state")
+    assert not button.is_visible()
+    marked.page.keyboard.press("ArrowDown")
+    until_shown(marked, "IM2.png", "2 / 5")
+    assert button.inner_text() == "As marked"
+    marked.page.keyboard.press("ArrowDown")
+    until_shown(marked, "IM3.png", "★ 3 / 5")
+    assert button.inner_text() == "As marked · 0 / 2"
+    for act, name, said, pressed in (
+        (lambda: marked.page.keyboard.press("s"), "a.png", f"{IMAGE} · 1 / 2", "true"),
+        (button.click, "b-0002.png", "ROUND · 2 / 2", "true"),
+        (button.click, "IM3.png", "As marked · 0 / 2", "false"),
+        (button.click, "a.png", f"{IMAGE} · 1 / 2", "true"),
+        (lambda: marked.page.keyboard.press("S"), "b-0002.png", "ROUND · 2 / 2", "true"),
+    ):
+        act()
+        until_shown(marked, name, "★ 3 / 5")
+        assert button.inner_text() == said
+        marked.until(f"document.getElementById('state').ariaPressed === '{pressed}'")
+    assert marked.text("#known h3") == "IM3 · ROUND"
+    assert "3\n" in marked.text("#known dl")  # the number of the picture
+    marked.page.keyboard.press("t")
+    frame = marked.page.frame_locator("#beside iframe")
+    frame.get_by_text("Grayscale Softcopy Presentation State Storage").first.wait_for()
+    marked.page.locator("#stage").focus()
+    for way, name, place in (("Up", "b-0001", 2), ("Up", "IM1", 1), ("Down", "b-0001", 2)):
+        marked.page.keyboard.press(f"Arrow{way}")
+        until_shown(marked, f"{name}.png", f"{place} / 5")
+
+
+def test_a_clip_stays_at_its_frame(marked: Shown) -> None:
+    marked.open("US")
+    until_shown(marked, "echo.mp4", f"1 / {FRAMES}")
+    marked.page.keyboard.press("ArrowDown")
+    marked.page.keyboard.press("ArrowDown")
+    walk = (
+        ("c.mp4", f"3 / {FRAMES}", "MOVING · 1 / 2"),
+        ("d.png", "", "d · 2 / 2"),
+        ("echo.mp4", f"★ 4 / {FRAMES}", "As marked · 0 / 2"),
+        ("c.mp4", f"★ 4 / {FRAMES}", "MOVING · 1 / 2"),
+    )
+    for name, place, said in walk:
+        marked.page.keyboard.press("s")
+        until_shown(marked, name, place)
+        assert marked.text("#state") == said
+    marked.page.locator("#language").click()
+    until_shown(marked, "c.mp4", f"★ 4 / {FRAMES}")
+    marked.page.keyboard.press("ArrowDown")
+    until_shown(marked, "c.mp4", f"5 / {FRAMES}")
+
+
+def test_a_state_of_another_frame_does_not_hide_a_clip(marked: Shown) -> None:
+    marked.open("Axial")
+    marked.page.keyboard.press("ArrowDown")
+    until_shown(marked, "IM2.png", "2 / 5")
+    marked.page.keyboard.press("s")
+    until_shown(marked, "b-0001.png", "2 / 5")
+    marked.open("US")
+    until_shown(marked, "c.mp4", f"1 / {FRAMES}")
+
+
+def test_key_images_come_first_and_have_a_star(marked: Shown) -> None:
+    cards = marked.page.locator("section details").first.locator(".card span b").all_inner_texts()
+    assert cards[:2] == [f"Of Interest · As in 2019 {SCRIPT}", "Mine · For Teaching"]
+    assert cards.index("Rejected for Quality Reasons") > cards.index("Axial")
+    marked.open("Of Interest")
+    until_shown(marked, "IM3.png", "")
+    assert "★ Key image" in marked.text("#known")
+    assert "TXT" in marked.text("#known")
+    marked.page.locator("#entries button", has_text="MP4 · echo · 4").click()
+    until_shown(marked, "echo.mp4", f"★ 4 / {FRAMES}")
+    marked.entry("TXT · keys")
+    frame = marked.page.frame_locator("#stage iframe")
+    frame.get_by_text("frame 4 of echo.gif, echo.mp4, echo.txt").wait_for()
+    marked.open("For Teaching")
+    frame.get_by_text("Title          For Teaching").wait_for()
+
+
+def test_rejected_images_have_no_star(marked: Shown) -> None:
+    marked.open("Rejected")
+    until_shown(marked, "IM5.png", "1 / 2")
+    assert "★" not in marked.text("main")
+    marked.open("Axial")
+    marked.page.keyboard.press("End")
+    until_shown(marked, "IM5.png", "5 / 5")
+    assert "★" not in marked.text("main")
+
+
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_marks_hinder_no_screen_reader(browser: Any, marked_folder: Path, language: str) -> None:
+    for shown in shown_in(browser, marked_folder / "out" / "index.html", locale=language):
+        reader = axe.Axe()
+        shown.page.keyboard.press("s")
+        for words, name in (("Of Interest", "a.png"), ("US", "c.mp4"), ("Axial", "IM1.png")):
+            shown.open(words)
+            until_shown(shown, name, "")
+            shown.page.keyboard.press("ArrowDown")
+            shown.until("document.getElementById('state').ariaPressed === 'true'")
+            found = reader.run(shown.page).response["violations"]
+            assert not [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+
+
+def test_marks_are_on_the_page_of_a_resumed_run(marked_folder: Path) -> None:
+    pages = [(marked_folder / name / "index.html").read_bytes() for name in ("out", "again")]
+    assert pages[0] == pages[1]
+
+
+def test_marks_are_on_pages_of_one_study_each(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dc, "MAX_ON_PAGE", 2)
+    source = str(marked_files(tmp_path / "in"))
+    assert dc.main([source, "-o", str(tmp_path / "out"), "--study", "-q"]) == 0
+    _, studies = page_of(tmp_path / "out")
+    for study in studies:
+        own = {"Later": "For Surgery"}.get(study["study"].get("StudyDescription"), "Of Interest")
+        for shown in shown_in(browser, tmp_path / "out" / study["page"]):
+            shown.open(own)
+            until_shown(shown, "IM3.png", "")
+            assert "★ Key image" in shown.text("#known")
+    assert len(studies) == 2
 
 
 def test_the_page_of_the_samples(browser: Any, tmp_path: Path) -> None:

@@ -25,7 +25,13 @@ import pydicom
 import pytest
 from conftest import CORPUS, Run, data_set, needs_corpus
 from pydicom import Dataset, dcmread
-from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    CTImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ImplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
+    RLELossless,
+)
 from test_batch import cluster, command, contents, needs_dask, program
 
 import dicom_converter as dc
@@ -64,6 +70,63 @@ def slices(folder: Path, positions: Sequence[float], **elements: Any) -> Path:
         changes = {"InstanceNumber": number} | elements
         slice_file(folder, f"IM{number}", position, **changes)
     return folder
+
+
+def reference(path: Path, *frames: int) -> Dataset:
+    """Return the item by which states and lists of key images name a file, or *frames* of it."""
+    ds, item = dcmread(path, stop_before_pixels=True), Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    if frames:
+        item.ReferencedFrameNumber = list(frames)
+    return item
+
+
+def state_file(path: Path, *images: Dataset, label: Any, **elements: Any) -> Path:
+    """Write a state that shows *images* inverted."""
+    group = Dataset()
+    group.SeriesInstanceUID, group.ReferencedImageSequence = SERIES, list(images)
+    defaults: dict[str, Any] = {
+        "SOPClassUID": GrayscaleSoftcopyPresentationStateStorage,
+        "Modality": "PR",
+        "StudyInstanceUID": STUDY,
+        "SeriesInstanceUID": f"{SERIES}.1",
+        "SeriesNumber": 90,
+        "ContentLabel": label,
+        "PresentationLUTShape": "INVERSE",
+        "ReferencedSeriesSequence": [group],
+    }
+    data_set(**defaults | elements).save_as(path, enforce_file_format=True)
+    return path
+
+
+def key_file(
+    path: Path, *images: Dataset, title: str = "113000=Of Interest", says: str = "", **elements: Any
+) -> Path:
+    """Write a list of key images with a title (its code=meaning), which *says* something."""
+    items = [content_item("TEXT", TextValue=says)] if says else []
+    items += [content_item("IMAGE", ReferencedSOPSequence=[image]) for image in images]
+    code = Dataset()
+    code.CodeValue, _, code.CodeMeaning = title.partition("=")
+    code.CodingSchemeDesignator = "DCM"
+    defaults: dict[str, Any] = {
+        "SOPClassUID": KeyObjectSelectionDocumentStorage,
+        "Modality": "KO",
+        "StudyInstanceUID": STUDY,
+        "SeriesInstanceUID": f"{SERIES}.2",
+        "SeriesNumber": 91,
+        "ConceptNameCodeSequence": [code],
+        "ContentSequence": items,
+    }
+    data_set(**defaults | elements).save_as(path, enforce_file_format=True)
+    return path
+
+
+def content_item(kind: str, **elements: Any) -> Dataset:
+    item = Dataset()
+    item.ValueType, item.RelationshipType = kind, "CONTAINS"
+    for keyword, value in elements.items():
+        setattr(item, keyword, value)
+    return item
 
 
 def gif_frames(path: Path) -> list[np.ndarray[Any, Any]]:
@@ -953,6 +1016,89 @@ def test_what_a_file_belongs_to_may_be_unreadable(
     assert result.code == 0
     assert "IM1.png" in result.files()
     assert "what it belongs to cannot be read: odd (ValueError)" in result.err
+
+
+# --- States and key images ------------------------------------------------------------------------
+
+
+def test_a_list_of_key_images_names_what_shows_them(run: Runner, tmp_path: Path) -> None:
+    """It comes after the states, whatever their names, and these after their images."""
+    folder = slices(tmp_path / "in", range(3))
+    slice_file(folder, "z", 3)
+    last, state = (
+        reference(folder / "z"),
+        state_file(folder / "b", reference(folder / "z"), label="B"),
+    )
+    nobody = Dataset()
+    nobody.ReferencedSOPInstanceUID = "1.9.9"
+    other = key_file(folder / "0", last, title="113003=For Surgery", says="^")
+    named = (reference(state), last, reference(folder / "IM2"), reference(other), nobody)
+    key_file(folder / "a", *named, says="Compare\r\n with  2019")
+    result = run(folder, "--study")
+    ends = [line.partition(" -> ")[0].rpartition("/")[2] for line in result.out.splitlines()[:8]]
+    assert ends == ["IM1", "IM2", "IM3", "z", "in: series-003", "b", "0", "a"]
+    assert "2 text only" in result.out
+    told = (result.output / "a.txt").read_text("utf-8")
+    lines = re.findall(r"^  ((?:Title|Text|Image \d) +.*)$", told, re.MULTILINE)
+    assert [line.split(maxsplit=1 + line.startswith("Image ")) for line in lines] == [
+        ["Title", "Of Interest"],
+        ["Text", "Compare with 2019"],
+        ["Image", "1", "b.png, b.txt"],
+        ["Image", "2", "z.png, z.txt"],
+        ["Image", "3", "IM2.png, IM2.txt"],
+    ]
+    assert re.findall(r"not among what was converted: ([\d.]+), 1\.9\.9", told)  # no list names one
+    _, entries = page_of(result.output)
+    (shows,) = (one["shows"] for entry in entries for one in entry["files"] if one["name"] == "a")
+    assert shows == [[f"{name}.png", "", 0] for name in ("b", "z", "IM2")]
+
+
+def test_key_images_without_names(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(1))
+    key_file(folder / "a", reference(folder / "IM1"), says="For Mrs. Smith")
+    result = run(folder, "--study", "--no-names")
+    for name in ("a.txt", "index.html"):
+        made = (result.output / name).read_text("utf-8")
+        assert "IM1.png" in made
+        assert "Smith" not in made
+        assert "Of Interest" not in made.partition("ELEMENTS")[0]
+
+
+@pytest.mark.parametrize("code", ["113001", "113037", "113038", "113039"])
+def test_what_is_rejected_is_no_key_image(code: str, run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(1))
+    key_file(folder / "a", reference(folder / "IM1"), title=f"{code}=Rejected")
+    result = run(folder, "--study")
+    _, entries = page_of(result.output)
+    assert [one["series"]["SeriesDescription"] for one in entries[1:]] == ["Rejected"]
+    assert entries[1]["files"][0]["shows"] == [["IM1.png", None, 0]]
+
+
+def test_frames_of_key_clips_and_documents(run: Runner, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    frames = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    data_set(frames, FrameTime=100).save_as(folder / "clip", enforce_file_format=True)
+    pdf: dict[str, Any] = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.104.1",
+        "MIMETypeOfEncapsulatedDocument": "",
+    }
+    document = data_set(**pdf, EncapsulatedDocument=b"%PDF-1.4 ")
+    document.save_as(folder / "page", enforce_file_format=True)
+    clip = partial(reference, folder / "clip")  # of which it has no frame 9
+    key_file(folder / "a", clip(4, 9), clip(2), reference(folder / "page"))
+    known: list[Any] = []
+    for more in ((), ("--frames", "2"), ("--no-mp4", "--no-gif")):
+        result = run(folder, "--study", *more, output=tmp_path / f"out{len(known)}")
+        assert "frames of" in result.err
+        _, entries = page_of(result.output)
+        known.append(
+            next(one["shows"] for each in entries for one in each["files"] if "shows" in one)
+        )
+    page = ["page.pdf", "", 0]
+    assert known[0] == [["clip.mp4", "", 4], ["clip.mp4", "", 2], page]
+    assert known[1] == [["clip.mp4", "", 4], ["clip-0002.png", "", 0], page]
+    assert known[2] == [["clip.txt", "", 0]] * 2 + [page]
 
 
 # --- Again ----------------------------------------------------------------------------------------
