@@ -422,8 +422,9 @@ def head_of(images: Sequence[Named], kind: UID) -> Dataset:
 def add(ds: Dataset, part: Dataset) -> None:
     """Put the elements of *part* into *ds*, items behind those that are there."""
     for element in part:
-        if element.VR == "SQ" and element.tag in ds and element.keyword != "ModalityLUTSequence":
-            ds[element.tag].value.extend(element.value)
+        if element.VR == "SQ":
+            there = ds[element.tag].value if element.tag in ds else []
+            ds.add_new(element.tag, "SQ", [*there, *element.value])
         else:
             ds.add(element)
 
