@@ -622,8 +622,8 @@ def marked_files(folder: Path) -> Path:
     )
     state_file(folder / "a", third, label=DataElement(0x00700080, "LO", IMAGE))
     state_file(folder / "b", second, third, label="ROUND")
-    state_file(folder / "c", echo, label="MOVING")
-    state_file(folder / "d", reference(folder / "echo", 4), label="")
+    state_file(folder / "c", reference(folder / "echo", 4), label="")
+    state_file(folder / "d", echo, label="MOVING")
     own: dict[str, Any] = {
         "SeriesInstanceUID": "1.6",
         "SeriesDescription": "Mine",
@@ -702,19 +702,21 @@ def test_a_clip_stays_at_its_frame(marked: Shown) -> None:
     marked.page.keyboard.press("ArrowDown")
     marked.page.keyboard.press("ArrowDown")
     walk = (
-        ("c.mp4", f"3 / {FRAMES}", "MOVING · 1 / 2"),
-        ("d.png", "", "d · 2 / 2"),
-        ("echo.mp4", f"★ 4 / {FRAMES}", "As marked · 0 / 2"),
-        ("c.mp4", f"★ 4 / {FRAMES}", "MOVING · 1 / 2"),
+        ("s", "c.png", "", "c · 1 / 2"),
+        ("s", "d.mp4", f"★ 4 / {FRAMES}", "MOVING · 2 / 2"),
+        ("ArrowDown", "d.mp4", f"5 / {FRAMES}", "MOVING · 2 / 2"),
+        ("s", "echo.mp4", f"5 / {FRAMES}", "As marked · 0 / 2"),
+        ("s", "c.png", "", "c · 1 / 2"),
+        ("s", "d.mp4", f"★ 4 / {FRAMES}", "MOVING · 2 / 2"),
     )
-    for name, place, said in walk:
-        marked.page.keyboard.press("s")
+    for key, name, place, said in walk:
+        marked.page.keyboard.press(key)
         until_shown(marked, name, place)
         assert marked.text("#state") == said
     marked.page.locator("#language").click()
-    until_shown(marked, "c.mp4", f"★ 4 / {FRAMES}")
+    until_shown(marked, "d.mp4", f"★ 4 / {FRAMES}")
     marked.page.keyboard.press("ArrowDown")
-    until_shown(marked, "c.mp4", f"5 / {FRAMES}")
+    until_shown(marked, "d.mp4", f"5 / {FRAMES}")
 
 
 def test_a_state_of_another_frame_does_not_hide_a_clip(marked: Shown) -> None:
@@ -724,7 +726,7 @@ def test_a_state_of_another_frame_does_not_hide_a_clip(marked: Shown) -> None:
     marked.page.keyboard.press("s")
     until_shown(marked, "b-0001.png", "2 / 5")
     marked.open("US")
-    until_shown(marked, "c.mp4", f"1 / {FRAMES}")
+    until_shown(marked, "d.mp4", f"1 / {FRAMES}")
 
 
 def test_key_images_come_first_and_have_a_star(marked: Shown) -> None:
@@ -759,7 +761,7 @@ def test_marks_hinder_no_screen_reader(browser: Any, marked_folder: Path, langua
     for shown in shown_in(browser, marked_folder / "out" / "index.html", locale=language):
         reader = axe.Axe()
         shown.page.keyboard.press("s")
-        for words, name in (("Of Interest", "a.png"), ("US", "c.mp4"), ("Axial", "IM1.png")):
+        for words, name in (("Of Interest", "a.png"), ("US", "d.mp4"), ("Axial", "IM1.png")):
             shown.open(words)
             until_shown(shown, name, "")
             shown.page.keyboard.press("ArrowDown")
