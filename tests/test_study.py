@@ -1138,12 +1138,16 @@ def test_a_cluster_makes_the_same_study(tmp_path: Path) -> None:
             slice_file(
                 tmp_path / "in", f"S{series}N{at}", at, SeriesInstanceUID=uid, SeriesNumber=number
             )
+    image = reference(tmp_path / "in" / "S0N0")
+    state = reference(state_file(tmp_path / "in" / "PR", image, label="A"))
+    key_file(tmp_path / "in" / "KO", image, state)
     here = program("in", "-o", "here", "-j", "2", "--study", cwd=tmp_path)
     with cluster(tmp_path, 1) as (address, _):
         there = program("in", "-o", "there", "--dask", address, "--study", cwd=tmp_path)
         again = program("in", "-o", "there", "--dask", address, "--study", "--resume", cwd=tmp_path)
     assert (here.returncode, there.returncode, again.returncode) == (0, 0, 0)
-    assert "15 done before, 3 clips of series" in again.stdout
+    assert "17 done before, 3 clips of series" in again.stdout
+    assert "PR.png" in (tmp_path / "there" / "KO.txt").read_text("utf-8")
     ours, theirs = contents(tmp_path / "here"), contents(tmp_path / "there")
     assert ours.keys() == theirs.keys()
     if dc.available_cores() == 2:
