@@ -1112,14 +1112,18 @@ def test_a_second_round_that_is_killed_ends_as_an_undisturbed_one(tmp_path: Path
             slice_file(
                 tmp_path / "in", f"S{series}N{at}", at, SeriesInstanceUID=uid, SeriesNumber=number
             )
+    images = [reference(tmp_path / "in" / f"S{series}N0") for series in range(6)]
+    for number in range(8):
+        state_file(tmp_path / "in" / f"PR{number}", *images, label="A")
+    key_file(tmp_path / "in" / "KO", *images)
     assert program("in", "-o", "calm", "-j", "2", "--study", cwd=tmp_path).returncode == 0
     arguments = command("in", "-o", "out", "-j", "2", "--study", "--resume")
-    for finished in (0, 2, 4):
+    for kind, finished in (("series", 0), ("series", 3), ("PR", 0), ("PR", 4)):
         process = subprocess.Popen(  # noqa: S603 - our own script
             arguments, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True
         )
         end = time.monotonic() + 60
-        while len(list((tmp_path / "out").glob("series-*.txt"))) <= finished:
+        while len(list((tmp_path / "out").glob(f"{kind}*.txt"))) <= finished:
             assert time.monotonic() < end
             time.sleep(0.005)
         os.killpg(process.pid, signal.SIGKILL)
