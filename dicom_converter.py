@@ -4771,6 +4771,9 @@ class Channel:
     ticks: tuple[float, ...]  # values at -80, 20 and 120 px, if these are of no ECG
 
 
+Rows = list[list[Channel]]  # of channels that take turns
+
+
 def channels_of(header: Header, group: Dataset, place: int, *, names: bool) -> list[Channel]:
     """Return the channels of a multiplex group; raise `ConversionError` where it is not whole."""
     sizes = "NumberOfWaveformChannels", "NumberOfWaveformSamples", "WaveformBitsAllocated"
@@ -4816,8 +4819,7 @@ def channel_of(
     gain, baseline = (gain or 1) * factor, value("Baseline") * factor
     if not abs(gain) + abs(baseline) + abs(start) < 1e12:
         raise ConversionError(f"waveform {place[0]} is out of all bounds")
-    bits, allocated = integer(item, "WaveformBitsStored"), 8 * stored.itemsize
-    unused = allocated - bits if 0 < bits < allocated else 0
+    unused = max(8 * stored.itemsize - (integer(item, "WaveformBitsStored") or 64), 0)
     values = (stored << unused >> unused) * gain + baseline
     padding = raw_bytes(group, Tag("WaveformPaddingValue")) or b""
     none = np.frombuffer(padding, stored.dtype, len(padding) // stored.itemsize)
@@ -4866,19 +4868,18 @@ def scaled(values: Array, units: str) -> tuple[Array, tuple[float, ...], str]:
     return heights, (low, (low + high) / 2, high), f", {units}"
 
 
-def rows_of(groups: Sequence[Sequence[Channel]]) -> list[list[Channel]]:
-    """Return what to draw of *groups*, the longest first: rows of channels that take turns.
+def rows_of(groups: Sequence[Sequence[Channel]]) -> Rows:
+    """Return what to draw of *groups*, the longest first: twelve leads in four columns.
 
-    Twelve leads that last long enough are in four columns; else each channel has its row, and
-    groups that name other channels join the first.
+    Where these are missing or too short each channel has its row, in all groups that name others.
     """
     leads = {one.name: one for one in chain(*groups[::-1]) if not one.ticks}
     page = [[leads[name] for name in row.split() if name in leads] for row in TWELVE_LEADS]
-    turns = [(one, (n + 0.5) / len(row)) for row in page for n, one in enumerate(row)]
-    joined = list(groups[0])
-    if len(turns) == 13 and all(
-        one.start < joined[0].start + 10 * turn < one.end for one, turn in turns
-    ):
+    joined, start = list(groups[0]), groups[0][0].start
+    middles = [
+        (one, start + 10 * (n + 0.5) / len(row)) for row in page for n, one in enumerate(row)
+    ]
+    if len(middles) == 13 and all(one.start < at < one.end for one, at in middles):
         return page + [[one] for one in joined if one.name not in LEADS.values()]
     for group in groups[1:]:
         if {one.name for one in group}.isdisjoint(one.name for one in joined):
@@ -4925,9 +4926,7 @@ def draw_points(canvas: Array, points: Any, base: float, color: Sequence[float])
     draw_line(canvas, np.add(np.multiply(points, [SECOND, -1]), [0.5, base]), color)
 
 
-def draw_strip(
-    strip: Array, rows: list[list[Channel]], marks: list[Annotation], top: int, begin: float
-) -> None:
+def draw_strip(strip: Array, rows: Rows, marks: list[Annotation], top: int, begin: float) -> None:
     """Draw 10 s of *rows* from *begin* in s on, the first of them from *top*, and their *marks*."""
     texts = set[tuple[float, str]]()
     for base, row in zip(count(top + ABOVE + 0.5, PITCH), rows, strict=False):
@@ -4964,9 +4963,7 @@ def draw_beside(canvas: Array, texts: Iterable[tuple[float, str]], bottom: int) 
         taken[lane] = left + wide + 8
 
 
-def curves_picture(
-    rows: list[list[Channel]], marks: list[Annotation], title: str, foot: str
-) -> Array:
+def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -> Array:
     """Return the page of *rows*, (rows, columns, 3), *marks* without a time above the curves."""
     told = [said for at, said, _ in marks if math.isnan(at) and said]
     if len(told) > MAX_TEXTS:
