@@ -4921,26 +4921,24 @@ def draw_scale(canvas: Array, one: Channel, base: float) -> None:
         draw_text(canvas, [said], (x, y - 12), BLACK, LETTERS)
 
 
-def draw_points(canvas: Array, points: Any, base: float, color: Sequence[float]) -> None:
-    """Draw a line through *points* (n, 2), in s and in px above *base*."""
-    draw_line(canvas, np.add(np.multiply(points, [SECOND, -1]), [0.5, base]), color)
-
-
 def draw_strip(strip: Array, rows: Rows, marks: list[Annotation], top: int, begin: float) -> None:
     """Draw 10 s of *rows* from *begin* in s on, the first of them from *top*, and their *marks*."""
     texts = set[tuple[float, str]]()
     for base, row in zip(count(top + ABOVE + 0.5, PITCH), rows, strict=False):
         long = 10 / len(row)
         for first, one in zip(count(begin, long), row, strict=False):
-            x = CURVES_LEFT + round((first - begin) * SECOND)
-            part = strip[:, x : x + round(long * SECOND) + 1]
+            left = CURVES_LEFT + round((first - begin) * SECOND)
             for at, said, places in marks:
                 if first <= at < first + long and places & {one.place, (one.place[0], 0)}:
-                    ends = [[at - first, ABOVE], [at - first, ABOVE - PITCH]]
-                    draw_points(part, ends, base, PALE_BLUE)
-                    texts.add((x + (at - first) * SECOND, said))
+                    x = left + 0.5 + (at - first) * SECOND
+                    line = np.array([[x, base - ABOVE], [x, base - ABOVE + PITCH]])
+                    draw_line(strip, line, PALE_BLUE)
+                    texts.add((x, said))
             begins, ends = np.searchsorted(one.points[:, 0], [first, first + long])
-            draw_points(part, one.points[max(begins - 2, 0) : ends + 2] - [first, 0], base, BLACK)
+            times, heights = one.points[max(begins - 2, 0) : ends + 2].T
+            line = np.stack([(times - first) * SECOND + 0.5, base - heights], axis=1)
+            part = strip[:, left : left + round(long * SECOND) + 1]
+            draw_line(part, line, BLACK)
             draw_text(part, drawn_lines(one.label), (6, base - ABOVE + 4), BLACK, 26)
         draw_scale(strip, row[0], base)
     for n in range(11):
