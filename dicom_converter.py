@@ -4921,11 +4921,13 @@ def draw_scale(canvas: Array, one: Channel, base: float) -> None:
         draw_text(canvas, [said], (x, y - 12), BLACK, LETTERS)
 
 
-def draw_strip(strip: Array, rows: Rows, marks: list[Annotation], top: int, begin: float) -> None:
-    """Draw 10 s of *rows* from *begin* in s on, the first of them from *top*, and their *marks*."""
+def draw_strip(
+    strip: Array, rows: Rows, marks: list[Annotation], top: int, begin: float, length: float
+) -> None:
+    """Draw *length* s of *rows* from *begin* on, the first at *top*, and their *marks*."""
     texts = set[tuple[float, str]]()
     for base, row in zip(count(top + ABOVE + 0.5, PITCH), rows, strict=False):
-        long = 10 / len(row)
+        long = length / len(row)
         for first, one in zip(count(begin, long), row, strict=False):
             left = CURVES_LEFT + round((first - begin) * SECOND)
             for at, said, places in marks:
@@ -4941,7 +4943,7 @@ def draw_strip(strip: Array, rows: Rows, marks: list[Annotation], top: int, begi
             draw_line(part, line, BLACK)
             draw_text(part, drawn_lines(one.label), (6, base - ABOVE + 4), BLACK, 26)
         draw_scale(strip, row[0], base)
-    for n in range(11):
+    for n in range(int(length) + 1):
         at = CURVES_LEFT + n * SECOND - 5
         draw_text(strip, [f"{begin + n:.6g} s"], (at, len(strip) - BOX + 5), BLACK, LETTERS)
     draw_beside(strip, {(x, said) for x, said in texts if said}, top)
@@ -4977,10 +4979,11 @@ def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -
     high = top + ABOVE + (len(rows) - 1) * PITCH + rest
     start = min(one.start for one in chain(*rows))
     total = max(one.end for one in chain(*rows)) - start
-    strips = min(math.ceil(total / 10 - 1e-6), (MAX_PAPER - head - 3 * BOX) // high)
-    if (strips + 1e-6) * 10 < total:
-        warn(f"the first {strips * 10} of {total:g} s are drawn")
-    bottom, right = head + strips * high, CURVES_LEFT + 10 * SECOND + BOX
+    long = total if 10 < total <= 11 else 10.0
+    strips = min(math.ceil(total / long - 1e-6), (MAX_PAPER - head - 3 * BOX) // high)
+    if (strips + 1e-6) * long < total:
+        warn(f"the first {strips * long:g} of {total:g} s are drawn")
+    bottom, right = head + strips * high, CURVES_LEFT + BOX * math.ceil(5 * long + 1)
     canvas = np.full((bottom + 2 * BOX, right + BOX, 3), 255, np.uint8)
     for step, color in PAPER:
         canvas[head : bottom + 1 : step, BOX : right + 1] = color
@@ -4990,7 +4993,7 @@ def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -
         draw_text(canvas, told[n::across], (BOX + n * column, 54), BLACK, LETTERS)
     draw_text(canvas, [foot], (BOX, bottom + 20), BLACK, 24)
     for n in range(strips):
-        draw_strip(canvas[head + n * high :][:high], rows, marks, top, start + 10 * n)
+        draw_strip(canvas[head + n * high :][:high], rows, marks, top, start + long * n, long)
     return canvas
 
 

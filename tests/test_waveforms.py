@@ -243,6 +243,14 @@ def test_a_short_ecg_shows_all_of_every_lead(dicom_file: Factory, tmp_path: Path
         assert not ink(picture)[base - 60 : base + 30, int(x_of(4)) + 3 : -dc.BOX].any()
 
 
+def test_a_little_over_ten_seconds_begins_no_strip(dicom_file: Factory, tmp_path: Path) -> None:
+    picture, outcome = drawn(ecg(dicom_file, twelve(length=10.5)), tmp_path / "out")
+    assert len(base_lines(picture)) == 4
+    assert not outcome.warnings
+    times = np.arange(5250) / 500
+    assert_follows(picture, base_lines(picture)[3], times, sine(1, times) / 1000)
+
+
 def test_leads_beside_the_twelve_have_rows_of_their_own(
     dicom_file: Factory, tmp_path: Path
 ) -> None:
