@@ -4740,37 +4740,38 @@ def content_of(header: Header) -> ImagePixel | str:
 # --- Waveforms (PS3.3 C.10.9) ---------------------------------------------------------------------
 
 SECOND, MILLIVOLT, BOX = 200, 80, 40  # px: 25, 10 and 5 mm
+PITCH, ABOVE = 7 * BOX, 4 * BOX  # px: from row to row, of a row above its base line
 CURVES_LEFT, MAX_PAPER = 3 * BOX, 16384  # px: where rows begin, how high a picture may be
 MAX_GROUPS, MAX_CHANNELS, MAX_ANNOTATIONS, MAX_TOLD = 64, 128, 1000, 80  # the last in letters
-LANES, MAX_TOLD_LINES = 6, 150  # texts of marks above each other, lines above the curves
-LETTERS, BLACK, GRAY, BLUE, PALE_BLUE = 18, (0,) * 3, (150,) * 3, (50, 80, 180), (160, 180, 240)
+LANES, MAX_TEXTS, MAX_ROWS = 6, 150, 40  # of marks above each other, above the curves, of these
+LETTERS, BLACK, BLUE, PALE_BLUE = 18, (0, 0, 0), (50, 80, 180), (160, 180, 240)
 PAPER = ((8, (255, 222, 222)), (BOX, (240, 150, 150)))  # px and color of its lines
 VOLTS = {"uV": 1e-3, "mV": 1.0, "V": 1e3}  # in mV
 FILTERS = {"FilterLow": "high-pass", "FilterHigh": "low-pass", "NotchFilter": "notch"}
-SAMPLE_BITS = {"SB": 8, "UB": 8, "SS": 16, "US": 16, "SL": 32, "UL": 32, "SV": 64, "UV": 64}
+SAMPLES = dict(zip(("SB", "UB", "SS", "US", "SL", "UL", "SV", "UV"), "bBhHiIqQ", strict=True))
 TWELVE_LEADS = "I aVR V1 V4", "II aVL V2 V5", "III aVF V3 V6", "II"  # rows of columns
 LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}  # by numbers of codes
 LEADS |= {chest + 2: f"V{chest}" for chest in range(1, 7)}
 LEAD_CODES = {f"{of}{n}": name for n, name in LEADS.items() for of in ("SCPECG 5.6.3-9-", "MDC 2:")}
-Annotation = tuple[
-    float, str, set[tuple[float, float]]
-]  # s or NaN, text, groups and channels (0: all)
+Annotation = tuple[float, str, set[tuple[float, float]]]  # s or NaN, text, groups and channels
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Channel:
     """A channel of a waveform as it is drawn."""
 
     place: tuple[int, int]  # its group, and its number there, from 1
     name: str
-    units: str
+    label: str
     filters: str
     rate: float  # Hz
     start: float  # s
     end: float
     points: Array  # (n, 2): s, and px above the base line or NaN, as far as there may be room
-    ticks: tuple[float, ...]  # values at 0, 100 and 200 px, if these are of no ECG
-    label: str
+    ticks: tuple[float, ...]  # values at -80, 20 and 120 px, if these are of no ECG
+
+
+Rows = list[list[Channel]]  # of channels that take turns
 
 
 def channels_of(header: Header, group: Dataset, place: int, *, names: bool) -> list[Channel]:
@@ -4778,24 +4779,25 @@ def channels_of(header: Header, group: Dataset, place: int, *, names: bool) -> l
     sizes = "NumberOfWaveformChannels", "NumberOfWaveformSamples", "WaveformBitsAllocated"
     count, samples, bits = (integer(group, keyword) for keyword in sizes)
     kind = printable(text(group, "WaveformSampleInterpretation"))[:8]
-    rate = number(group, "SamplingFrequency")
     if kind in ("MB", "AB"):
         raise NotAnImageError("a sound (mu-law or A-law), no picture of its own")
-    data = raw_bytes(group, Tag("WaveformData")) or b""
+    rate, data = number(group, "SamplingFrequency"), raw_bytes(group, Tag("WaveformData")) or b""
     items = sequence(group, "ChannelDefinitionSequence")
-    known = (bits, count) == (SAMPLE_BITS.get(kind), len(items)) and 1e-3 <= (rate or 0) <= 2e5
-    if not (known and count > 0 < samples and count * samples * bits <= 8 * len(data)):
+    order = ">" if header.transfer_syntax == uid.ExplicitVRBigEndian else "<"
+    dtype = np.dtype(order + SAMPLES.get(kind, "V"))
+    known = (bits, count) == (8 * dtype.itemsize, len(items)) and 1e-3 <= (rate or 0) <= 2e5
+    if not (known and count > 0 < samples and 0 < count * samples * bits <= 8 * len(data)):
         raise ConversionError(
             f"waveform {place} is not as declared: {count} channels, {len(items)} described, of "
             f"{samples} samples of {bits} bits ({kind}) at {rate} Hz, in {len(data)} bytes"
         )
-    order = ">" if header.transfer_syntax == uid.ExplicitVRBigEndian else "<"
-    dtype = np.dtype(f"{order}{'i' if kind[0] == 'S' else 'u'}{bits // 8}")
-    stored = np.frombuffer(data, dtype, count * samples).reshape(samples, count)
+    stored = np.frombuffer(data, dtype, count * samples)
+    room = 10 * (2 + MAX_PAPER // (PITCH * max(count // 3, 1)))  # s
+    kept = stored.reshape(samples, count)[: math.ceil(room * (rate or 1))]
     ecg = not re.search("Electro.*gram ", sop_class_name(header))  # whose mV are fewer
     return [
-        channel_of(group, item, (place, n + 1), stored[:, n], ecg=ecg, names=names)
-        for n, item in enumerate(items[:MAX_CHANNELS])
+        channel_of(group, item, (place, n), kept[:, n - 1], ecg=ecg, names=names)
+        for n, item in enumerate(items[:MAX_CHANNELS], 1)
     ]
 
 
@@ -4813,28 +4815,25 @@ def channel_of(
     units = coded(item, "ChannelSensitivityUnitsSequence", unit=True)[:16]
     gain = value("Sensitivity") * value("SensitivityCorrectionFactor", 1)
     units = units if gain and units else "arbitrary units"
-    factor = VOLTS.get(units, 1.0) if ecg else 1.0
+    factor, units = (VOLTS[units], "mV") if ecg and units in VOLTS else (1.0, units)
     gain, baseline = (gain or 1) * factor, value("Baseline") * factor
     if not abs(gain) + abs(baseline) + abs(start) < 1e12:
         raise ConversionError(f"waveform {place[0]} is out of all bounds")
-    units = "mV" if ecg and units in VOLTS else units
-    bits, allocated = integer(item, "WaveformBitsStored"), 8 * stored.itemsize
-    unused = allocated - bits if 0 < bits < allocated else 0
-    few = max(len(group.ChannelDefinitionSequence) // 3, 1)  # rows
-    room = 10 * (1 + MAX_PAPER // (4 * BOX * few))  # s
-    kept = stored[: math.ceil(room * rate)]
-    values = (kept << unused >> unused) * gain + baseline
-    none = raw_bytes(group, Tag("WaveformPaddingValue")) or b""
-    values[np.isin(kept, np.frombuffer(none, kept.dtype, len(none) // kept.itemsize))] = math.nan
+    unused = max(8 * stored.itemsize - (integer(item, "WaveformBitsStored") or 64), 0)
+    values = (stored << unused >> unused) * gain + baseline
+    padding = raw_bytes(group, Tag("WaveformPaddingValue")) or b""
+    none = np.frombuffer(padding, stored.dtype, len(padding) // stored.itemsize)
+    values[np.isin(stored, none)] = math.nan
     # The least and the greatest of what falls in an eighth of a pixel.
-    parts = np.arange(0, len(kept), max(int(rate / SECOND / 8), 1))
+    parts = np.arange(0, len(stored), max(int(rate / SECOND / 8), 1))
     ends = np.fmin.reduceat(values, parts), np.fmax.reduceat(values, parts)
     heights, ticks, more = scaled(np.stack(ends, axis=1).ravel(), units)
     points = np.stack([start + np.repeat(parts, 2) / rate, heights], axis=1)
     cuts = {name: number(item, f"{of}Frequency") for of, name in FILTERS.items()}
     said = ", ".join(f"{name} {cut:g} Hz" for name, cut in cuts.items() if cut)
-    name, end = channel_name(item, place, names=names), start + len(stored) / rate
-    return Channel(place, name, units, said, rate, start, end, points, ticks, name + more)
+    end = start + integer(group, "NumberOfWaveformSamples") / rate
+    name = channel_name(item, place, names=names)
+    return Channel(place, name, name + more, said, rate, start, end, points, ticks)
 
 
 def channel_name(item: Dataset, place: tuple[int, int], *, names: bool) -> str:
@@ -4851,7 +4850,7 @@ def channel_name(item: Dataset, place: tuple[int, int], *, names: bool) -> str:
 def scaled(values: Array, units: str) -> tuple[Array, tuple[float, ...], str]:
     """Return *values* in px: mV at 10 mm, to 5 from their middle, others in 25 mm.
 
-    With it the values of ticks at 0, 100 and 200 px, and what is to be said beside the name.
+    With it the values of ticks at -80, 20 and 120 px, and what is to be said beside the name.
     """
     found = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
     low, high, middle = map(float, (found.min(), found.max(), np.median(found)))
@@ -4865,114 +4864,35 @@ def scaled(values: Array, units: str) -> tuple[Array, tuple[float, ...], str]:
     span = max(high - low or abs(high) or 1, abs(high) * 1e-9, 1e-30)
     step = 10 ** math.floor(math.log10(span)) / 2
     low, high = math.floor(low / step) * step, math.floor(high / step + 1) * step
-    return (values - low) * (200 / (high - low)), (low, (low + high) / 2, high), f", {units}"
+    heights = (values - low) * (200 / (high - low)) - 2 * BOX
+    return heights, (low, (low + high) / 2, high), f", {units}"
 
 
-def rows_of(groups: Sequence[Sequence[Channel]]) -> list[list[Channel]]:
-    """Return what to draw of *groups*, the longest first: rows of channels that take turns.
+def rows_of(groups: Sequence[Sequence[Channel]]) -> Rows:
+    """Return what to draw of *groups*, the longest first: twelve leads in four columns.
 
-    Twelve leads that last long enough are in four columns; else each channel has its row, and
-    groups of the same time that name other channels join the first.
+    Where these are missing or too short each channel has its row, in all groups that name others.
     """
-    first, rows = groups[0][0], list[list[Channel]]()
-    for leads in map(str.split, TWELVE_LEADS):
-        middles = [first.start + 10 * (turn + 0.5) / len(leads) for turn in range(len(leads))]
-        found = {
-            one.name: one
-            for one in chain(*groups[::-1])
-            for name, at in zip(leads, middles, strict=True)
-            if (one.name, one.units) == (name, "mV") and one.start < at < one.end
-        }
-        rows.append([found[name] for name in leads if name in found])
-    if sum(map(len, rows)) == 13:
-        return rows + [[one] for one in groups[0] if one.name not in LEADS.values()]
-    joined = list(groups[0])
+    leads = {one.name: one for one in chain(*groups[::-1]) if not one.ticks}
+    page = [[leads[name] for name in row.split() if name in leads] for row in TWELVE_LEADS]
+    joined, start = list(groups[0]), groups[0][0].start
+    middles = [
+        (one, start + 10 * (n + 0.5) / len(row)) for row in page for n, one in enumerate(row)
+    ]
+    if len(middles) == 13 and all(one.start < at < one.end for one, at in middles):
+        return page + [[one] for one in joined if one.name not in LEADS.values()]
     for group in groups[1:]:
-        same = abs(group[0].start - first.start) + abs(group[0].end - first.end) < 1
-        if same and {one.name for one in group}.isdisjoint(one.name for one in joined):
+        if {one.name for one in group}.isdisjoint(one.name for one in joined):
             joined += group
     return [[one] for one in joined]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """Where a part of a channel is drawn, in px: *begin* s at *left*, heights from *head* on."""
-
-    channel: Channel
-    begin: float
-    end: float
-    left: int
-    top: int
-    base: int
-    bottom: int
-    head: int  # of its block
-
-    def x(self, time: Any) -> Any:
-        """Return where *time* is."""
-        return self.left + 0.5 + (time - self.begin) * SECOND
-
-
-def cells_of(rows: list[list[Channel]], head: int, lanes: int) -> list[Cell]:
-    """Return where *rows* lie: blocks of 10 s below *head*, in each *lanes* px for texts first.
-
-    What does not fit is warned of.
-    """
-    start = min(one.start for one in chain(*rows))
-    total = max(one.end for one in chain(*rows)) - start
-    long, limit = total if 10 < total <= 11 else 10.0, MAX_PAPER - head - 3 * BOX
-    cells, height = list[Cell](), lanes
-    for number, row in enumerate(rows):
-        drawn = np.nan_to_num(np.concatenate([one.points[:, 1] for one in row]))
-        base = height + BOX * math.ceil(max(drawn.max(), MILLIVOLT) / BOX + 1)
-        bottom = base + BOX * math.ceil(max(-drawn.min(), 1) / BOX)
-        if bottom + BOX > limit:
-            warn(f"only the first {number} curves are drawn")
-            break
-        turns = np.linspace(0, long, len(row) + 1).tolist()
-        for one, begin, end in zip(row, turns, turns[1:], strict=False):
-            left = CURVES_LEFT + round(begin * SECOND)
-            cells.append(Cell(one, start + begin, start + end, left, height, base, bottom, head))
-        height = bottom
-    blocks = min(math.ceil(total / long - 1e-6), limit // (height + BOX))
-    if (blocks + 1e-6) * long < total:
-        warn(f"the first {blocks * long:g} of {total:g} s are drawn")
-    steps = [(n * long, n * (height + BOX)) for n in range(blocks)]
-    return [
-        replace(one, begin=one.begin + later, end=one.end + later, head=head + lower)
-        for later, lower in steps
-        for one in cells
-    ]
-
-
-def draw_cell(canvas: Array, cell: Cell, *, is_lowest: bool) -> None:
-    """Draw a curve, cut at its sides, its name, and where a row begins its scale."""
-    one, base = cell.channel, cell.head + cell.base + 0.5
-    first, last = np.searchsorted(one.points[:, 0], [cell.begin, cell.end]) + np.array([-2, 2])
-    times, heights = one.points[max(first, 0) : last].T
-    line = np.stack([cell.x(times) - cell.left, base - heights], axis=1)
-    draw_line(canvas[:, cell.left : math.ceil(cell.x(cell.end))], line, BLACK)
-    draw_text(canvas, drawn_lines(one.label), (cell.left + 6, cell.head + cell.top + 4), BLACK, 26)
-    if cell.left > CURVES_LEFT:
-        draw_line(canvas, np.add([[0, -24], [0, 24]], [cell.left + 0.5, base]), GRAY)
-    elif not one.ticks:
-        pulse = [[-72, 0], [-64, 0], [-64, -MILLIVOLT], [-24, -MILLIVOLT], [-24, 0], [-8, 0]]
-        draw_line(canvas, np.add(pulse, [CURVES_LEFT + 0.5, base]), BLACK)
-    for n, said in enumerate(f"{tick:.4g}" for tick in one.ticks):
-        draw_line(canvas, np.add([[-12, 0], [0, 0]], [CURVES_LEFT, base - n * 100]), BLACK)
-        x = CURVES_LEFT - 18 - text_box([said], LETTERS)[0]
-        draw_text(canvas, [said], (x, base - n * 100 - 12), BLACK, LETTERS)
-    for at in np.arange(cell.begin, cell.end + 0.1) if is_lowest else ():
-        said = f"{at:.6g}" if at > cell.begin else f"{at:.6g} s"
-        draw_text(canvas, [said], (cell.x(at) - 5, cell.head + cell.bottom + 5), BLACK, LETTERS)
 
 
 def annotations_of(ds: Dataset, drawn: Sequence[Channel], *, names: bool) -> Iterator[Annotation]:
     """Yield the annotations of waveforms (PS3.3 C.10.10) that hold for what is *drawn*, or all."""
     leads: dict[tuple[float, float], str] = {one.place: one.name for one in drawn}
-    groups: dict[float, Channel] = {one.place[0]: one for one in drawn[::-1]}
     for item in sequence(ds, "WaveformAnnotationSequence"):
         pairs = numbers(item, "ReferencedWaveformChannels")
-        places = {*zip(pairs[::2], pairs[1::2], strict=False)} or {(one, 0.0) for one in groups}
+        places = {*zip(pairs[::2], pairs[1::2], strict=False)} or {(one[0], 0.0) for one in leads}
         said = (
             f"{' '.join(leads[one] for one in sorted(leads.keys() & places))} "
             f"{coded(item, 'ConceptNameCodeSequence')} {text(item, 'NumericValue')} "
@@ -4980,82 +4900,115 @@ def annotations_of(ds: Dataset, drawn: Sequence[Channel], *, names: bool) -> Ite
             f"{coded(item, 'ConceptCodeSequence')} {text(item, 'UnformattedTextValue')}"
         )
         shown = "".join(drawn_lines(" ".join(said.split())[:MAX_TOLD] * names))
-        one = next((groups[one] for one, _ in sorted(places) if one in groups), None)
-        samples = numbers(item, "ReferencedSamplePositions")
+        samples = numbers(item, "ReferencedSamplePositions")  # from 1
         offsets = numbers(item, "ReferencedTimeOffsets")
         if not samples and not offsets:
             yield math.nan, shown, places
-        elif one:
+        for one in [one for one in drawn if one.place[0] in dict(places)][:1]:
             times = [(sample - 1) / one.rate for sample in samples] or offsets
             yield from ((one.start + time, shown, places) for time in times)
 
 
-def draw_annotations(canvas: Array, cells: Sequence[Cell], marks: Iterable[Annotation]) -> None:
-    """Draw *marks* at their times, and their texts above the first of their curves."""
-    taken, lost = defaultdict[int, list[float]](lambda: [0.0] * LANES), 0
-    for at, said, places in sorted(marks, key=itemgetter(0)):
-        hit = [
-            one for one in cells
-            if one.begin <= at < one.end and places & {one.channel.place, (one.channel.place[0], 0)}
-        ]  # fmt: skip
-        for one in hit:
-            ends = [[one.x(at), one.head + height] for height in (one.top, one.bottom)]
-            draw_line(canvas, np.array(ends), PALE_BLUE)
-        for one in hit[:1] if said else ():
-            lanes, wide = taken[one.head], text_box([said], LETTERS)[0]
-            x = min(one.x(at), canvas.shape[1] - BOX - wide)
-            lane = next((lane for lane, end in enumerate(lanes) if end < x), None)
-            if lane is None:
-                lost += 1
-                continue
-            y = one.head + cells[0].top - 4 - (lane + 1) * LETTERS
-            draw_text(canvas, [said], (x, y), BLUE, LETTERS)
-            lanes[lane] = x + wide + 8
-    if lost:
-        warn(f"{lost} texts of annotations have no room beside others: the TXT has them")
+def draw_scale(canvas: Array, one: Channel, base: float) -> None:
+    """Draw before a row what tells its heights: a pulse of 1 mV and 200 ms, or an axis."""
+    if not one.ticks:
+        pulse = [[48, 0], [56, 0], [56, -MILLIVOLT], [96, -MILLIVOLT], [96, 0], [112, 0]]
+        draw_line(canvas, np.add(pulse, [0.5, base]), BLACK)
+    for n, said in enumerate(f"{tick:.4g}" for tick in one.ticks):
+        y = base + 2 * BOX - n * 100
+        draw_line(canvas, np.array([[CURVES_LEFT - 12, y], [CURVES_LEFT, y]]), BLACK)
+        x = CURVES_LEFT - 18 - text_box([said], LETTERS)[0]
+        draw_text(canvas, [said], (x, y - 12), BLACK, LETTERS)
 
 
-def curves_picture(
-    rows: list[list[Channel]], marks: list[Annotation], title: str, foot: str
-) -> Array:
+def draw_strip(
+    strip: Array, rows: Rows, marks: list[Annotation], top: int, begin: float, length: float
+) -> None:
+    """Draw *length* s of *rows* from *begin* on, the first at *top*, and their *marks*."""
+    texts = set[tuple[float, str]]()
+    for base, row in zip(count(top + ABOVE + 0.5, PITCH), rows, strict=False):
+        long = length / len(row)
+        for first, one in zip(count(begin, long), row, strict=False):
+            left = CURVES_LEFT + round((first - begin) * SECOND)
+            for at, said, places in marks:
+                if first <= at < first + long and places & {one.place, (one.place[0], 0)}:
+                    x = left + 0.5 + (at - first) * SECOND
+                    line = np.array([[x, base - ABOVE], [x, base - ABOVE + PITCH]])
+                    draw_line(strip, line, PALE_BLUE)
+                    texts.add((x, said))
+            begins, ends = np.searchsorted(one.points[:, 0], [first, first + long])
+            times, heights = one.points[max(begins - 2, 0) : ends + 2].T
+            line = np.stack([(times - first) * SECOND + 0.5, base - heights], axis=1)
+            part = strip[:, left : left + round(long * SECOND) + 1]
+            draw_line(part, line, BLACK)
+            draw_text(part, drawn_lines(one.label), (6, base - ABOVE + 4), BLACK, 26)
+        draw_scale(strip, row[0], base)
+    for n in range(int(length) + 1):
+        at = CURVES_LEFT + n * SECOND - 5
+        draw_text(strip, [f"{begin + n:.6g} s"], (at, len(strip) - BOX + 5), BLACK, LETTERS)
+    draw_beside(strip, {(x, said) for x, said in texts if said}, top)
+
+
+def draw_beside(canvas: Array, texts: Iterable[tuple[float, str]], bottom: int) -> None:
+    """Write *texts* from their x on, each in a lane above *bottom* that is free there."""
+    taken = [0.0] * LANES
+    for x, said in sorted(texts):
+        wide = text_box([said], LETTERS)[0]
+        left = min(x, canvas.shape[1] - BOX - wide)
+        lane = next((lane for lane, end in enumerate(taken) if end < left), None)
+        if lane is None:
+            warn("texts of annotations have no room beside others: the TXT has them")
+            continue
+        draw_text(canvas, [said], (left, bottom - 4 - (lane + 1) * LETTERS), BLUE, LETTERS)
+        taken[lane] = left + wide + 8
+
+
+def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -> Array:
     """Return the page of *rows*, (rows, columns, 3), *marks* without a time above the curves."""
     told = [said for at, said, _ in marks if math.isnan(at) and said]
-    timed = [one for one in marks if math.isfinite(one[0])]
+    if len(told) > MAX_TEXTS:
+        warn(f"of {len(told)} annotations the first {MAX_TEXTS} are drawn")
+    told = told[:MAX_TEXTS]
     column = text_box(told, LETTERS)[0] + BOX
-    across = max((CURVES_LEFT + 10 * SECOND) // column, 1)
-    if len(told) > MAX_TOLD_LINES * across:
-        warn(f"of {len(told)} annotations the first {MAX_TOLD_LINES * across} are drawn")
-    told = told[: MAX_TOLD_LINES * across]
-    head = BOX * math.ceil(1.5 + 26 * math.ceil(len(told) / across) / BOX)
-    cells = cells_of(rows, head, 3 * BOX * any(said for _, said, _ in timed))
-    bottom = max(one.head + one.bottom for one in cells) + BOX
-    right = BOX * math.ceil(max(one.x(one.end) for one in cells) / BOX)
+    across = (CURVES_LEFT + 10 * SECOND) // column
+    head = BOX * math.ceil(1.5 + text_box(told[::across], LETTERS)[1] / BOX)
+    heights = np.concatenate([one.points[:, 1] for one in chain(*rows)])
+    top = BOX * math.ceil(np.fmax.reduce(heights, initial=ABOVE) / BOX) - ABOVE
+    top += 3 * BOX * any(said for at, said, _ in marks if math.isfinite(at))
+    rest = BOX * math.ceil(1 - np.fmin.reduce(heights, initial=ABOVE - PITCH) / BOX)
+    high = top + ABOVE + (len(rows) - 1) * PITCH + rest
+    start = min(one.start for one in chain(*rows))
+    total = max(one.end for one in chain(*rows)) - start
+    long = total if 10 < total <= 11 else 10.0
+    strips = min(math.ceil(total / long - 1e-6), (MAX_PAPER - head - 3 * BOX) // high)
+    if (strips + 1e-6) * long < total:
+        warn(f"the first {strips * long:g} of {total:g} s are drawn")
+    bottom, right = head + strips * high, CURVES_LEFT + BOX * math.ceil(5 * long + 1)
     canvas = np.full((bottom + 2 * BOX, right + BOX, 3), 255, np.uint8)
-    paper = canvas[head : bottom + 1, BOX : right + 1]
     for step, color in PAPER:
-        paper[::step] = color
-        paper[:, ::step] = color
+        canvas[head : bottom + 1 : step, BOX : right + 1] = color
+        canvas[head : bottom + 1, BOX : right + 1 : step] = color
     draw_text(canvas, drawn_lines(title), (BOX, 14), BLACK, 28)
-    for n, said in enumerate(told):
-        at = BOX + n % across * column, 2 * BOX - 26 + n // across * 26
-        draw_text(canvas, [said], at, BLACK, LETTERS)
+    for n in range(across):
+        draw_text(canvas, told[n::across], (BOX + n * column, 54), BLACK, LETTERS)
     draw_text(canvas, [foot], (BOX, bottom + 20), BLACK, 24)
-    draw_annotations(canvas, cells, timed)
-    for one in cells:
-        draw_cell(canvas, one, is_lowest=one.bottom == cells[-1].bottom)
+    for n in range(strips):
+        draw_strip(canvas[head + n * high :][:high], rows, marks, top, start + long * n, long)
     return canvas
 
 
 def write_curves(task: Task, outputs: Outputs) -> Outcome:
     """Write the picture of the waveforms of a file, those derived from others left out."""
-    header, names = task.header, task.options.names
-    ds = header.data_set
+    header, names, ds = task.header, task.options.names, task.header.data_set
     groups = dict(enumerate(sequence(ds, "WaveformSequence"), 1))
     kept = [n for n, one in groups.items() if text(one, "WaveformOriginality") != "DERIVED"]
-    some = (kept or [*groups])[:MAX_GROUPS]
-    read = [channels_of(header, groups[n], n, names=names) for n in some]
+    read = [
+        channels_of(header, groups[n], n, names=names) for n in (kept or [*groups])[:MAX_GROUPS]
+    ]
     rows = rows_of(sorted(read, key=lambda group: group[0].start - group[0].end))
-    drawn = list({one.place: one for one in chain(*rows)}.values())
+    if len(rows) > MAX_ROWS:
+        warn(f"only the first {MAX_ROWS} curves are drawn")
+    drawn = list(dict.fromkeys(chain(*rows)))
     left = sorted(groups.keys() - {one.place[0] for one in drawn})
     labels = (text(groups[n], "MultiplexGroupLabel") * names or f"waveform {n}" for n in left[:10])
     omitted = f"not drawn: {printable(', '.join(labels))}"
@@ -5065,9 +5018,11 @@ def write_curves(task: Task, outputs: Outputs) -> Outcome:
     if len(marks) > MAX_ANNOTATIONS:
         warn(f"the first {MAX_ANNOTATIONS} annotations are drawn")
     whose = *(summarized(ds, of, names) for of in ("PatientName", "PatientID")), when_taken(ds)[0]
-    scale = "25 mm/s, 10 mm/mV" if any(one.units == "mV" for one in drawn) else "25 mm/s"
+    scale = "25 mm/s" if all(one.ticks for one in drawn) else "25 mm/s, 10 mm/mV"
     foot = "   ".join([scale, *sorted({one.filters for one in drawn if one.filters})[:3]])
-    picture = curves_picture(rows, marks[:MAX_ANNOTATIONS], "   ".join(whose * names), foot)
+    picture = curves_picture(
+        rows[:MAX_ROWS], marks[:MAX_ANNOTATIONS], "   ".join(whose * names), foot
+    )
     write_png(outputs.part(".png"), picture, 8000)
     one = max(drawn, key=lambda one: one.end - one.start)
     said = f"{len(drawn)} channels, {one.end - one.start:g} s at {one.rate:g} Hz; {scale}"

@@ -92,7 +92,7 @@ def drawn(path: Path, output: Path, **options: Any) -> tuple[Array, dc.Outcome]:
 
 
 def ink(picture: Array) -> Array:
-    """Tell where black is: the paper is red, marks are pale, separators gray."""
+    """Tell where black is: the paper is red, marks are pale."""
     return np.asarray(picture[..., 0] < 140)
 
 
@@ -241,6 +241,14 @@ def test_a_short_ecg_shows_all_of_every_lead(dicom_file: Factory, tmp_path: Path
     for n, base in enumerate(bases):
         assert_follows(picture, base, times, sine(n, times) / 1000)
         assert not ink(picture)[base - 60 : base + 30, int(x_of(4)) + 3 : -dc.BOX].any()
+
+
+def test_a_little_over_ten_seconds_begins_no_strip(dicom_file: Factory, tmp_path: Path) -> None:
+    picture, outcome = drawn(ecg(dicom_file, twelve(length=10.5)), tmp_path / "out")
+    assert len(base_lines(picture)) == 4
+    assert not outcome.warnings
+    times = np.arange(5250) / 500
+    assert_follows(picture, base_lines(picture)[3], times, sine(1, times) / 1000)
 
 
 def test_leads_beside_the_twelve_have_rows_of_their_own(
@@ -540,8 +548,14 @@ def test_texts_do_not_cover_each_other(
     places, draw = list[tuple[float, float, float, float]](), dc.draw_text
 
     def noted(canvas: Array, lines: list[str], at: Any, color: Any, size: int) -> None:
-        wide, high = dc.text_box(lines, size)
-        places.append((at[0], at[1], at[0] + wide, at[1] + 0.8 * high))
+        page = canvas if canvas.base is None else canvas.base
+        row, byte = divmod(canvas.ctypes.data - page.ctypes.data, page.strides[0])
+        x, y = at[0] + byte / 3, at[1] + row
+        for line in lines:
+            wide, high = dc.text_box([line], size)
+            assert 0 <= y <= page.shape[0] - high
+            places.append((x, y, x + wide, y + 0.8 * high))
+            y += high
         draw(canvas, lines, at, color, size)
 
     monkeypatch.setattr(dc, "draw_text", noted)
