@@ -4963,7 +4963,7 @@ def draw_beside(canvas: Array, texts: Iterable[tuple[float, str]], bottom: int) 
         taken[lane] = left + wide + 8
 
 
-def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -> Array:
+def curves_picture(rows: Rows, marks: list[Annotation], foot: str) -> Array:
     """Return the page of *rows*, (rows, columns, 3), *marks* without a time above the curves."""
     told = [said for at, said, _ in marks if math.isnan(at) and said]
     if len(told) > MAX_TEXTS:
@@ -4971,7 +4971,7 @@ def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -
     told = told[:MAX_TEXTS]
     column = text_box(told, LETTERS)[0] + BOX
     across = (CURVES_LEFT + 10 * SECOND) // column
-    head = BOX * math.ceil(1.5 + text_box(told[::across], LETTERS)[1] / BOX)
+    head = BOX * math.ceil(0.5 + text_box(told[::across], LETTERS)[1] / BOX)
     heights = np.concatenate([one.points[:, 1] for one in chain(*rows)])
     top = BOX * math.ceil(np.fmax.reduce(heights, initial=ABOVE) / BOX) - ABOVE
     top += 3 * BOX * any(said for at, said, _ in marks if math.isfinite(at))
@@ -4988,9 +4988,8 @@ def curves_picture(rows: Rows, marks: list[Annotation], title: str, foot: str) -
     for step, color in PAPER:
         canvas[head : bottom + 1 : step, BOX : right + 1] = color
         canvas[head : bottom + 1, BOX : right + 1 : step] = color
-    draw_text(canvas, drawn_lines(title), (BOX, 14), BLACK, 28)
     for n in range(across):
-        draw_text(canvas, told[n::across], (BOX + n * column, 54), BLACK, LETTERS)
+        draw_text(canvas, told[n::across], (BOX + n * column, 14), BLACK, LETTERS)
     draw_text(canvas, [foot], (BOX, bottom + 20), BLACK, 24)
     for n in range(strips):
         draw_strip(canvas[head + n * high :][:high], rows, marks, top, start + long * n, long)
@@ -5017,12 +5016,9 @@ def write_curves(task: Task, outputs: Outputs) -> Outcome:
     marks = list(islice(annotations_of(ds, drawn, names=names), MAX_ANNOTATIONS + 1))
     if len(marks) > MAX_ANNOTATIONS:
         warn(f"the first {MAX_ANNOTATIONS} annotations are drawn")
-    whose = *(summarized(ds, of, names) for of in ("PatientName", "PatientID")), when_taken(ds)[0]
     scale = "25 mm/s" if all(one.ticks for one in drawn) else "25 mm/s, 10 mm/mV"
     foot = "   ".join([scale, *sorted({one.filters for one in drawn if one.filters})[:3]])
-    picture = curves_picture(
-        rows[:MAX_ROWS], marks[:MAX_ANNOTATIONS], "   ".join(whose * names), foot
-    )
+    picture = curves_picture(rows[:MAX_ROWS], marks[:MAX_ANNOTATIONS], foot)
     write_png(outputs.part(".png"), picture, 8000)
     one = max(drawn, key=lambda one: one.end - one.start)
     said = f"{len(drawn)} channels, {one.end - one.start:g} s at {one.rate:g} Hz; {scale}"

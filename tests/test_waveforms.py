@@ -538,7 +538,8 @@ def test_what_holds_for_all_of_a_curve_stands_above(
     )
     drawn(path, tmp_path / "out")
     cut = ("a text of lines" + "!" * 200)[: dc.MAX_TOLD]
-    assert {"RR Interval 982 ms", cut, "Test Patient   ID-0001   2020-01-02 03:04:05"} <= {*texts}
+    assert {"RR Interval 982 ms", cut} <= {*texts}
+    assert not re.search("Test Patient|ID-0001|2020", " ".join(texts))
     assert "25 mm/s, 10 mm/mV   high-pass 0.05 Hz, low-pass 150 Hz" in texts
 
 
@@ -588,7 +589,7 @@ def test_no_names_shows_nothing_of_the_patient(
     _, outcome = drawn(path, tmp_path / "out", names=names)
     said = " ".join([*texts, *outcome.warnings, outcome.remark, *map(str, outcome.facts)])
     said += outcome.outputs[1].read_text(encoding="utf-8") if not names else ""
-    assert (secret in said, "1999" in said) == (names, names)
+    assert (secret in said, "1999" in said) == (names, False)
     assert "II" in texts
     assert ("channel 1.2" in texts) == (not names)
 
