@@ -404,7 +404,7 @@ class Shown:
     slice: Slice
     frame: int | None  # from 0, None for all
     outputs: tuple[Path, ...]  # of the file
-    suffix: str  # to the name of the state
+    suffix: str = ""  # to the name of the state
 
 
 @dataclass(frozen=True, slots=True)
@@ -5410,15 +5410,18 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
 
 READABLE = 512  # px: smaller pictures with texts are enlarged
 MAX_MARKS = 10_000
+UNITS_OF = {
+    "GraphicData": "GraphicAnnotationUnits",
+    "BoundingBoxTopLeftHandCorner": "BoundingBoxAnnotationUnits",
+    "BoundingBoxBottomRightHandCorner": "BoundingBoxAnnotationUnits",
+    "AnchorPoint": "AnchorPointAnnotationUnits",
+}
 YELLOW: Rgb = (1.0, 1.0, 0.0)  # of layers that recommend no color
 POINTS_OF = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4, "POLYLINE": 2, "INTERPOLATED": 2}  # at least
 
 
 def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outcome:
-    """Write what a presentation state makes of its images, or say what a list of key images names.
-
-    What cannot be shown is warned of.
-    """
+    """Write what a state makes of its images, or say what a list of key images names."""
     ds, options = task.header.data_set, task.options
     reason = reason_for_no_picture(task.header, names=options.names)
     if not isinstance(reason, NotAnImageError):
@@ -5432,8 +5435,7 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
         facts = tuple(key_facts(work, ds, options))
     else:
-        written = (write_state(ds, one, outputs, options) for one in work.shown)
-        facts = tuple(chain.from_iterable(written))
+        facts = tuple(chain(*(write_state(ds, one, outputs, options) for one in work.shown)))
     if outputs.parts:
         remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
@@ -5451,10 +5453,7 @@ def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fac
 
 
 def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -> Iterator[Fact]:
-    """Write what the state *ds* makes of an image or a frame, and yield a fact on it.
-
-    Where it is not for such images, that is warned of.
-    """
+    """Write what the state *ds* makes of an image or a frame; yield a fact on it, or warn."""
     name = shown.slice.source.own_name
     with opened_slice(shown.slice) as (header, image, frames):
         own, clip = header.data_set, shown.frame is None and image.number_of_frames > 1
@@ -5466,15 +5465,15 @@ def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -
         if look is None:
             warn(f"{name}: {reason_of(error)}")
             return
-        marks = chain.from_iterable(look_at(index).marks for index in chosen)
-        in_color = any(np.ptp(mark.color) > 1 / 255 for mark in marks)
+        colors = (mark.color for index in chosen for mark in look_at(index).marks)
+        in_color = any(np.ptp(color) > 1 / 255 for color in colors)
         each = (
             (replace(look_at(index), in_color=in_color), index * clip, frame)
             for index, frame in zip(chosen, replace(frames, numbers=chosen), strict=True)
         )
-        rows, columns = cast(Placement, look.placement).shape
-        out = replace(image, rows=rows, columns=columns, number_of_frames=len(chosen))
-        timing = recorded_timing(own, len(chosen), options)
+        (rows, columns), count = cast(Placement, look.placement).shape, len(chosen)
+        out = replace(image, rows=rows, columns=columns, number_of_frames=count)
+        timing = recorded_timing(own, count, options)
         write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
     frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
     yield f"Picture{shown.suffix}", f"{printable(name)}{frame}: {described_state(look, options)}"
@@ -5489,8 +5488,8 @@ def look_of_state(
     """
     kind, own = text(ds, "SOPClassUID"), header.data_set
     about = partial(items_about, ds, text(own, "SOPInstanceUID"), index + 1)
+    plain = replace(options, window="auto", shutter=False, overlays=False)
     with warnings.catch_warnings(action="ignore"):  # of what the state replaces
-        plain = replace(options, window="auto", shutter=False, overlays=False)
         look = look_of(header, image, plain)
     if bool(look.grayscale) == (kind == COLOR_STATE):
         found = "gray" if look.grayscale else "color"
@@ -5516,7 +5515,8 @@ def look_of_state(
     worded = options.names and any("TextObjectSequence" in note for note in notes)
     aspect = 1.0 if options.native_pixels else aspect
     placement = placement_of(ds, area, image, aspect, READABLE if worded else 1)
-    marks = marks_of(ds, notes, overlays_of(own, image) | planes, placement, options)
+    drawn = overlays_of(own, image) | planes if options.overlays and options.names else {}
+    marks = marks_of(ds, notes, drawn, placement, options.names)
     return replace(look, placement=placement, marks=marks)
 
 
@@ -5570,11 +5570,9 @@ def placement_of(
 def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int]:
     """Return the area that *item* selects: left, top, right, bottom, the last two outside.
 
-    It names the corners as they come out, so those of a turned image are in any order. Some
-    writers count from 0.
+    Corners are named as they come out, those of a turned image in any order; some count from 0.
     """
-    ends = ("TopLeft", "BottomRight")
-    corners = [numbers(item, f"DisplayedArea{end}HandCorner") for end in ends]
+    corners = [numbers(item, f"DisplayedArea{end}HandCorner") for end in ("TopLeft", "BottomRight")]
     whole = 0, 0, image.columns, image.rows
     if [len(corner) for corner in corners] != [2, 2]:
         return whole
@@ -5589,11 +5587,7 @@ def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int
 
 
 def marks_of(
-    ds: Dataset,
-    notes: Iterable[Dataset],
-    planes: dict[int, Overlay],
-    placement: Placement,
-    options: Options,
+    ds: Dataset, notes: list[Dataset], planes: dict[int, Overlay], place: Placement, names: bool
 ) -> tuple[Mark, ...]:
     """Return what a state draws on a picture, layer by layer (PS3.3 C.10.5, C.10.7, C.11.7).
 
@@ -5604,14 +5598,14 @@ def marks_of(
         for one in sequence(ds, "GraphicLayerSequence")
     }
     found: list[tuple[float, int, Mark]] = []
-    for group, plane in planes.items() if options.overlays and options.names else ():
+    for group, plane in planes.items():
         if name := text(ds, group | 0x1001):  # its layer, where it is activated
             order, color = layers.get(name, (math.inf, YELLOW))
             found.append((order, 0, Mark(color, overlay=plane)))
     for note in notes:
         order, color = layers.get(text(note, "GraphicLayer"), (math.inf, YELLOW))
-        texts = texts_of(note, placement, color) if options.names else ()
-        marks = islice(chain(figures_of(note, placement, color), texts), MAX_MARKS - len(found))
+        texts = texts_of(note, place, color) if names else ()
+        marks = islice(chain(figures_of(note, place, color), texts), MAX_MARKS - len(found))
         found += [(order, 2 if mark.words else 1, mark) for mark in marks]
     if len(found) >= MAX_MARKS:
         warn(f"of very many figures and texts the first {MAX_MARKS} are drawn")
@@ -5626,15 +5620,15 @@ def layer_color(layer: Dataset) -> Rgb:
     return color_in(layer, f"{begin}CIELabValue", (red, green, blue))
 
 
-def points_in(item: Dataset, keyword: str, units: str, placement: Placement) -> Array:
-    """Return points of a state (n, 2), in *units* of image or picture, as they come out.
+def points_in(item: Dataset, keyword: str, placement: Placement) -> Array:
+    """Return points of a state (n, 2), in units of image or picture, as they come out.
 
     PS3.3 C.10.5.1. None where they lack, are too many or of a slide, or some are not finite.
     """
-    raw, unit = raw_bytes(item, tag_of(keyword)) or b"", text(item, units)
-    values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS and unit != "MATRIX" else ()
+    raw, units = raw_bytes(item, tag_of(keyword)) or b"", text(item, UNITS_OF[keyword])
+    values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS and units != "MATRIX" else ()
     points = np.array(values[: len(values) & ~1]).reshape(-1, 2)
-    if unit == "DISPLAY":
+    if units == "DISPLAY":
         return cast(Array, points * placement.shape[::-1])
     return placed_points(points, placement)
 
@@ -5643,7 +5637,7 @@ def figures_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark
     """Yield the graphic objects of an annotation, in *color* unless they have their own."""
     for one in sequence(note, "GraphicObjectSequence"):
         kind = text(one, "GraphicType")
-        points = points_in(one, "GraphicData", "GraphicAnnotationUnits", placement)
+        points = points_in(one, "GraphicData", placement)
         if len(points) < POINTS_OF.get(kind, math.inf):
             warn(f"a figure ({printable(kind[:16])}) was left out, for its points cannot be drawn")
             continue
@@ -5662,11 +5656,8 @@ def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     for one in sequence(note, "TextObjectSequence"):
         words = tuple(drawn_lines(text(one, "UnformattedTextValue")))
         extent = np.array(text_box(words, letters))
-        corners = (f"BoundingBox{end}HandCorner" for end in ("TopLeft", "BottomRight"))
-        units = "BoundingBoxAnnotationUnits"
-        box = np.vstack([points_in(one, corner, units, placement) for corner in corners])
-        anchor = points_in(one, "AnchorPoint", "AnchorPointAnnotationUnits", placement)[:1]
-        around = np.vstack([box, anchor])
+        corners = [points_in(one, keyword, placement) for keyword in list(UNITS_OF)[1:]]
+        box, anchor, around = np.vstack(corners[:2]), corners[2][:1], np.vstack(corners)
         low, high = around.min(axis=0, initial=math.inf), around.max(axis=0, initial=-1)
         if not words or (high < 0).any() or (low > size).any():
             warn("a text that lies outside of what is shown was left out")
@@ -5688,7 +5679,7 @@ def described_state(look: Look, options: Options) -> str:
     """Return in words what a state makes of a picture."""
     place, marks = cast(Placement, look.placement), look.marks
     left, top, right, bottom = place.area
-    overlays = sum(mark.overlay is not None for mark in marks)
+    overlays = sum(bool(mark.overlay) for mark in marks)
     texts = sum(bool(mark.words) for mark in marks)
     parts = (
         described_window(look, named=options.names),
@@ -6919,9 +6910,9 @@ def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
         shown: list[Shown] = []
         missing: list[str] = []
         images: list[Instance] = []
-        asked: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
+        asked: defaultdict[str, dict[int | None, None]] = defaultdict(dict)
         for instance, frames in one.refers:
-            asked[instance].append(frames)
+            asked[instance] |= dict.fromkeys(frames or [None])
         for instance, wanted in asked.items():
             found = shelf.named(instance, patient_key(one))
             if not found or not found.instance or not (keys or found.instance.kind in SHOWABLE):
@@ -6929,14 +6920,12 @@ def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
                 continue
             images.append(found.instance)
             count = found.instance.frames
-            numbers = dict.fromkeys(chain(*wanted))
-            whole = () in wanted or {*range(1, count + 1)} <= numbers.keys()
-            named = [None] if whole else [number - 1 for number in numbers]
-            there = [at for at in named if at is None or 0 <= at < count]
-            if len(there) < len(named):
+            whole = None in wanted or {*range(1, count + 1)} <= wanted.keys()
+            there = [at - 1 for at in wanted if at is not None and 0 < at <= count]
+            if not whole and len(there) < len(wanted):
                 missing.append(f"frames of {printable(instance)} beyond its {count}")
             file = Slice(cast(Source, found.source), found.instance.identity)
-            shown += [Shown(file, at, found.outputs, "") for at in there]
+            shown += [Shown(file, at, found.outputs) for at in ([None] if whole else there)]
         if len(shown) > MAX_SHOWN:
             missing.append(f"{len(shown) - MAX_SHOWN} more pictures than the first {MAX_SHOWN}")
         if shown[1:]:
