@@ -404,7 +404,7 @@ class Shown:
     slice: Slice
     frame: int | None  # from 0, None for all
     outputs: tuple[Path, ...]  # of the file
-    suffix: str  # to the name of the state
+    suffix: str = ""  # to the name of the state
 
 
 @dataclass(frozen=True, slots=True)
@@ -740,6 +740,11 @@ def sequence(data_set: Dataset, keyword: str | int) -> Sequence[Dataset]:
     """Return the items of a sequence; empty where it is absent or not a sequence."""
     value = value_of(data_set, keyword)
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else ()
+
+
+def first_item(items: Iterable[Dataset]) -> Dataset:
+    """Return the first of *items*, an empty one where there is none."""
+    return next(iter(items), Dataset())
 
 
 def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
@@ -2771,6 +2776,12 @@ def srgb_of_lab(lab: Sequence[float]) -> Rgb:
     return red, green, blue
 
 
+def color_in(item: Dataset, keyword: str, default: Rgb) -> Rgb:
+    """Return the CIELab color in *item*, *default* where there is none."""
+    lab = numbers(item, keyword)
+    return srgb_of_lab(lab) if len(lab) == 3 else default
+
+
 # --- Shutter, overlays, geometry ------------------------------------------------------------------
 
 MAX_OVERLAY_PIXELS = 1 << 28
@@ -2825,10 +2836,7 @@ def shutter_of(
 def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
     """Return what is shown outside a shutter as gray, red, green and blue 0..1; default black."""
     gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
-    lab = numbers(group, "ShutterPresentationColorCIELabValue")
-    if len(lab) != 3:
-        return gray, gray, gray, gray
-    return gray, *srgb_of_lab(lab)
+    return gray, *color_in(group, "ShutterPresentationColorCIELabValue", (gray, gray, gray))
 
 
 @lru_cache(maxsize=16)
@@ -2917,15 +2925,20 @@ def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
 
 def plane_on(overlay: Overlay, index: int, stored: Array) -> Array:
     """Return which pixels of frame *index*, *stored*, an overlay sets, (rows, columns) bool."""
-    shown = np.zeros(stored.shape[:2], bool)
     first, end = overlay.frames or (index, index + 1)
-    if first <= index < end:
-        plane = overlay_plane(overlay, index - first, stored)
-        top, left = max(overlay.top, 0), max(overlay.left, 0)
-        inside = plane[top - overlay.top :, left - overlay.left :]
-        target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
-        target[:] = inside[: target.shape[0], : target.shape[1]]
-    return shown
+    if not first <= index < end:
+        return np.zeros(stored.shape[:2], bool)
+    plane = overlay_plane(overlay, index - first, stored)
+    return laid(plane, overlay.top, overlay.left, stored.shape[:2])
+
+
+def laid(picture: Array, top: int, left: int, shape: Sequence[int]) -> Array:
+    """Return what of *picture* lies on a black canvas of this *shape*, at *top*, *left* of it."""
+    canvas = np.zeros((*shape, *picture.shape[2:]), picture.dtype)
+    inside = picture[max(-top, 0) :, max(-left, 0) :]
+    target = canvas[max(top, 0) :, max(left, 0) :][: inside.shape[0], : inside.shape[1]]
+    target[:] = inside[: target.shape[0], : target.shape[1]]
+    return canvas
 
 
 def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
@@ -2979,8 +2992,7 @@ def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: i
     """
     segments = seen_segments(points, canvas.shape[:2], 2 * thickness) - 0.5
     ends = np.rint(segments * (1 << FRACTION_BITS)).astype(np.int32)
-    smooth = cv2.LINE_AA
-    cv2.polylines(canvas, list(ends), False, tuple(color), thickness, smooth, FRACTION_BITS)
+    cv2.polylines(canvas, list(ends), False, tuple(color), thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
 def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array:
@@ -3088,10 +3100,7 @@ class Mark:
 def placed(picture: Array, placement: Placement, resampling: int = cv2.INTER_LINEAR) -> Array:
     """Return the area of *picture* that is shown; beyond its edges lies black."""
     left, top, right, bottom = placement.area
-    inside = picture[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    y, x = max(-top, 0), max(-left, 0)
-    area = np.zeros((bottom - top, right - left, *picture.shape[2:]), picture.dtype)
-    area[y : y + inside.shape[0], x : x + inside.shape[1]] = inside
+    area = laid(picture, -top, -left, (bottom - top, right - left))
     if placement.size != (right - left, bottom - top):
         area = cv2.resize(area, placement.size, interpolation=resampling)
     turned = np.rot90(area, -placement.turns)
@@ -3101,11 +3110,10 @@ def placed(picture: Array, placement: Placement, resampling: int = cv2.INTER_LIN
 def placed_points(points: Array, placement: Placement) -> Array:
     """Return where *points* (n, 2) of an image, x and y from its outer corner, come out."""
     left, top, right, bottom = placement.area
-    width, height = placement.size
-    x = (points[:, 0] - left) * width / (right - left)
-    y = (points[:, 1] - top) * height / (bottom - top)
-    for _ in range(placement.turns):
-        x, y, width, height = height - y, x, height, width
+    x, y = ((points - (left, top)) * placement.size / (right - left, bottom - top)).T
+    height, width = placement.shape
+    turns = (x, y), (width - y, x), (width - x, height - y), (y, height - x)
+    x, y = turns[placement.turns]
     return np.column_stack([width - x if placement.mirrored else x, y])
 
 
@@ -3113,23 +3121,26 @@ def marked(
     picture: Array, marks: Sequence[Mark], placement: Placement, index: int, stored: Array
 ) -> Array:
     """Return *picture*, as it comes out, in RGB, with *marks* drawn on frame *index*, *stored*."""
-    ink = np.zeros((*picture.shape[:2], 3), np.uint8)
+    ink: Array = np.zeros((*picture.shape[:2], 3), np.uint8)
     cover: Array = np.zeros(picture.shape[:2], np.uint8)
     for mark in marks:
-        color = quantized(np.array(mark.color), 8).tolist()
-        area: Any = ()
+        area: Array | None = None
         if mark.overlay:
             plane = plane_on(mark.overlay, index, stored).view(np.uint8)
             area = placed(plane, placement, cv2.INTER_NEAREST) > 0
         elif mark.filled:
-            rows, columns = cover.shape
-            area = inside_polygon(mark.lines[0][:, ::-1] - 0.5, rows, columns)
-        for canvas, rim, shade in (ink, [0, 0, 0], color), (cover, [HALO], [255]):
-            draw_mark(canvas, mark, rim, 2)
-            if len(area):
+            area = inside_polygon(mark.lines[0][:, ::-1] - 0.5, *placement.shape)
+        color = quantized(np.array(mark.color), 8).tolist()
+        for canvas, halo, shade in (ink, [0, 0, 0], color), (cover, [HALO], [255]):
+            draw_mark(canvas, mark, halo, rim=2)
+            if area is not None:
                 canvas[area] = shade
-            draw_mark(canvas, mark, shade, 0)
-    return inked(picture, ink, cover)
+            draw_mark(canvas, mark, shade, rim=0)
+    shown = picture.copy() if picture.ndim == 3 else cv2.merge([picture] * 3)
+    at, unit = cover > 0, np.iinfo(picture.dtype).max / 255
+    share = cover[at][:, np.newaxis] / 255
+    shown[at] = np.rint(shown[at] * (1 - share) + ink[at] * unit * share)
+    return cast(Array, shown)
 
 
 def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None:
@@ -3143,49 +3154,32 @@ def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None
         draw_text(canvas, mark.words, mark.at, shade, mark.letters, mark.side)
 
 
-def inked(picture: Array, ink: Array, cover: Array) -> Array:
-    """Return *picture* in RGB under *ink* as far as *cover* tells, both uint8."""
-    shown = picture.copy() if picture.ndim == 3 else cv2.merge([picture] * 3)
-    at = cover > 0
-    share = cover[at][:, np.newaxis] / 255
-    unit = np.iinfo(picture.dtype).max / 255
-    shown[at] = np.rint(shown[at] * (1 - share) + ink[at] * unit * share)
-    return cast(Array, shown)
-
-
 def outline(kind: str, points: Array, arm: float) -> tuple[Array, ...]:
-    """Return the lines of a graphic object (PS3.3 C.10.5.1.2) through *points* (n, 2).
+    """Return the lines of a graphic object through *points* (n, 2); *arm*: of a POINT's cross.
 
-    Those of a POINT are a cross with arms as long as *arm*.
+    PS3.3 C.10.5.1.2.
     """
     if kind == "POINT":
         return tuple(points[0] + np.array([[-arm], [arm]]) * side for side in ([1, 0], [0, 1]))
-    angles = np.linspace(0, 2 * math.pi, 720)[:, np.newaxis]
+    if kind not in ("CIRCLE", "ELLIPSE"):
+        return (curve_through(points) if kind == "INTERPOLATED" else points,)
+    center, axes = points[:2].mean(axis=0), (points[1:4:2] - points[:3:2]) / 2  # of the ellipse
     if kind == "CIRCLE":
-        radius = np.hypot(*(points[1] - points[0]))
-        return (points[0] + radius * np.hstack([np.cos(angles), np.sin(angles)]),)
-    if kind == "ELLIPSE":  # the ends of one axis, then of the other
-        axes = (points[1] - points[0]) / 2, (points[3] - points[2]) / 2
-        center = (points[0] + points[1]) / 2
-        return (center + np.cos(angles) * axes[0] + np.sin(angles) * axes[1],)
-    return (curve_through(points) if kind == "INTERPOLATED" else points,)
+        center, axes = points[0], np.hypot(*(points[1] - points[0])) * np.eye(2)
+    angles = np.linspace(0, 2 * math.pi, 720)
+    return (center + np.column_stack([np.cos(angles), np.sin(angles)]) @ axes,)
 
 
 def curve_through(points: Array) -> Array:
     """Return a smooth curve through *points* (n, 2), closed where these are (Catmull-Rom)."""
     closed = np.array_equal(points[0], points[-1]) and len(points) > 2
-    ends = (points[-2], points[1]) if closed else (points[0], points[-1])
-    before, start, end, after = (
-        np.vstack([ends[0], points, ends[1]])[at : len(points) - 1 + at] for at in range(4)
-    )
+    before, after = (points[-2], points[1]) if closed else (points[0], points[-1])
+    padded = np.vstack([before, points, after])
+    fours = np.lib.stride_tricks.sliding_window_view(padded, (4, 2))[:, 0]
     steps = max(1, min(CURVE_STEPS, MAX_POINTS // len(points)))
-    t = np.linspace(0, 1, steps, endpoint=False)[:, np.newaxis, np.newaxis]
-    curve = start + t / 2 * (
-        end
-        - before
-        + t * (2 * before - 5 * start + 4 * end - after + t * (3 * (start - end) + after - before))
-    )
-    return np.vstack([curve.transpose(1, 0, 2).reshape(-1, 2), points[-1:]])
+    powers = np.vander(np.linspace(0, 1, steps, endpoint=False), 4)
+    cubic = np.array([[-1, 3, -3, 1], [2, -5, 4, -1], [-1, 0, 1, 0], [0, 2, 0, 0]]) / 2
+    return np.vstack([(powers @ cubic @ fours).reshape(-1, 2), points[-1:]])
 
 
 # --- The renderer ---------------------------------------------------------------------------------
@@ -5095,7 +5089,7 @@ def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
     pictures = len({one[:3] for one in tiles})
     if pictures > MAX_SLIDES or pictures * rows * columns > MAX_SLIDE_PIXELS * factor**2:
         raise ConversionError(f"declares {pictures} pictures of {columns} x {rows}: too many")
-    order, lab = [int(one[3]) for one in tiles], numbers(ds, "RecommendedAbsentPixelCIELabValue")
+    order = [int(one[3]) for one in tiles]
     labels, alone = bool(segments_of(ds)), replace(look, pixel_aspect=1.0)  # not tile by tile
     bright = float(not labels and not look.grayscale)
     frames = zip(order, replace(stored, numbers=order), strict=True)
@@ -5106,7 +5100,7 @@ def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
         tiles=tiles,
         factor=factor,
         labels=labels,
-        absent=srgb_of_lab(lab) if len(lab) == 3 else (bright, bright, bright),
+        absent=color_in(ds, "RecommendedAbsentPixelCIELabValue", (bright, bright, bright)),
     )
 
 
@@ -5365,46 +5359,26 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
 
 # --- Presentation states (PS3.4 N.2) --------------------------------------------------------------
 
-MAX_AREA = 1 << 27  # of what a state shows, in pixels
 READABLE = 512  # px: smaller pictures with texts are enlarged
 MAX_MARKS = 10_000
+UNITS_OF = {
+    "GraphicData": "GraphicAnnotationUnits",
+    "BoundingBoxTopLeftHandCorner": "BoundingBoxAnnotationUnits",
+    "BoundingBoxBottomRightHandCorner": "BoundingBoxAnnotationUnits",
+    "AnchorPoint": "AnchorPointAnnotationUnits",
+}
 YELLOW: Rgb = (1.0, 1.0, 0.0)  # of layers that recommend no color
 POINTS_OF = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4, "POLYLINE": 2, "INTERPOLATED": 2}  # at least
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What a presentation state says of one frame of an image."""
-
-    ds: Dataset
-    instance: str
-    frame: int  # from 1
-
-    def items(self, keyword: str) -> Iterator[Dataset]:
-        """Yield the items of a sequence that are about the frame."""
-        for item in sequence(self.ds, keyword):
-            frames = [frames for uid, frames in references_in(item) if uid == self.instance]
-            if "ReferencedImageSequence" not in item or any(
-                not named or self.frame in named for named in frames
-            ):
-                yield item
-
-    def item(self, keyword: str) -> Dataset:
-        """Return the first of `items`, an empty one where there is none."""
-        return next(self.items(keyword), Dataset())
-
-
 def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outcome:
-    """Write what a presentation state makes of its images, or say what a list of key images names.
-
-    What cannot be shown is warned of.
-    """
+    """Write what a state makes of its images, or say what a list of key images names."""
     ds, options = task.header.data_set, task.options
     reason = reason_for_no_picture(task.header, names=options.names)
     if not isinstance(reason, NotAnImageError):
         raise reason
     found = list(references_of(ds))
-    if (kept := sum(1 for _ in followed(found))) < len(found):
+    if (kept := len(list(followed(found)))) < len(found):
         warn(f"refers to {len(found)} images: the first {kept} are followed")
     if work.missing:
         more = f" and {len(work.missing) - MAX_NAMED} more" if work.missing[MAX_NAMED:] else ""
@@ -5412,8 +5386,7 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
         facts = tuple(key_facts(work, ds, options))
     else:
-        written = (write_state(ds, one, outputs, options) for one in work.shown)
-        facts = tuple(chain.from_iterable(written))
+        facts = tuple(chain(*(write_state(ds, one, outputs, options) for one in work.shown)))
     if outputs.parts:
         remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
@@ -5431,10 +5404,7 @@ def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fac
 
 
 def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -> Iterator[Fact]:
-    """Write what the state *ds* makes of an image or a frame, and yield a fact on it.
-
-    Where it is not for such images, that is warned of.
-    """
+    """Write what the state *ds* makes of an image or a frame; yield a fact on it, or warn."""
     name = shown.slice.source.own_name
     with opened_slice(shown.slice) as (header, image, frames):
         own, clip = header.data_set, shown.frame is None and image.number_of_frames > 1
@@ -5446,15 +5416,15 @@ def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -
         if look is None:
             warn(f"{name}: {reason_of(error)}")
             return
-        marks = chain.from_iterable(look_at(index).marks for index in chosen)
-        in_color = any(np.ptp(mark.color) > 1 / 255 for mark in marks)
+        colors = (mark.color for index in chosen for mark in look_at(index).marks)
+        in_color = any(np.ptp(color) > 1 / 255 for color in colors)
         each = (
             (replace(look_at(index), in_color=in_color), index * clip, frame)
             for index, frame in zip(chosen, replace(frames, numbers=chosen), strict=True)
         )
-        rows, columns = cast(Placement, look.placement).shape
-        out = replace(image, rows=rows, columns=columns, number_of_frames=len(chosen))
-        timing = recorded_timing(own, len(chosen), options)
+        (rows, columns), count = cast(Placement, look.placement).shape, len(chosen)
+        out = replace(image, rows=rows, columns=columns, number_of_frames=count)
+        timing = recorded_timing(own, count, options)
         write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
     frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
     yield f"Picture{shown.suffix}", f"{printable(name)}{frame}: {described_state(look, options)}"
@@ -5468,70 +5438,81 @@ def look_of_state(
     PS3.4 N.2. Raises `ConversionError` where the state is not for such images.
     """
     kind, own = text(ds, "SOPClassUID"), header.data_set
-    state = State(ds, text(own, "SOPInstanceUID"), index + 1)
+    about = partial(items_about, ds, text(own, "SOPInstanceUID"), index + 1)
+    plain = replace(options, window="auto", shutter=False, overlays=False)
     with warnings.catch_warnings(action="ignore"):  # of what the state replaces
-        plain = replace(options, window="auto", shutter=False, overlays=False)
         look = look_of(header, image, plain)
     if bool(look.grayscale) == (kind == COLOR_STATE):
-        wanted, found = ("color", "gray") if kind == COLOR_STATE else ("gray", "color")
-        raise ConversionError(f"the state is for {wanted} images, and this one is in {found}")
+        found = "gray" if look.grayscale else "color"
+        raise ConversionError(f"the state is not for images in {found}, as this one is")
     if kind == COLOR_STATE:
         look = replace(look, icc_profile=icc_profile_of(ds))
     else:
-        look = replace(look, grayscale=(state_transform(state, look.grayscale[0].samples),))
+        variable = first_item(about("VariableModalityLUTSequence")) or ds
+        voi, samples = first_item(about("SoftcopyVOILUTSequence")), look.grayscale[0].samples
+        look = replace(look, grayscale=(state_transform(ds, variable, voi, samples),))
     if kind == PSEUDO_COLOR_STATE:
         palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
         look = replace(look, palette=palette, depth=16 if palette[0].bits > 8 else 8)
     planes = overlays_of(ds, image)
-    area = state.item("DisplayedAreaSelectionSequence")
-    own_aspect = any(f"PresentationPixel{of}" in area for of in ("Spacing", "AspectRatio"))
-    aspect = pixel_aspect(area) if own_aspect else look.pixel_aspect
+    area = first_item(about("DisplayedAreaSelectionSequence"))
+    aspects = (f"PresentationPixel{of}" in area for of in ("Spacing", "AspectRatio"))
+    aspect = pixel_aspect(area if any(aspects) else own)
     if options.shutter:
         bitmap = planes.get(integer(ds, "ShutterOverlayGroup") << 16)
         shutter = shutter_of(ds, image, aspect, bitmap)
-        look = replace(look, shutters=() if shutter == Shutter() else (shutter,))
+        look = replace(look, shutters=tuple({shutter} - {Shutter()}))
+    notes = about("GraphicAnnotationSequence")
+    worded = options.names and any("TextObjectSequence" in note for note in notes)
     aspect = 1.0 if options.native_pixels else aspect
-    placement = placement_of(state, area, image, aspect, options)
-    marks = marks_of(state, overlays_of(own, image) | planes, placement, options)
+    placement = placement_of(ds, area, image, aspect, READABLE if worded else 1)
+    drawn = overlays_of(own, image) | planes if options.overlays and options.names else {}
+    marks = marks_of(ds, notes, drawn, placement, options.names)
     return replace(look, placement=placement, marks=marks)
 
 
-def state_transform(state: State, samples: SampleFormat) -> GrayscaleTransform:
+def items_about(ds: Dataset, image: str, frame: int, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence of a state that are about *frame*, from 1, of an *image*."""
+    return [
+        item
+        for item in sequence(ds, keyword)
+        if "ReferencedImageSequence" not in item
+        or any(uid == image and frame in (of or (frame,)) for uid, of in references_in(item))
+    ]
+
+
+def state_transform(
+    ds: Dataset, variable: Dataset, voi: Dataset, samples: SampleFormat
+) -> GrayscaleTransform:
     """Return the gray levels that a state asks for (PS3.3 C.11), each step identity by default."""
-    variable = next(state.items("VariableModalityLUTSequence"), state.ds)
-    modality = modality_of(variable, state.ds, samples)
+    modality = modality_of(variable, ds, samples)
     low, high = modality_ends(modality, samples)
-    group = state.item("SoftcopyVOILUTSequence")
     whole = Window((low + high) / 2, high - low, VoiFunction.LINEAR_EXACT)
-    stored: list[Voi] = [*lookup_tables(group, "VOI LUT", low < 0), *stored_windows(group)]
+    stored: list[Voi] = [*lookup_tables(voi, "VOI LUT", low < 0), *stored_windows(voi)]
     origin = "of the state" if stored else "all that can be stored, for the state has none"
-    tables = lookup_tables(state.ds, "Presentation LUT", signed=False)
+    tables = lookup_tables(ds, "Presentation LUT", signed=False)
     table = replace(tables[0], first_value=0) if tables else None
-    inverted = text(state.ds, "PresentationLUTShape") == "INVERSE"
+    inverted = text(ds, "PresentationLUTShape") == "INVERSE"
     return GrayscaleTransform(samples, modality, [*stored, whole][0], origin, inverted, table)
 
 
 def placement_of(
-    state: State, item: Dataset, image: ImagePixel, aspect: float, options: Options
+    ds: Dataset, item: Dataset, image: ImagePixel, aspect: float, least: int
 ) -> Placement:
     """Return which area of an image a state shows, and how: C.10.6, and *item* of C.10.4 in PS3.3.
 
-    *aspect* is the height of a pixel by its width. Small pictures with texts are enlarged by a
-    whole factor.
+    *aspect* is the height of a pixel by its width. Pictures of a longer side below *least* pixels
+    are enlarged by a whole factor.
     """
-    area, ds = displayed_area(item, image), state.ds
-    sides = (area[2] - area[0]) * max(1 / aspect, 1), (area[3] - area[1]) * max(aspect, 1)
-    scale, mode = 1.0, text(item, "PresentationSizeMode")
-    if mode == "MAGNIFY":
-        scale = number(item, "PresentationPixelMagnificationRatio") or 1.0
-    if mode == "TRUE SIZE":
+    left, top, right, bottom = area = displayed_area(item, image)
+    sides = (right - left) * max(1 / aspect, 1), (bottom - top) * max(aspect, 1)
+    scale = number(item, "PresentationPixelMagnificationRatio") or 1.0
+    if text(item, "PresentationSizeMode") == "TRUE SIZE":
         warn("the state asks for true size, which no file can promise")
-    annotations = state.items("GraphicAnnotationSequence") if options.names else ()
-    if scale > 0 and any("TextObjectSequence" in one for one in annotations):
-        scale *= max(math.ceil(READABLE / (scale * max(sides))), 1)
     if not 1 / min(sides) <= scale <= MAX_SIDE / max(sides):
         warn(f"a magnification of {scale:.3g} was left out")
         scale = 1.0
+    scale *= math.ceil(least / (scale * max(sides)))
     width, height = (max(round(scale * side), 1) for side in sides)
     turns = integer(ds, "ImageRotation") // 90 % 4
     return Placement(area, (width, height), turns, text(ds, "ImageHorizontalFlip") == "Y")
@@ -5540,45 +5521,42 @@ def placement_of(
 def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int]:
     """Return the area that *item* selects: left, top, right, bottom, the last two outside.
 
-    It names the corners as they come out, so those of a turned image are in any order. Some
-    writers count from 0.
+    Corners are named as they come out, those of a turned image in any order; some count from 0.
     """
-    corners = (f"DisplayedArea{end}HandCorner" for end in ("TopLeft", "BottomRight"))
-    ends = [numbers(item, corner) for corner in corners]
-    if [len(end) for end in ends] != [2, 2]:
-        return 0, 0, image.columns, image.rows
-    (left, right), (top, bottom) = (sorted(map(int, pair)) for pair in zip(*ends, strict=True))
+    corners = [numbers(item, f"DisplayedArea{end}HandCorner") for end in ("TopLeft", "BottomRight")]
+    whole = 0, 0, image.columns, image.rows
+    if [len(corner) for corner in corners] != [2, 2]:
+        return whole
+    (left, top), (right, bottom) = np.sort(corners, axis=0).astype(int).tolist()
     width, height = right - left + 1, bottom - top + 1
     if left == top == 0 and (width - image.columns, height - image.rows) in ((0, 0), (1, 1)):
-        return 0, 0, image.columns, image.rows
-    if max(width, height) > MAX_SIDE or width * height > MAX_AREA:
+        return whole
+    if max(width, height) > MAX_SIDE or width * height > MAX_SIDE**2 // 2:
         warn("the displayed area is out of all proportion: the whole image is shown")
-        return 0, 0, image.columns, image.rows
+        return whole
     return left - 1, top - 1, right, bottom
 
 
 def marks_of(
-    state: State, planes: dict[int, Overlay], placement: Placement, options: Options
+    ds: Dataset, notes: list[Dataset], planes: dict[int, Overlay], place: Placement, names: bool
 ) -> tuple[Mark, ...]:
     """Return what a state draws on a picture, layer by layer (PS3.3 C.10.5, C.10.7, C.11.7).
 
     In a layer figures follow the overlays among *planes*, and texts the figures.
     """
-    layers = {text(one, "GraphicLayer"): one for one in sequence(state.ds, "GraphicLayerSequence")}
+    layers = {
+        text(one, "GraphicLayer"): (number(one, "GraphicLayerOrder") or 0.0, layer_color(one))
+        for one in sequence(ds, "GraphicLayerSequence")
+    }
     found: list[tuple[float, int, Mark]] = []
-
-    def layer(name: str) -> tuple[float, Rgb]:
-        order = number(layers.get(name, Dataset()), "GraphicLayerOrder")
-        return math.inf if order is None else order, layer_color(layers.get(name, Dataset()))
-
-    for group, plane in planes.items() if options.overlays and options.names else ():
-        if name := text(state.ds, group | 0x1001):  # its layer, where it is activated
-            order, color = layer(name)
+    for group, plane in planes.items():
+        if name := text(ds, group | 0x1001):  # its layer, where it is activated
+            order, color = layers.get(name, (math.inf, YELLOW))
             found.append((order, 0, Mark(color, overlay=plane)))
-    for item in state.items("GraphicAnnotationSequence"):
-        order, color = layer(text(item, "GraphicLayer"))
-        texts = texts_of(item, placement, color) if options.names else ()
-        marks = islice(chain(figures_of(item, placement, color), texts), MAX_MARKS - len(found))
+    for note in notes:
+        order, color = layers.get(text(note, "GraphicLayer"), (math.inf, YELLOW))
+        texts = texts_of(note, place, color) if names else ()
+        marks = islice(chain(figures_of(note, place, color), texts), MAX_MARKS - len(found))
         found += [(order, 2 if mark.words else 1, mark) for mark in marks]
     if len(found) >= MAX_MARKS:
         warn(f"of very many figures and texts the first {MAX_MARKS} are drawn")
@@ -5588,42 +5566,33 @@ def marks_of(
 def layer_color(layer: Dataset) -> Rgb:
     """Return the color that a graphic layer recommends (PS3.3 C.10.7)."""
     begin = "GraphicLayerRecommendedDisplay"
-    gray = number(layer, f"{begin}GrayscaleValue")
-    rgb = numbers(layer, f"{begin}RGBValue") or (() if gray is None else (gray,) * 3)
+    rgb = numbers(layer, f"{begin}RGBValue") or numbers(layer, f"{begin}GrayscaleValue") * 3
     red, green, blue = (value / 65535 for value in rgb) if len(rgb) == 3 else YELLOW
     return color_in(layer, f"{begin}CIELabValue", (red, green, blue))
 
 
-def color_in(item: Dataset, keyword: str, default: Rgb) -> Rgb:
-    """Return the CIELab color in *item*, *default* where there is none."""
-    lab = numbers(item, keyword)
-    return srgb_of_lab(lab) if len(lab) == 3 else default
+def points_in(item: Dataset, keyword: str, placement: Placement) -> Array:
+    """Return points of a state (n, 2), in units of image or picture, as they come out.
 
-
-def points_in(item: Dataset, keyword: str, units: str, placement: Placement) -> Array:
-    """Return points of a state (n, 2), in *units* of image or picture, as they come out.
-
-    PS3.3 C.10.5.1. None where they lack, are too many, or some are not finite.
+    PS3.3 C.10.5.1. None where they lack, are too many or of a slide, or some are not finite.
     """
-    raw = raw_bytes(item, tag_of(keyword)) or b""
-    values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS else ()
+    raw, units = raw_bytes(item, tag_of(keyword)) or b"", text(item, UNITS_OF[keyword])
+    values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS and units != "MATRIX" else ()
     points = np.array(values[: len(values) & ~1]).reshape(-1, 2)
-    if text(item, units) == "DISPLAY":
-        return cast(Array, points * np.array(placement.shape[::-1]))
+    if units == "DISPLAY":
+        return cast(Array, points * placement.shape[::-1])
     return placed_points(points, placement)
 
 
-def figures_of(item: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
+def figures_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     """Yield the graphic objects of an annotation, in *color* unless they have their own."""
-    if "CompoundGraphicSequence" in item and "GraphicObjectSequence" not in item:
-        warn("compound graphics are left out")
-    for one in sequence(item, "GraphicObjectSequence"):
-        kind, units = text(one, "GraphicType"), "GraphicAnnotationUnits"
-        points = points_in(one, "GraphicData", units, placement)
-        if text(one, units) == "MATRIX" or len(points) < POINTS_OF.get(kind, math.inf):
+    for one in sequence(note, "GraphicObjectSequence"):
+        kind = text(one, "GraphicType")
+        points = points_in(one, "GraphicData", placement)
+        if len(points) < POINTS_OF.get(kind, math.inf):
             warn(f"a figure ({printable(kind[:16])}) was left out, for its points cannot be drawn")
             continue
-        style = next(iter(sequence(one, "LineStyleSequence")), Dataset())
+        style = first_item(sequence(one, "LineStyleSequence"))
         width = round(placement.pen * min(max(number(style, "LineThickness") or 1, 1), 16))
         closed = kind in ("CIRCLE", "ELLIPSE") or np.array_equal(points[0], points[-1])
         filled = closed and text(one, "GraphicFilled") == "Y"
@@ -5631,33 +5600,28 @@ def figures_of(item: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark
         yield Mark(own, outline(kind, points, 4 * placement.pen), width, filled)
 
 
-def texts_of(item: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
+def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     """Yield the text objects of an annotation: in their boxes, or right of what they point at."""
-    size = np.array(placement.shape[::-1])
-    letters = max(12, round(max(size) / 40))
-    for one in sequence(item, "TextObjectSequence"):
+    size, letters = placement.shape[::-1], max(12, round(max(placement.size) / 40))
+    sides = {"CENTER": 0.5, "RIGHT": 1.0}
+    for one in sequence(note, "TextObjectSequence"):
         words = tuple(drawn_lines(text(one, "UnformattedTextValue")))
-        extent, side = np.array(text_box(words, letters)), 0.0
-        corners = (f"BoundingBox{end}HandCorner" for end in ("TopLeft", "BottomRight"))
-        units = "BoundingBoxAnnotationUnits"
-        box = np.vstack([points_in(one, corner, units, placement) for corner in corners])
-        anchor = points_in(one, "AnchorPoint", "AnchorPointAnnotationUnits", placement)
-        around = np.vstack([box, anchor])
+        extent = np.array(text_box(words, letters))
+        corners = [points_in(one, keyword, placement) for keyword in list(UNITS_OF)[1:]]
+        box, anchor, around = np.vstack(corners[:2]), corners[2][:1], np.vstack(corners)
         low, high = around.min(axis=0, initial=math.inf), around.max(axis=0, initial=-1)
-        if not words or not ((high >= 0) & (low <= size)).all():
+        if not words or (high < 0).any() or (low > size).any():
             warn("a text that lies outside of what is shown was left out")
             continue
-        at = anchor[0] + np.array([letters, -extent[1] / 2]) if len(anchor) else low
-        if len(box) == 2:
-            declared = text(one, "BoundingBoxTextHorizontalJustification")
-            side = {"CENTER": 0.5, "RIGHT": 1.0}.get(declared, 0.0)
-            at = box.min(axis=0)
-            at[0] += side * (np.ptp(box[:, 0]) - extent[0])
+        side = sides.get(text(one, "BoundingBoxTextHorizontalJustification"), 0.0)
+        if len(box):
+            at = np.add(box.min(axis=0), [side * (np.ptp(box[:, 0]) - extent[0]), 0])
+        else:
+            at = np.add(anchor[0], [letters, -extent[1] / 2])
         at = np.clip(at, 0, np.maximum(size - extent, 0))
-        lines: tuple[Array, ...] = ()
-        if len(anchor) and text(one, "AnchorPointVisibility") == "Y":
-            lines = (np.vstack([anchor[0], np.clip(anchor[0], at, at + extent)]),)
-        style = next(iter(sequence(one, "TextStyleSequence")), Dataset())
+        leads = len(anchor) and text(one, "AnchorPointVisibility") == "Y"
+        lines = (np.vstack([anchor, np.clip(anchor, at, at + extent)]),) if leads else ()
+        style = first_item(sequence(one, "TextStyleSequence"))
         own, pen = color_in(style, "TextColorCIELabValue", color), placement.pen
         yield Mark(own, lines, pen, False, words, tuple(at.tolist()), letters, side)
 
@@ -5666,18 +5630,17 @@ def described_state(look: Look, options: Options) -> str:
     """Return in words what a state makes of a picture."""
     place, marks = cast(Placement, look.placement), look.marks
     left, top, right, bottom = place.area
-    overlays = sum(mark.overlay is not None for mark in marks)
+    overlays = sum(bool(mark.overlay) for mark in marks)
     texts = sum(bool(mark.words) for mark in marks)
-    parts = [
+    parts = (
         described_window(look, named=options.names),
         "presentation table" if look.grayscale and look.grayscale[0].presentation else "",
-        "shutter" if look.shutters else "",
+        "shutter" * bool(look.shutters),
         f"area of columns {left + 1} to {right}, rows {top + 1} to {bottom}",
         f"turned by {90 * place.turns} degrees" if place.turns else "",
-        "mirrored" if place.mirrored else "",
-        f"{place.shape[1]} x {place.shape[0]} pixels",
+        "mirrored" * place.mirrored,
         f"{len(marks) - overlays - texts} figures, {texts} texts, {overlays} overlays",
-    ]
+    )
     return "; ".join(filter(None, parts))
 
 
@@ -6898,9 +6861,9 @@ def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
         shown: list[Shown] = []
         missing: list[str] = []
         images: list[Instance] = []
-        asked: defaultdict[str, list[tuple[int, ...]]] = defaultdict(list)
+        asked: defaultdict[str, dict[int | None, None]] = defaultdict(dict)
         for instance, frames in one.refers:
-            asked[instance].append(frames)
+            asked[instance] |= dict.fromkeys(frames or [None])
         for instance, wanted in asked.items():
             found = shelf.named(instance, patient_key(one))
             if not found or not found.instance or not (keys or found.instance.kind in SHOWABLE):
@@ -6908,14 +6871,12 @@ def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
                 continue
             images.append(found.instance)
             count = found.instance.frames
-            numbers = dict.fromkeys(chain(*wanted))
-            whole = () in wanted or {*range(1, count + 1)} <= numbers.keys()
-            named = [None] if whole else [number - 1 for number in numbers]
-            there = [at for at in named if at is None or 0 <= at < count]
-            if len(there) < len(named):
+            whole = None in wanted or {*range(1, count + 1)} <= wanted.keys()
+            there = [at - 1 for at in wanted if at is not None and 0 < at <= count]
+            if not whole and len(there) < len(wanted):
                 missing.append(f"frames of {printable(instance)} beyond its {count}")
             file = Slice(cast(Source, found.source), found.instance.identity)
-            shown += [Shown(file, at, found.outputs, "") for at in there]
+            shown += [Shown(file, at, found.outputs) for at in ([None] if whole else there)]
         if len(shown) > MAX_SHOWN:
             missing.append(f"{len(shown) - MAX_SHOWN} more pictures than the first {MAX_SHOWN}")
         if shown[1:]:
