@@ -85,17 +85,7 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import (
-    accumulate,
-    chain,
-    count,
-    cycle,
-    filterfalse,
-    groupby,
-    islice,
-    pairwise,
-    repeat,
-)
+from itertools import accumulate, chain, count, cycle, groupby, islice, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Queue, SimpleQueue
@@ -125,7 +115,6 @@ try:
     from pydicom.datadict import dictionary_description, get_entry, get_private_entry
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
-    from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
     from pydicom.pixels.decoders import rle
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
@@ -180,29 +169,14 @@ MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
-SPACINGS = (  # vertical first
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "PresentationPixelSpacing",
-)
+# Of values that are vertical first.
+SPACINGS = [f"{of}PixelSpacing" for of in ("", "Imager", "NominalScanned", "Presentation")]
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
 # What pydicom raises on values that are not of their type.
-UNREADABLE = (
-    BytesLengthException,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    struct.error,
-    zlib.error,
-)
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError,
+              EOFError, OSError, struct.error, zlib.error)  # fmt: skip
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -233,7 +207,7 @@ Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for 
 Rgb = tuple[float, float, float]  # red, green, blue, 0..1
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 Reference = tuple[str, tuple[int, ...]]  # UID of an instance; its frames from 1, () for all
-Tile = tuple[float, ...]  # segment, path, focal plane; frame, top, left, from 0
+Tile = tuple[float, ...]  # segment or path, focal plane; frame, top, left, from 0
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
 
@@ -327,6 +301,7 @@ class Options(PictureOptions):
     report: Path | None = None
     dask: str = ""
     threads: int = 0  # of an encoder; 0: as many as there are cores
+    folder: Path = Path()  # in which paths begin, where that is another machine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -2150,7 +2125,7 @@ def tiles_of(ds: Dataset, image: ImagePixel) -> Iterator[Tile]:
     planes = integer(ds, "TotalPixelMatrixFocalPlanes")
     first = integer(ds, "ConcatenationFrameOffsetNumber")
     labels = text(ds, "SegmentationType") == "LABELMAP"  # of all segments in one picture
-    segments = [0] if labels else sorted(segments_of(ds)) or [0]
+    segments = [] if labels else sorted(segments_of(ds))
     paths = [text(one, "OpticalPathIdentifier") for one in sequence(ds, "OpticalPathSequence")]
     axes = "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix"
     stated = axes[0] in functional_group(ds, "PlanePositionSlideSequence", 0)
@@ -2163,11 +2138,13 @@ def tiles_of(ds: Dataset, image: ImagePixel) -> Iterator[Tile]:
             lies = group("PlanePositionSlideSequence")
             z = 0 if planes == 1 else number(lies, "ZOffsetInSlideCoordinateSystem") or 0
             place = z, frame, *((*numbers(lies, axis), math.nan)[0] - 1 for axis in axes)
-        segment = number(group("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
-        segment = segment or segments[min(channel, len(segments) - 1)]
         path = text(group("OpticalPathIdentificationSequence"), "OpticalPathIdentifier")
-        channel = paths.index(path) if path in paths else channel * (segments == [0])
-        yield segment, channel, *place
+        if segments:
+            known = number(group("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+            channel = int(known or segments[min(channel, len(segments) - 1)])
+        elif path in paths:
+            channel = paths.index(path)
+        yield channel, *place
 
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
@@ -2658,15 +2635,15 @@ def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
     values = np.arange(most + 1)
 
     @cache
-    def palette(segment: float) -> Palette:
-        table = np.outer(values / most, colors.get(int(segment), white))
+    def palette(segment: int) -> Palette:
+        table = np.outer(values / most, colors.get(segment, white))
         if kind == "LABELMAP":
             table = np.array([colors.get(value, white) for value in range(most + 1)])
             table[padding_mask(values, sample_format(ds, image)) | (values == 0)] = 0
         entries = quantized(table, 8).astype("<u2").T
         return tuple(LookupTable(0, 8, channel.tobytes()) for channel in entries)
 
-    return tuple(palette(segment) for segment, *_ in tiles_of(ds, image))
+    return tuple(palette(int(segment)) for segment, *_ in tiles_of(ds, image))
 
 
 @lru_cache(maxsize=64)
@@ -2815,20 +2792,14 @@ def shutter_of(
         else:
             fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
             warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
-    shutter = Shutter(edges, circle, vertices, hiding, shutter_color(group))
+    gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
+    lab = numbers(group, "ShutterPresentationColorCIELabValue")
+    color = srgb_of_lab(lab) if len(lab) == 3 else (gray, gray, gray)
+    shutter = Shutter(edges, circle, vertices, hiding, (gray, *color))
     hidden = shutter_mask(shutter, image.rows, image.columns)
     if hidden.all():
         warn("the display shutter would hide everything and was left out")
     return Shutter() if hidden.all() or not hidden.any() else shutter
-
-
-def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
-    """Return what is shown outside a shutter as gray, red, green and blue 0..1; default black."""
-    gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
-    lab = numbers(group, "ShutterPresentationColorCIELabValue")
-    if len(lab) != 3:
-        return gray, gray, gray, gray
-    return gray, *srgb_of_lab(lab)
 
 
 @lru_cache(maxsize=16)
@@ -2906,21 +2877,16 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
     return overlays
 
 
-def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
-    """Return which pixels of plane *number* are set, (rows, columns) bool."""
-    size = overlay.rows * overlay.columns
-    if not overlay.data:
-        return (stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1) > 0
-    bits = unpacked_bits(overlay.data, number * size, size)
-    return bits.reshape(overlay.rows, overlay.columns) > 0
-
-
 def plane_on(overlay: Overlay, index: int, stored: Array) -> Array:
     """Return which pixels of frame *index*, *stored*, an overlay sets, (rows, columns) bool."""
     shown = np.zeros(stored.shape[:2], bool)
     first, end = overlay.frames or (index, index + 1)
     if first <= index < end:
-        plane = overlay_plane(overlay, index - first, stored)
+        plane = stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1
+        if overlay.data:
+            size = overlay.rows * overlay.columns
+            bits = unpacked_bits(overlay.data, (index - first) * size, size)
+            plane = bits.reshape(overlay.rows, overlay.columns)
         top, left = max(overlay.top, 0), max(overlay.left, 0)
         inside = plane[top - overlay.top :, left - overlay.left :]
         target = shown[top:, left:][: inside.shape[0], : inside.shape[1]]
@@ -3289,15 +3255,7 @@ def described_window(look: Look, *, named: bool = True) -> str:
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
 TEXT_SHOWN = 1 << 20  # characters; reports with pictures in them are said to exist
-REPORT_VALUES = (
-    "Date",
-    "Time",
-    "DateTime",
-    "PersonName",
-    "UID",
-    "GraphicType",
-    "TemporalRangeType",
-)
+REPORT_VALUES = "Date", "Time", "DateTime", "PersonName", "UID", "GraphicType", "TemporalRangeType"
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -4219,7 +4177,7 @@ def instance_of(header: Header, content: object) -> Instance:
         texts["SegmentLabel"] = called(segment_names(ds).values())
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
-        plane, location = plane_of(ds), number(ds, "SliceLocation")
+        (normal, position), location = plane_of(ds), number(ds, "SliceLocation")
         frames, durations = steps_of(ds, content)
         return Instance(
             texts=texts,
@@ -4232,8 +4190,8 @@ def instance_of(header: Header, content: object) -> Instance:
             encoding=str(header.transfer_syntax),
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
-            normal=normal_of(*plane),
-            position=plane[1],
+            normal=normal,
+            position=position,
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
@@ -4335,7 +4293,8 @@ def is_called_after(label: str, texts: dict[str, str]) -> bool:
 
     def words(value: str) -> list[str]:
         letters = unicodedata.normalize("NFKD", value.casefold())
-        return re.findall(r"[^\W_]+", "".join(filterfalse(unicodedata.combining, letters)))
+        plain = (char for char in letters if not unicodedata.combining(char))
+        return re.findall(r"[^\W_]+", "".join(plain))
 
     name = texts["PatientName"]
     joined = ("".join(words(value)) for value in (texts["PatientID"], *name.split("=")))
@@ -4358,32 +4317,29 @@ def stack_of(ds: Dataset, image: ImagePixel) -> str:
     return "|".join(part[:MAX_SHORT] for part in parts)
 
 
-def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return orientation and position of the first frame as they stand, () where they do not."""
-    orientation = functional_group(ds, "PlaneOrientationSequence", 0)
-    position = functional_group(ds, "PlanePositionSequence", 0)
-    return (
-        numbers(orientation, "ImageOrientationPatient", math.nan)[:7],  # more than there can be
-        numbers(position, "ImagePositionPatient", math.nan)[:4],
-    )
-
-
 def identity_of(ds: Dataset, stack: str) -> str:
     """Return by what a still is known as the one that it was: whose, which, and of which stack."""
     known = [text(ds, name) for name in ("PatientName", "PatientID", "SOPInstanceUID")]
     return check_sum(f"{known} {stack}")
 
 
-def normal_of(orientation: Sequence[float], position: Sequence[float]) -> tuple[float, ...]:
-    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), () where none can be right."""
+def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return unit normal and position of the first frame (PS3.3 C.7.6.2.1.1).
+
+    The position is as it stands, the normal () where none can be right.
+    """
+    group = functional_group(ds, "PlaneOrientationSequence", 0)
+    orientation = numbers(group, "ImageOrientationPatient", math.nan)[:7]  # more than there can be
+    group = functional_group(ds, "PlanePositionSequence", 0)
+    position = numbers(group, "ImagePositionPatient", math.nan)[:4]
     near = all(abs(value) <= MAX_POSITION for value in (*orientation, *position))  # and not NaN
     if (len(orientation), len(position)) != (6, 3) or not near:
-        return ()
+        return (), position
     cosines = np.array(orientation).reshape(2, 3)
     if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
-        return ()
+        return (), position
     normal = np.cross(*cosines)
-    return tuple((normal / np.linalg.norm(normal)).tolist())
+    return tuple((normal / np.linalg.norm(normal)).tolist()), position
 
 
 def when_taken(ds: Dataset) -> tuple[str, float | None]:
@@ -5131,20 +5087,18 @@ def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
     factor = math.ceil(max(rows * max(aspect, 1), columns / min(aspect, 1)) / MAX_SIDE)
     if factor > MAX_REDUCTION or count > MAX_TILES:
         raise ConversionError(f"declares {columns} x {rows} pixels of {count} tiles: too many")
-    high, wide = image.rows, image.columns
-    found = (
-        one for one in tiles_of(ds, image) if -high < one[4] < rows and -wide < one[5] < columns
-    )
-    if not (tiles := sorted(found)):
+    places, high, wide = tiles_of(ds, image), image.rows, image.columns
+    tiles = sorted(one for one in places if -high < one[3] < rows and -wide < one[4] < columns)
+    if not tiles:
         raise ConversionError("none of its tiles lies in the picture that they are parts of")
     if lost := count - len(tiles):
         warn(f"{lost} tiles lie beside the picture, or nowhere, and were left out")
     if "ConcatenationUID" in ds:
         warn("a part of a concatenation: other files hold the other tiles")
-    pictures = len({one[:3] for one in tiles})
+    pictures = len({one[:2] for one in tiles})
     if pictures > MAX_SLIDES or pictures * rows * columns > MAX_SLIDE_PIXELS * factor**2:
         raise ConversionError(f"declares {pictures} pictures of {columns} x {rows}: too many")
-    order, lab = [int(one[3]) for one in tiles], numbers(ds, "RecommendedAbsentPixelCIELabValue")
+    order, lab = [int(one[2]) for one in tiles], numbers(ds, "RecommendedAbsentPixelCIELabValue")
     labels, alone = bool(segments_of(ds)), replace(look, pixel_aspect=1.0)  # not tile by tile
     bright = float(not labels and not look.grayscale)
     frames = zip(order, replace(stored, numbers=order), strict=True)
@@ -5179,33 +5133,34 @@ def image_facts(scene: Scene, ds: Dataset, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     image, named = scene.image, segment_names(ds, names=names)
     sign = ", signed" if image.pixel_representation else ""
-    window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     shown = f", shown {factor:.4g} times as {side}" if factor >= MIN_PIXEL_ASPECT_SHOWN else ""
-    return (
+    is_clip = image.number_of_frames > 1 and not scene.tiles
+    facts = (
         ("Size", f"{image.matrix[1]} x {image.matrix[0]} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
-        *((("Window", window),) if window else ()),
-        *((("Frame rate", rate),) if image.number_of_frames > 1 and not scene.tiles else ()),
-        *((("Segments", called(named.values())),) if named else ()),
+        ("Window", described_window(scene.look, named=names)),
+        ("Frame rate", scene.timing.used if is_clip else ""),
+        ("Segments", called(named.values())),
         *(slide_facts(scene, named) if scene.tiles else ()),
     )
+    return tuple(fact for fact in facts if fact[1])
 
 
 def slide_facts(scene: Scene, named: dict[int, str]) -> Iterator[Fact]:
     """Yield what a slide is made of, and which each of its pictures is where there are several."""
-    image, pictures = scene.image, list(dict.fromkeys(one[:3] for one in scene.tiles))
+    image, pictures = scene.image, list(dict.fromkeys(one[:2] for one in scene.tiles))
     reduced = f", reduced {scene.factor} times" if scene.factor > 1 else ""
     tiles = f"{len(scene.tiles)} tiles of {image.columns} x {image.rows}"
     yield "Slide", f"{image.matrix[1]} x {image.matrix[0]} pixels of {tiles}{reduced}"
-    planes = sorted({plane for *_, plane in pictures})
-    for place, (key, path, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
-        segment = f"segment {key:g} {named.get(int(key), '')}".rstrip()
+    planes = sorted({plane for _, plane in pictures})
+    for place, (key, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
+        channel = f"segment {key:g} {named.get(int(key), '')}" if named else ""
         depth = f", focal plane {planes.index(plane) + 1}" if len(planes) > 1 else ""
-        yield f"Picture {place}", (segment if named else f"optical path {path + 1:g}") + depth
+        yield f"Picture {place}", (channel.rstrip() or f"optical path {key + 1:g}") + depth
 
 
 def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
@@ -5270,10 +5225,10 @@ def write_slide(scene: Scene, outputs: Outputs, options: Options) -> None:
     """Put pictures together from their tiles, one after the other, and write each as a PNG."""
     if options.frames:
         warn("tiles of a slide are not written one by one")
-    matrix, several = scene.image.matrix, scene.tiles[0][:3] != scene.tiles[-1][:3]
-    size = tuple(-(-side // scene.factor) for side in matrix)
+    several = scene.tiles[0][:2] != scene.tiles[-1][:2]
+    size = tuple(-(-side // scene.factor) for side in scene.image.matrix)
     shown = zip(scene.tiles, scene.shown, strict=True)
-    for number, (_, tiles) in enumerate(groupby(shown, key=lambda one: one[0][:3]), 1):
+    for number, (_, tiles) in enumerate(groupby(shown, key=lambda one: one[0][:2]), 1):
         canvas = np.empty(0)
         for (*_, top, left), (look, index, frame) in tiles:
             tile = render(look, index, *frame, options.png_bits)
@@ -6092,6 +6047,8 @@ def serve(pipe: Any, memory: int) -> None:
             pipe.send(None)
             options, step, arguments = pipe.recv()
             cv2.setNumThreads(options.threads or -1)  # -1: as many as there are cores
+            with suppress(OSError):  # it may not be there, nor be needed
+                os.chdir(options.folder)
             result, error = attempt(partial(step, *arguments), options)
             pipe.send((result, reason_of(error) if error else ""))
 
@@ -6128,11 +6085,6 @@ def available_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def placed_absolutely(one: Slice) -> Slice:
-    """Return *one* with a path that means the same wherever it is used."""
-    return replace(one, source=replace(one.source, path=one.source.path.absolute()))
 
 
 SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
@@ -6183,15 +6135,8 @@ class Cluster:
 
     def submit(self, source: Work, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        there: Work
-        if isinstance(source, Series):
-            there = replace(source, slices=tuple(map(placed_absolutely, source.slices)))
-        else:
-            there = replace(source, path=source.path.absolute())
-        if isinstance(there, Presentation):
-            shown = (replace(one, slice=placed_absolutely(one.slice)) for one in there.shown)
-            there = replace(there, shown=tuple(shown))
-        return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
+        options = replace(options, folder=Path.cwd())
+        return cast(Future[Outcome], self._executor.submit(convert_shipped, source, options))
 
     def outcome(self, future: Future[Outcome], source: Work) -> Outcome:
         """Return how *source* ended, named as it is here."""
@@ -6892,12 +6837,15 @@ class Shelf:
         row = *keys, path, is_trouble(outcome), waits, pickle.dumps(replace(outcome, facts=()))
         self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
+    def _outcomes(self, query: str, *values: Any) -> Iterator[Outcome]:
+        """Yield the outcomes that *query* selects."""
+        for (row,) in self._rows.execute(query, values):
+            yield pickle.loads(row)  # noqa: S301 - none but this program wrote it
+
     def waiting(self, *, keys: bool) -> Iterator[Outcome]:
         """Yield the states that wait for their images, or the lists of *keys*."""
         self._rows.execute("CREATE INDEX IF NOT EXISTS uids ON works (uid)")
-        query = "SELECT outcome FROM works WHERE waits = ? ORDER BY path"
-        for (row,) in self._rows.execute(query, (1 + keys,)):
-            yield pickle.loads(row)  # noqa: S301 - none but this program wrote it
+        return self._outcomes("SELECT outcome FROM works WHERE waits = ? ORDER BY path", 1 + keys)
 
     def named(self, uid: str, patient: str) -> Outcome | None:
         """Return what came of the instance *uid*, that of *patient* if there are several."""
@@ -6905,8 +6853,7 @@ class Shelf:
             "SELECT outcome FROM works WHERE uid = ? AND uid > '' AND NOT waits AND NOT lost"
             " ORDER BY patient != ?, path LIMIT 1"
         )
-        row = self._rows.execute(query, (uid, patient)).fetchone()
-        return pickle.loads(row[0]) if row else None  # noqa: S301 - none but this program wrote it
+        return next(self._outcomes(query, uid, patient), None)
 
     def groups(self) -> Iterator[SeriesGroup]:
         """Yield what is of each series: by patient, the newest study first, by series number."""
@@ -6923,8 +6870,7 @@ class Shelf:
     def failed(self) -> list[Entry]:
         """Return what the page says of files that were not converted."""
         query = "SELECT outcome FROM works WHERE lost ORDER BY path LIMIT ?"
-        rows = self._rows.execute(query, (MAX_LOST_SHOWN,))
-        lost = [pickle.loads(row) for (row,) in rows]  # noqa: S301 - none but this program wrote it
+        lost = list(self._outcomes(query, MAX_LOST_SHOWN))
         told = [{"path": printable(one.source.label), "reason": one.reason} for one in lost]
         more = self.lost - len(lost)
         return [*told, {"path": "...", "reason": f"and {more} more"}] if more else told
