@@ -115,6 +115,7 @@ try:
     from pydicom.datadict import dictionary_description, get_entry, get_private_entry
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
+    from pydicom.errors import BytesLengthException
     from pydicom.filereader import read_dataset
     from pydicom.pixels.decoders import rle
     from pydicom.pixels.processing import apply_icc_profile, create_icc_transform
@@ -175,8 +176,9 @@ NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
 # What pydicom raises on values that are not of their type.
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RuntimeError,
-              EOFError, OSError, struct.error, zlib.error)  # fmt: skip
+UNREADABLE = (BytesLengthException, ValueError, TypeError, LookupError, AttributeError,
+              OverflowError, RuntimeError, EOFError, OSError, struct.error,
+              zlib.error)  # fmt: skip
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -493,9 +495,11 @@ class ImagePixel:
     matrix: tuple[int, int]  # rows and columns of the picture that the frames are tiles of
 
     @property
-    def is_slide(self) -> bool:
-        """Tell whether frames are but tiles of pictures (PS3.3 C.7.6.17)."""
-        return self.matrix != (self.rows, self.columns)
+    def kind(self) -> str:
+        """Still, clip or slide, whose frames are but tiles of pictures (PS3.3 C.7.6.17)."""
+        if self.matrix != (self.rows, self.columns):
+            return "slide"
+        return "still" if self.number_of_frames == 1 else "clip"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -1899,7 +1903,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
     least = stored - 1
     high_bit = least if float_bits else integer(ds, "HighBit", least, range(least, allocated))
-    matrix = (integer(ds, f"TotalPixelMatrix{axis}") for axis in ("Rows", "Columns"))
+    high, wide = (integer(ds, f"TotalPixelMatrix{axis}") for axis in ("Rows", "Columns"))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -1911,7 +1915,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         high_bit=high_bit,
         pixel_representation=1 if float_bits else integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
-        matrix=(next(matrix) or rows, next(matrix) or columns),
+        matrix=(high or rows, wide or columns),
     )
     if "PixelRepresentation" not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
@@ -2620,10 +2624,7 @@ def expanded_segments(data: Array, entries: int) -> Array:
 
 
 def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
-    """Return the colors over black of each frame of a segmentation, () where none are stored.
-
-    PS3.3 C.8.20.2. Segments that store none are white among those that do.
-    """
+    """Return each frame's colors over black, () where none are stored, else white (C.8.20.2)."""
     labs = {key: numbers(one, CIELAB) for key, one in segments_of(ds).items()}
     colors = {key: srgb_of_lab(lab) for key, lab in labs.items() if len(lab) == 3}
     kind, white = text(ds, "SegmentationType"), (1.0, 1.0, 1.0)
@@ -2845,9 +2846,9 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     """Return *picture* with what *shutter* hides in its color."""
     hidden = shutter_mask(shutter, *picture.shape[:2])
     color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
-    if picture.ndim == 3:
-        return np.where(hidden[..., np.newaxis], color[1:], picture)
-    return np.where(hidden, color[0], picture)
+    shown = picture.copy()
+    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
+    return shown
 
 
 def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
@@ -4062,9 +4063,7 @@ class Task:
     header: Header  # of the first file
     origin: Origin
     states: tuple[FileState | None, ...]  # of the files before they were opened
-    content: (
-        ImagePixel | str | Series | Presentation | Exception | None
-    )  # of `content_of`, or why it has none
+    content: ImagePixel | str | Work | Exception | None  # of `content_of`, or why it has none
     caught: list[warnings.WarningMessage]  # so far and on
 
 
@@ -4099,7 +4098,7 @@ def chosen_options(options: Options, content: object) -> str:
         matter -= {"png_bits", "frames"}
     elif isinstance(content, Presentation):
         matter -= {"window", "frames"}
-    elif isinstance(content, ImagePixel) and (content.is_slide or content.number_of_frames == 1):
+    elif isinstance(content, ImagePixel) and content.kind != "clip":
         matter -= {"gif", "mp4", "frame_rate", "frames"}
     chosen: list[str] = []
     for name in filter(matter.__contains__, PictureOptions.__slots__):
@@ -4151,11 +4150,9 @@ PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share
 def instance_of(header: Header, content: object) -> Instance:
     """Return what a file says that it belongs to; *content* is as of `content_of`."""
     ds, image = header.data_set, content if isinstance(content, ImagePixel) else None
-    kind = content if isinstance(content, str) else ""
-    if isinstance(content, Presentation) and not state_problem(ds):
-        kind = "state" if content.shown else ""
-    elif image:
-        kind = "slide" if image.is_slide else "still" if image.number_of_frames == 1 else "clip"
+    kind = image.kind if image else content if isinstance(content, str) else ""
+    if isinstance(content, Presentation) and content.shown and not state_problem(ds):
+        kind = "state"
 
     def whole(keyword: str) -> int | None:
         value = number(ds, keyword)
@@ -4324,10 +4321,7 @@ def identity_of(ds: Dataset, stack: str) -> str:
 
 
 def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return unit normal and position of the first frame (PS3.3 C.7.6.2.1.1).
-
-    The position is as it stands, the normal () where none can be right.
-    """
+    """Return a slice's unit normal, () where none can be right, and position (C.7.6.2.1.1)."""
     group = functional_group(ds, "PlaneOrientationSequence", 0)
     orientation = numbers(group, "ImageOrientationPatient", math.nan)[:7]  # more than there can be
     group = functional_group(ds, "PlanePositionSequence", 0)
@@ -5074,7 +5068,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     timing = recorded_timing(header.data_set, count, options)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     scene = Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
-    return scene_of_slide(scene, stored) if image.is_slide else scene
+    return scene_of_slide(scene, stored) if image.kind == "slide" else scene
 
 
 def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
@@ -5136,14 +5130,13 @@ def image_facts(scene: Scene, ds: Dataset, names: bool) -> tuple[Fact, ...]:
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     shown = f", shown {factor:.4g} times as {side}" if factor >= MIN_PIXEL_ASPECT_SHOWN else ""
-    is_clip = image.number_of_frames > 1 and not scene.tiles
     facts = (
         ("Size", f"{image.matrix[1]} x {image.matrix[0]} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
         ("Window", described_window(scene.look, named=names)),
-        ("Frame rate", scene.timing.used if is_clip else ""),
+        ("Frame rate", scene.timing.used if image.kind == "clip" else ""),
         ("Segments", called(named.values())),
         *(slide_facts(scene, named) if scene.tiles else ()),
     )
@@ -5195,10 +5188,7 @@ def chosen_frames(selection: str | None, count: int) -> list[int]:
 
 
 def write_files(scene: Scene, outputs: Outputs, options: Options, begin: str = "") -> None:
-    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing.
-
-    Their suffixes *begin* so.
-    """
+    """Write a frame as PNG, or a clip and chosen frames in one pass; suffixes *begin* so."""
     if scene.image.number_of_frames == 1:
         writers, stills = {}, {0: outputs.part(f"{begin}.png")}
     else:
@@ -5697,8 +5687,7 @@ def convert(work: Work, options: Options) -> Outcome:
         ExitStack() as stack,
     ):
         states = tuple(state_of(one.path) for one in work.sources)
-        first = work.slices[0] if isinstance(work, Series) else work
-        header, error = attempt(partial(opened_header, first, stack), options)
+        header, error = attempt(partial(opened_header, work, stack), options)
         if header is None:
             outcome = unread(work, error, notes_of(caught))
         else:
@@ -5721,11 +5710,11 @@ def convert(work: Work, options: Options) -> Outcome:
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def opened_header(first: Source | Slice, stack: ExitStack) -> Header:
-    """Return the header of a file that stays open as long as *stack* says."""
-    if isinstance(first, Slice):
-        return stack.enter_context(opened_slice(first))[0]
-    return read_header(stack.enter_context(open_source(first)))
+def opened_header(work: Work, stack: ExitStack) -> Header:
+    """Return the header of the first file, which stays open as long as *stack* says."""
+    if isinstance(work, Series):
+        return stack.enter_context(opened_slice(work.slices[0]))[0]
+    return read_header(stack.enter_context(open_source(work)))
 
 
 def unread(source: Work, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
@@ -6538,8 +6527,8 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
     texts = outcome.instance.texts if outcome.instance else {}
     known = {name: texts.get(keyword, "") for name, keyword in REPORTED.items()}
-    own = {"path": outcome.source.label, "version": __version__, **known}
-    row = {name: own.get(name) if name in own else getattr(outcome, name) for name in REPORT_FIELDS}
+    row = {name: getattr(outcome, name, "") for name in REPORT_FIELDS} | known
+    row |= {"path": outcome.source.label, "version": __version__}
     row["outputs"] = tuple(map(str, outcome.outputs))
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
@@ -6686,10 +6675,10 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
-        counted = [f"{self.counts[end]} {end}" for end in Status if self.counts[end]]
         clips = "clips of series" if self.clips > 1 else "clip of a series"
-        more = ((self.clips, clips), (self.warned, "with warnings"))
-        yield ", ".join([*counted, *(f"{number} {what}" for number, what in more if number)])
+        counts = ((self.counts[end], end) for end in Status)
+        told = (*counts, (self.clips, clips), (self.warned, "with warnings"))
+        yield ", ".join(f"{number} {what}" for number, what in told if number)
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
                 yield f"{count:>8} x {self.examples[reason]}"
@@ -6816,8 +6805,8 @@ class Shelf:
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
         keys: Sequence[Any] = (None,) * 6  # of what belongs to nothing known
-        waits = 0
-        self.lost += is_trouble(outcome)
+        waits, lost = 0, is_trouble(outcome)
+        self.lost += lost
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
             patient = patient_key(one)
@@ -6831,10 +6820,10 @@ class Shelf:
             if isinstance(outcome.source, Source) and not waits:
                 self.files += 1
                 self.pictures += bool(one.kind)
-        elif not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
+        elif not lost or self.lost > MAX_LOST_SHOWN:
             return
         path = f"{printable(outcome.source.label)}:{outcome.source.sources[0].entry}"
-        row = *keys, path, is_trouble(outcome), waits, pickle.dumps(replace(outcome, facts=()))
+        row = *keys, path, lost, waits, pickle.dumps(replace(outcome, facts=()))
         self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def _outcomes(self, query: str, *values: Any) -> Iterator[Outcome]:
@@ -6969,10 +6958,7 @@ def stills_of(outcomes: Iterable[Outcome]) -> Iterator[Member]:
 
 
 def write_pages(shelf: Shelf, options: Options) -> Path:
-    """Write the page of all that is on *shelf*; of very much one for each study, and their list.
-
-    Return where it is.
-    """
+    """Write the page of *shelf*, of very much one for each study and their list; return where."""
     root, numbers = Path(realpath(options.output)), count(1)
     written: set[Path] = set()
     index = page_place(root, "index")
@@ -7019,12 +7005,12 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
     places = {one: place for place, one in enumerate(sources)}
     last = len(places)
     outcomes.sort(key=lambda one: (places.get(one.source, last), natural_order(one.source.label)))
-    works = [(one, work_entry(one, options)) for one in outcomes]
     first = cast(Instance, outcomes[0].instance)
     entry: Entry = {level: shown_texts(first, level, options) for level in list(TEXTS)[:3]}
-    entry["of"] = [patient, study]
-    entry["files"] = [shown for one, shown in works if isinstance(one.source, Source)]
-    entry["clips"] = [shown for one, shown in works if isinstance(one.source, Series)]
+    entry |= {"of": [patient, study], "files": [], "clips": []}
+    for one in outcomes:
+        kind = "clips" if isinstance(one.source, Series) else "files"
+        entry[kind].append(work_entry(one, options))
     if series.startswith("/"):
         entry["folder"] = outcomes[0].source.folder.relative_to(realpath(options.output)).as_posix()
     return entry
