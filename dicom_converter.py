@@ -85,17 +85,7 @@ from heapq import merge
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.metadata import version
-from itertools import (
-    accumulate,
-    chain,
-    count,
-    cycle,
-    filterfalse,
-    groupby,
-    islice,
-    pairwise,
-    repeat,
-)
+from itertools import accumulate, chain, count, cycle, groupby, islice, pairwise, repeat
 from operator import itemgetter
 from pathlib import Path, PurePath, PurePosixPath
 from queue import Queue, SimpleQueue
@@ -180,29 +170,15 @@ MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
-SPACINGS = (  # vertical first
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "PresentationPixelSpacing",
-)
+# Of values that are vertical first.
+SPACINGS = [f"{of}PixelSpacing" for of in ("", "Imager", "NominalScanned", "Presentation")]
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
 # What pydicom raises on values that are not of their type.
-UNREADABLE = (
-    BytesLengthException,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    struct.error,
-    zlib.error,
-)
+UNREADABLE = (BytesLengthException, ValueError, TypeError, LookupError, AttributeError,
+              OverflowError, RuntimeError, EOFError, OSError, struct.error,
+              zlib.error)  # fmt: skip
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -233,7 +209,7 @@ Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for 
 Rgb = tuple[float, float, float]  # red, green, blue, 0..1
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 Reference = tuple[str, tuple[int, ...]]  # UID of an instance; its frames from 1, () for all
-Tile = tuple[float, ...]  # segment, path, focal plane; frame, top, left, from 0
+Tile = tuple[float, ...]  # segment or path, focal plane; frame, top, left, from 0
 FileState = tuple[int, int, int]  # inode, size in bytes, time of the last change in ns
 
 
@@ -327,6 +303,7 @@ class Options(PictureOptions):
     report: Path | None = None
     dask: str = ""
     threads: int = 0  # of an encoder; 0: as many as there are cores
+    folder: Path = Path()  # in which paths begin, where that is another machine's
 
 
 @dataclass(frozen=True, slots=True)
@@ -518,9 +495,11 @@ class ImagePixel:
     matrix: tuple[int, int]  # rows and columns of the picture that the frames are tiles of
 
     @property
-    def is_slide(self) -> bool:
-        """Tell whether frames are but tiles of pictures (PS3.3 C.7.6.17)."""
-        return self.matrix != (self.rows, self.columns)
+    def kind(self) -> str:
+        """Still, clip or slide, whose frames are but tiles of pictures (PS3.3 C.7.6.17)."""
+        if self.matrix != (self.rows, self.columns):
+            return "slide"
+        return "still" if self.number_of_frames == 1 else "clip"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -1929,7 +1908,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
     stored = float_bits or integer(ds, "BitsStored", allocated, range(1, allocated + 1))
     least = stored - 1
     high_bit = least if float_bits else integer(ds, "HighBit", least, range(least, allocated))
-    matrix = (integer(ds, f"TotalPixelMatrix{axis}") for axis in ("Rows", "Columns"))
+    high, wide = (integer(ds, f"TotalPixelMatrix{axis}") for axis in ("Rows", "Columns"))
     image = ImagePixel(
         rows=rows,
         columns=columns,
@@ -1941,7 +1920,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         high_bit=high_bit,
         pixel_representation=1 if float_bits else integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
-        matrix=(next(matrix) or rows, next(matrix) or columns),
+        matrix=(high or rows, wide or columns),
     )
     if "PixelRepresentation" not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
@@ -2155,7 +2134,7 @@ def tiles_of(ds: Dataset, image: ImagePixel) -> Iterator[Tile]:
     planes = integer(ds, "TotalPixelMatrixFocalPlanes")
     first = integer(ds, "ConcatenationFrameOffsetNumber")
     labels = text(ds, "SegmentationType") == "LABELMAP"  # of all segments in one picture
-    segments = [0] if labels else sorted(segments_of(ds)) or [0]
+    segments = [] if labels else sorted(segments_of(ds))
     paths = [text(one, "OpticalPathIdentifier") for one in sequence(ds, "OpticalPathSequence")]
     axes = "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix"
     stated = axes[0] in functional_group(ds, "PlanePositionSlideSequence", 0)
@@ -2168,11 +2147,13 @@ def tiles_of(ds: Dataset, image: ImagePixel) -> Iterator[Tile]:
             lies = group("PlanePositionSlideSequence")
             z = 0 if planes == 1 else number(lies, "ZOffsetInSlideCoordinateSystem") or 0
             place = z, frame, *((*numbers(lies, axis), math.nan)[0] - 1 for axis in axes)
-        segment = number(group("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
-        segment = segment or segments[min(channel, len(segments) - 1)]
         path = text(group("OpticalPathIdentificationSequence"), "OpticalPathIdentifier")
-        channel = paths.index(path) if path in paths else channel * (segments == [0])
-        yield segment, channel, *place
+        if segments:
+            known = number(group("SegmentIdentificationSequence"), "ReferencedSegmentNumber")
+            channel = int(known or segments[min(channel, len(segments) - 1)])
+        elif path in paths:
+            channel = paths.index(path)
+        yield channel, *place
 
 
 # --- Timing (PS3.3 C.7.6.5) -----------------------------------------------------------------------
@@ -2648,10 +2629,7 @@ def expanded_segments(data: Array, entries: int) -> Array:
 
 
 def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
-    """Return the colors over black of each frame of a segmentation, () where none are stored.
-
-    PS3.3 C.8.20.2. Segments that store none are white among those that do.
-    """
+    """Return each frame's colors over black, () where none are stored, else white (C.8.20.2)."""
     labs = {key: numbers(one, CIELAB) for key, one in segments_of(ds).items()}
     colors = {key: srgb_of_lab(lab) for key, lab in labs.items() if len(lab) == 3}
     kind, white = text(ds, "SegmentationType"), (1.0, 1.0, 1.0)
@@ -2663,15 +2641,15 @@ def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
     values = np.arange(most + 1)
 
     @cache
-    def palette(segment: float) -> Palette:
-        table = np.outer(values / most, colors.get(int(segment), white))
+    def palette(segment: int) -> Palette:
+        table = np.outer(values / most, colors.get(segment, white))
         if kind == "LABELMAP":
             table = np.array([colors.get(value, white) for value in range(most + 1)])
             table[padding_mask(values, sample_format(ds, image)) | (values == 0)] = 0
         entries = quantized(table, 8).astype("<u2").T
         return tuple(LookupTable(0, 8, channel.tobytes()) for channel in entries)
 
-    return tuple(palette(segment) for segment, *_ in tiles_of(ds, image))
+    return tuple(palette(int(segment)) for segment, *_ in tiles_of(ds, image))
 
 
 @lru_cache(maxsize=64)
@@ -2826,17 +2804,13 @@ def shutter_of(
         else:
             fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
             warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
-    shutter = Shutter(edges, circle, vertices, hiding, shutter_color(group))
+    gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
+    color = color_in(group, "ShutterPresentationColorCIELabValue", (gray, gray, gray))
+    shutter = Shutter(edges, circle, vertices, hiding, (gray, *color))
     hidden = shutter_mask(shutter, image.rows, image.columns)
     if hidden.all():
         warn("the display shutter would hide everything and was left out")
     return Shutter() if hidden.all() or not hidden.any() else shutter
-
-
-def shutter_color(group: Dataset) -> tuple[float, float, float, float]:
-    """Return what is shown outside a shutter as gray, red, green and blue 0..1; default black."""
-    gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
-    return gray, *color_in(group, "ShutterPresentationColorCIELabValue", (gray, gray, gray))
 
 
 @lru_cache(maxsize=16)
@@ -2882,9 +2856,9 @@ def shuttered(picture: Array, shutter: Shutter) -> Array:
     """Return *picture* with what *shutter* hides in its color."""
     hidden = shutter_mask(shutter, *picture.shape[:2])
     color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
-    if picture.ndim == 3:
-        return np.where(hidden[..., np.newaxis], color[1:], picture)
-    return np.where(hidden, color[0], picture)
+    shown = picture.copy()
+    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
+    return shown
 
 
 def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
@@ -2914,22 +2888,18 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
     return overlays
 
 
-def overlay_plane(overlay: Overlay, number: int, stored: Array) -> Array:
-    """Return which pixels of plane *number* are set, (rows, columns) bool."""
-    size = overlay.rows * overlay.columns
-    if not overlay.data:
-        return (stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1) > 0
-    bits = unpacked_bits(overlay.data, number * size, size)
-    return bits.reshape(overlay.rows, overlay.columns) > 0
-
-
 def plane_on(overlay: Overlay, index: int, stored: Array) -> Array:
     """Return which pixels of frame *index*, *stored*, an overlay sets, (rows, columns) bool."""
     first, end = overlay.frames or (index, index + 1)
     if not first <= index < end:
         return np.zeros(stored.shape[:2], bool)
-    plane = overlay_plane(overlay, index - first, stored)
-    return laid(plane, overlay.top, overlay.left, stored.shape[:2])
+    plane = stored.view(f"u{stored.dtype.itemsize}") >> overlay.bit_position & 1
+    if overlay.data:
+        start = (index - first) * overlay.rows * overlay.columns
+        held = min(overlay.rows, max(8 * len(overlay.data) - start, 0) // overlay.columns + 1)
+        bits = unpacked_bits(overlay.data, start, held * overlay.columns)
+        plane = bits.reshape(held, overlay.columns)
+    return laid(plane > 0, overlay.top, overlay.left, stored.shape[:2])
 
 
 def laid(picture: Array, top: int, left: int, shape: Sequence[int]) -> Array:
@@ -3283,15 +3253,7 @@ def described_window(look: Look, *, named: bool = True) -> str:
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
 TEXT_SHOWN = 1 << 20  # characters; reports with pictures in them are said to exist
-REPORT_VALUES = (
-    "Date",
-    "Time",
-    "DateTime",
-    "PersonName",
-    "UID",
-    "GraphicType",
-    "TemporalRangeType",
-)
+REPORT_VALUES = "Date", "Time", "DateTime", "PersonName", "UID", "GraphicType", "TemporalRangeType"
 SUMMARY = (
     ("PATIENT", (("Name", "PatientName"), ("ID", "PatientID"), ("Birth date", "PatientBirthDate"),
                  ("Sex", "PatientSex"))),
@@ -4098,9 +4060,7 @@ class Task:
     header: Header  # of the first file
     origin: Origin
     states: tuple[FileState | None, ...]  # of the files before they were opened
-    content: (
-        ImagePixel | str | Series | Presentation | Exception | None
-    )  # of `content_of`, or why it has none
+    content: ImagePixel | str | Work | Exception | None  # of `content_of`, or why it has none
     caught: list[warnings.WarningMessage]  # so far and on
 
 
@@ -4135,7 +4095,7 @@ def chosen_options(options: Options, content: object) -> str:
         matter -= {"png_bits", "frames"}
     elif isinstance(content, Presentation):
         matter -= {"window", "frames"}
-    elif isinstance(content, ImagePixel) and (content.is_slide or content.number_of_frames == 1):
+    elif isinstance(content, ImagePixel) and content.kind != "clip":
         matter -= {"gif", "mp4", "frame_rate", "frames"}
     chosen: list[str] = []
     for name in filter(matter.__contains__, PictureOptions.__slots__):
@@ -4187,11 +4147,9 @@ PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share
 def instance_of(header: Header, content: object) -> Instance:
     """Return what a file says that it belongs to; *content* is as of `content_of`."""
     ds, image = header.data_set, content if isinstance(content, ImagePixel) else None
-    kind = content if isinstance(content, str) else ""
-    if isinstance(content, Presentation) and not state_problem(ds):
-        kind = "state" if content.shown else ""
-    elif image:
-        kind = "slide" if image.is_slide else "still" if image.number_of_frames == 1 else "clip"
+    kind = image.kind if image else content if isinstance(content, str) else ""
+    if isinstance(content, Presentation) and content.shown and not state_problem(ds):
+        kind = "state"
 
     def whole(keyword: str) -> int | None:
         value = number(ds, keyword)
@@ -4213,7 +4171,7 @@ def instance_of(header: Header, content: object) -> Instance:
         texts["SegmentLabel"] = called(segment_names(ds).values())
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
-        plane, location = plane_of(ds), number(ds, "SliceLocation")
+        (normal, position), location = plane_of(ds), number(ds, "SliceLocation")
         frames, durations = steps_of(ds, content)
         return Instance(
             texts=texts,
@@ -4226,8 +4184,8 @@ def instance_of(header: Header, content: object) -> Instance:
             encoding=str(header.transfer_syntax),
             series_number=whole("SeriesNumber"),
             number=whole("InstanceNumber"),
-            normal=normal_of(*plane),
-            position=plane[1],
+            normal=normal,
+            position=position,
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
@@ -4329,7 +4287,8 @@ def is_called_after(label: str, texts: dict[str, str]) -> bool:
 
     def words(value: str) -> list[str]:
         letters = unicodedata.normalize("NFKD", value.casefold())
-        return re.findall(r"[^\W_]+", "".join(filterfalse(unicodedata.combining, letters)))
+        plain = (char for char in letters if not unicodedata.combining(char))
+        return re.findall(r"[^\W_]+", "".join(plain))
 
     name = texts["PatientName"]
     joined = ("".join(words(value)) for value in (texts["PatientID"], *name.split("=")))
@@ -4352,32 +4311,26 @@ def stack_of(ds: Dataset, image: ImagePixel) -> str:
     return "|".join(part[:MAX_SHORT] for part in parts)
 
 
-def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return orientation and position of the first frame as they stand, () where they do not."""
-    orientation = functional_group(ds, "PlaneOrientationSequence", 0)
-    position = functional_group(ds, "PlanePositionSequence", 0)
-    return (
-        numbers(orientation, "ImageOrientationPatient", math.nan)[:7],  # more than there can be
-        numbers(position, "ImagePositionPatient", math.nan)[:4],
-    )
-
-
 def identity_of(ds: Dataset, stack: str) -> str:
     """Return by what a still is known as the one that it was: whose, which, and of which stack."""
     known = [text(ds, name) for name in ("PatientName", "PatientID", "SOPInstanceUID")]
     return check_sum(f"{known} {stack}")
 
 
-def normal_of(orientation: Sequence[float], position: Sequence[float]) -> tuple[float, ...]:
-    """Return the unit normal of a slice (PS3.3 C.7.6.2.1.1), () where none can be right."""
+def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return a slice's unit normal, () where none can be right, and position (C.7.6.2.1.1)."""
+    group = functional_group(ds, "PlaneOrientationSequence", 0)
+    orientation = numbers(group, "ImageOrientationPatient", math.nan)[:7]  # more than there can be
+    group = functional_group(ds, "PlanePositionSequence", 0)
+    position = numbers(group, "ImagePositionPatient", math.nan)[:4]
     near = all(abs(value) <= MAX_POSITION for value in (*orientation, *position))  # and not NaN
     if (len(orientation), len(position)) != (6, 3) or not near:
-        return ()
+        return (), position
     cosines = np.array(orientation).reshape(2, 3)
     if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
-        return ()
+        return (), position
     normal = np.cross(*cosines)
-    return tuple((normal / np.linalg.norm(normal)).tolist())
+    return tuple((normal / np.linalg.norm(normal)).tolist()), position
 
 
 def when_taken(ds: Dataset) -> tuple[str, float | None]:
@@ -5063,7 +5016,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     timing = recorded_timing(header.data_set, count, options)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     scene = Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
-    return scene_of_slide(scene, stored) if image.is_slide else scene
+    return scene_of_slide(scene, stored) if image.kind == "slide" else scene
 
 
 def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
@@ -5076,20 +5029,18 @@ def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
     factor = math.ceil(max(rows * max(aspect, 1), columns / min(aspect, 1)) / MAX_SIDE)
     if factor > MAX_REDUCTION or count > MAX_TILES:
         raise ConversionError(f"declares {columns} x {rows} pixels of {count} tiles: too many")
-    high, wide = image.rows, image.columns
-    found = (
-        one for one in tiles_of(ds, image) if -high < one[4] < rows and -wide < one[5] < columns
-    )
-    if not (tiles := sorted(found)):
+    places, high, wide = tiles_of(ds, image), image.rows, image.columns
+    tiles = sorted(one for one in places if -high < one[3] < rows and -wide < one[4] < columns)
+    if not tiles:
         raise ConversionError("none of its tiles lies in the picture that they are parts of")
     if lost := count - len(tiles):
         warn(f"{lost} tiles lie beside the picture, or nowhere, and were left out")
     if "ConcatenationUID" in ds:
         warn("a part of a concatenation: other files hold the other tiles")
-    pictures = len({one[:3] for one in tiles})
+    pictures = len({one[:2] for one in tiles})
     if pictures > MAX_SLIDES or pictures * rows * columns > MAX_SLIDE_PIXELS * factor**2:
         raise ConversionError(f"declares {pictures} pictures of {columns} x {rows}: too many")
-    order = [int(one[3]) for one in tiles]
+    order = [int(one[2]) for one in tiles]
     labels, alone = bool(segments_of(ds)), replace(look, pixel_aspect=1.0)  # not tile by tile
     bright = float(not labels and not look.grayscale)
     frames = zip(order, replace(stored, numbers=order), strict=True)
@@ -5124,33 +5075,33 @@ def image_facts(scene: Scene, ds: Dataset, names: bool) -> tuple[Fact, ...]:
     """Return what the TXT says of the picture."""
     image, named = scene.image, segment_names(ds, names=names)
     sign = ", signed" if image.pixel_representation else ""
-    window, rate = described_window(scene.look, named=names), scene.timing.used
     aspect = scene.look.pixel_aspect
     side, factor = ("high", aspect) if aspect > 1 else ("wide", 1 / aspect)
     shown = f", shown {factor:.4g} times as {side}" if factor >= MIN_PIXEL_ASPECT_SHOWN else ""
-    return (
+    facts = (
         ("Size", f"{image.matrix[1]} x {image.matrix[0]} pixels (columns x rows){shown}"),
         ("Frames", str(image.number_of_frames)),
         ("Bit depth", f"{image.bits_stored} bits stored in {image.bits_allocated}{sign}"),
         ("Photometric", image.photometric_interpretation),
-        *((("Window", window),) if window else ()),
-        *((("Frame rate", rate),) if image.number_of_frames > 1 and not scene.tiles else ()),
-        *((("Segments", called(named.values())),) if named else ()),
+        ("Window", described_window(scene.look, named=names)),
+        ("Frame rate", scene.timing.used if image.kind == "clip" else ""),
+        ("Segments", called(named.values())),
         *(slide_facts(scene, named) if scene.tiles else ()),
     )
+    return tuple(fact for fact in facts if fact[1])
 
 
 def slide_facts(scene: Scene, named: dict[int, str]) -> Iterator[Fact]:
     """Yield what a slide is made of, and which each of its pictures is where there are several."""
-    image, pictures = scene.image, list(dict.fromkeys(one[:3] for one in scene.tiles))
+    image, pictures = scene.image, list(dict.fromkeys(one[:2] for one in scene.tiles))
     reduced = f", reduced {scene.factor} times" if scene.factor > 1 else ""
     tiles = f"{len(scene.tiles)} tiles of {image.columns} x {image.rows}"
     yield "Slide", f"{image.matrix[1]} x {image.matrix[0]} pixels of {tiles}{reduced}"
-    planes = sorted({plane for *_, plane in pictures})
-    for place, (key, path, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
-        segment = f"segment {key:g} {named.get(int(key), '')}".rstrip()
+    planes = sorted({plane for _, plane in pictures})
+    for place, (key, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
+        channel = f"segment {key:g} {named.get(int(key), '')}" if named else ""
         depth = f", focal plane {planes.index(plane) + 1}" if len(planes) > 1 else ""
-        yield f"Picture {place}", (segment if named else f"optical path {path + 1:g}") + depth
+        yield f"Picture {place}", (channel.rstrip() or f"optical path {key + 1:g}") + depth
 
 
 def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
@@ -5185,10 +5136,7 @@ def chosen_frames(selection: str | None, count: int) -> list[int]:
 
 
 def write_files(scene: Scene, outputs: Outputs, options: Options, begin: str = "") -> None:
-    """Write the PNG of a single frame, or GIF, MP4 and frames asked for in one pass, or nothing.
-
-    Their suffixes *begin* so.
-    """
+    """Write a frame as PNG, or a clip and chosen frames in one pass; suffixes *begin* so."""
     if scene.image.number_of_frames == 1:
         writers, stills = {}, {0: outputs.part(f"{begin}.png")}
     else:
@@ -5215,10 +5163,10 @@ def write_slide(scene: Scene, outputs: Outputs, options: Options) -> None:
     """Put pictures together from their tiles, one after the other, and write each as a PNG."""
     if options.frames:
         warn("tiles of a slide are not written one by one")
-    matrix, several = scene.image.matrix, scene.tiles[0][:3] != scene.tiles[-1][:3]
-    size = tuple(-(-side // scene.factor) for side in matrix)
+    several = scene.tiles[0][:2] != scene.tiles[-1][:2]
+    size = tuple(-(-side // scene.factor) for side in scene.image.matrix)
     shown = zip(scene.tiles, scene.shown, strict=True)
-    for number, (_, tiles) in enumerate(groupby(shown, key=lambda one: one[0][:3]), 1):
+    for number, (_, tiles) in enumerate(groupby(shown, key=lambda one: one[0][:2]), 1):
         canvas = np.empty(0)
         for (*_, top, left), (look, index, frame) in tiles:
             tile = render(look, index, *frame, options.png_bits)
@@ -5656,8 +5604,7 @@ def convert(work: Work, options: Options) -> Outcome:
         ExitStack() as stack,
     ):
         states = tuple(state_of(one.path) for one in work.sources)
-        first = work.slices[0] if isinstance(work, Series) else work
-        header, error = attempt(partial(opened_header, first, stack), options)
+        header, error = attempt(partial(opened_header, work, stack), options)
         if header is None:
             outcome = unread(work, error, notes_of(caught))
         else:
@@ -5680,11 +5627,11 @@ def convert(work: Work, options: Options) -> Outcome:
     return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
-def opened_header(first: Source | Slice, stack: ExitStack) -> Header:
-    """Return the header of a file that stays open as long as *stack* says."""
-    if isinstance(first, Slice):
-        return stack.enter_context(opened_slice(first))[0]
-    return read_header(stack.enter_context(open_source(first)))
+def opened_header(work: Work, stack: ExitStack) -> Header:
+    """Return the header of the first file, which stays open as long as *stack* says."""
+    if isinstance(work, Series):
+        return stack.enter_context(opened_slice(work.slices[0]))[0]
+    return read_header(stack.enter_context(open_source(work)))
 
 
 def unread(source: Work, error: Exception | None, notes: tuple[str, ...]) -> Outcome:
@@ -6006,6 +5953,8 @@ def serve(pipe: Any, memory: int) -> None:
             pipe.send(None)
             options, step, arguments = pipe.recv()
             cv2.setNumThreads(options.threads or -1)  # -1: as many as there are cores
+            with suppress(OSError):  # it may not be there, nor be needed
+                os.chdir(options.folder)
             result, error = attempt(partial(step, *arguments), options)
             pipe.send((result, reason_of(error) if error else ""))
 
@@ -6042,11 +5991,6 @@ def available_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def placed_absolutely(one: Slice) -> Slice:
-    """Return *one* with a path that means the same wherever it is used."""
-    return replace(one, source=replace(one.source, path=one.source.path.absolute()))
 
 
 SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
@@ -6097,15 +6041,8 @@ class Cluster:
 
     def submit(self, source: Work, options: Options) -> Future[Outcome]:
         """Have *source* converted by one of the workers."""
-        there: Work
-        if isinstance(source, Series):
-            there = replace(source, slices=tuple(map(placed_absolutely, source.slices)))
-        else:
-            there = replace(source, path=source.path.absolute())
-        if isinstance(there, Presentation):
-            shown = (replace(one, slice=placed_absolutely(one.slice)) for one in there.shown)
-            there = replace(there, shown=tuple(shown))
-        return cast(Future[Outcome], self._executor.submit(convert_shipped, there, options))
+        options = replace(options, folder=Path.cwd())
+        return cast(Future[Outcome], self._executor.submit(convert_shipped, source, options))
 
     def outcome(self, future: Future[Outcome], source: Work) -> Outcome:
         """Return how *source* ended, named as it is here."""
@@ -6507,8 +6444,8 @@ def report_row(outcome: Outcome, suffix: str) -> bytes:
     """Return one line on how a source ended, as CSV or as JSON."""
     texts = outcome.instance.texts if outcome.instance else {}
     known = {name: texts.get(keyword, "") for name, keyword in REPORTED.items()}
-    own = {"path": outcome.source.label, "version": __version__, **known}
-    row = {name: own.get(name) if name in own else getattr(outcome, name) for name in REPORT_FIELDS}
+    row = {name: getattr(outcome, name, "") for name in REPORT_FIELDS} | known
+    row |= {"path": outcome.source.label, "version": __version__}
     row["outputs"] = tuple(map(str, outcome.outputs))
     if suffix == ".jsonl":
         return json.dumps(row).encode() + b"\n"
@@ -6655,10 +6592,10 @@ class Tally:
 
     def lines(self) -> Iterator[str]:
         """Yield the counts, and the reasons of several failures by how frequent they are."""
-        counted = [f"{self.counts[end]} {end}" for end in Status if self.counts[end]]
         clips = "clips of series" if self.clips > 1 else "clip of a series"
-        more = ((self.clips, clips), (self.warned, "with warnings"))
-        yield ", ".join([*counted, *(f"{number} {what}" for number, what in more if number)])
+        counts = ((self.counts[end], end) for end in Status)
+        told = (*counts, (self.clips, clips), (self.warned, "with warnings"))
+        yield ", ".join(f"{number} {what}" for number, what in told if number)
         if self.counts[Status.FAILED] > 1:
             for reason, count in self.reasons.most_common(REASONS_SHOWN):
                 yield f"{count:>8} x {self.examples[reason]}"
@@ -6785,8 +6722,8 @@ class Shelf:
     def add(self, outcome: Outcome) -> None:
         """Keep *outcome*, but not of what is rightly skipped, and of what is lost not all."""
         keys: Sequence[Any] = (None,) * 6  # of what belongs to nothing known
-        waits = 0
-        self.lost += is_trouble(outcome)
+        waits, lost = 0, is_trouble(outcome)
+        self.lost += lost
         if one := outcome.instance:
             folder, texts = printable(f"/{outcome.source.folder}"), one.texts
             patient = patient_key(one)
@@ -6800,18 +6737,21 @@ class Shelf:
             if isinstance(outcome.source, Source) and not waits:
                 self.files += 1
                 self.pictures += bool(one.kind)
-        elif not is_trouble(outcome) or self.lost > MAX_LOST_SHOWN:
+        elif not lost or self.lost > MAX_LOST_SHOWN:
             return
         path = f"{printable(outcome.source.label)}:{outcome.source.sources[0].entry}"
-        row = *keys, path, is_trouble(outcome), waits, pickle.dumps(replace(outcome, facts=()))
+        row = *keys, path, lost, waits, pickle.dumps(replace(outcome, facts=()))
         self._rows.execute("INSERT INTO works VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _outcomes(self, query: str, *values: Any) -> Iterator[Outcome]:
+        """Yield the outcomes that *query* selects."""
+        for (row,) in self._rows.execute(query, values):
+            yield pickle.loads(row)  # noqa: S301 - none but this program wrote it
 
     def waiting(self, *, keys: bool) -> Iterator[Outcome]:
         """Yield the states that wait for their images, or the lists of *keys*."""
         self._rows.execute("CREATE INDEX IF NOT EXISTS uids ON works (uid)")
-        query = "SELECT outcome FROM works WHERE waits = ? ORDER BY path"
-        for (row,) in self._rows.execute(query, (1 + keys,)):
-            yield pickle.loads(row)  # noqa: S301 - none but this program wrote it
+        return self._outcomes("SELECT outcome FROM works WHERE waits = ? ORDER BY path", 1 + keys)
 
     def named(self, uid: str, patient: str) -> Outcome | None:
         """Return what came of the instance *uid*, that of *patient* if there are several."""
@@ -6819,8 +6759,7 @@ class Shelf:
             "SELECT outcome FROM works WHERE uid = ? AND uid > '' AND NOT waits AND NOT lost"
             " ORDER BY patient != ?, path LIMIT 1"
         )
-        row = self._rows.execute(query, (uid, patient)).fetchone()
-        return pickle.loads(row[0]) if row else None  # noqa: S301 - none but this program wrote it
+        return next(self._outcomes(query, uid, patient), None)
 
     def groups(self) -> Iterator[SeriesGroup]:
         """Yield what is of each series: by patient, the newest study first, by series number."""
@@ -6837,8 +6776,7 @@ class Shelf:
     def failed(self) -> list[Entry]:
         """Return what the page says of files that were not converted."""
         query = "SELECT outcome FROM works WHERE lost ORDER BY path LIMIT ?"
-        rows = self._rows.execute(query, (MAX_LOST_SHOWN,))
-        lost = [pickle.loads(row) for (row,) in rows]  # noqa: S301 - none but this program wrote it
+        lost = list(self._outcomes(query, MAX_LOST_SHOWN))
         told = [{"path": printable(one.source.label), "reason": one.reason} for one in lost]
         more = self.lost - len(lost)
         return [*told, {"path": "...", "reason": f"and {more} more"}] if more else told
@@ -6935,10 +6873,7 @@ def stills_of(outcomes: Iterable[Outcome]) -> Iterator[Member]:
 
 
 def write_pages(shelf: Shelf, options: Options) -> Path:
-    """Write the page of all that is on *shelf*; of very much one for each study, and their list.
-
-    Return where it is.
-    """
+    """Write the page of *shelf*, of very much one for each study and their list; return where."""
     root, numbers = Path(realpath(options.output)), count(1)
     written: set[Path] = set()
     index = page_place(root, "index")
@@ -6985,12 +6920,12 @@ def series_entry(group: SeriesGroup, options: Options) -> Entry:
     places = {one: place for place, one in enumerate(sources)}
     last = len(places)
     outcomes.sort(key=lambda one: (places.get(one.source, last), natural_order(one.source.label)))
-    works = [(one, work_entry(one, options)) for one in outcomes]
     first = cast(Instance, outcomes[0].instance)
     entry: Entry = {level: shown_texts(first, level, options) for level in list(TEXTS)[:3]}
-    entry["of"] = [patient, study]
-    entry["files"] = [shown for one, shown in works if isinstance(one.source, Source)]
-    entry["clips"] = [shown for one, shown in works if isinstance(one.source, Series)]
+    entry |= {"of": [patient, study], "files": [], "clips": []}
+    for one in outcomes:
+        kind = "clips" if isinstance(one.source, Series) else "files"
+        entry[kind].append(work_entry(one, options))
     if series.startswith("/"):
         entry["folder"] = outcomes[0].source.folder.relative_to(realpath(options.output)).as_posix()
     return entry

@@ -233,7 +233,7 @@ def test_another_version_makes_outputs_stale(
 def test_every_option_is_known_to_matter_or_not() -> None:
     others = {"output", "quiet", "debug", "check", "jobs", "timeout", "resume", "report", "dask"}
     others |= {"study"}
-    assert {*dc.PictureOptions.__slots__} | others | {"threads"} == {
+    assert {*dc.PictureOptions.__slots__} | others | {"threads", "folder"} == {
         one.name for one in fields(dc.Options)
     }
     options = dc.Options(window=dc.Window(40, 400), frame_rate=None)
