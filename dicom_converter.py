@@ -389,7 +389,7 @@ class Presentation(Source):
     """A presentation state or a list of key images, with what it refers to among the inputs."""
 
     shown: tuple[Shown, ...] = ()
-    missing: tuple[str, ...] = ()  # UIDs, with frames
+    notes: tuple[str, ...] = ()  # on what is not shown
     burned_in: bool = False
     frames: int = 1  # of its longest clip
 
@@ -726,6 +726,12 @@ def first_item(items: Iterable[Dataset]) -> Dataset:
     return next(iter(items), Dataset())
 
 
+def shortened(names: Sequence[str], most: int = 10) -> str:
+    """Return the first of *names* in one line, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
     """Return *frame*'s own item of *macro*, else the shared, else *data_set* (PS3.3 C.7.6.16)."""
     own = sequence(data_set, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
@@ -766,7 +772,7 @@ def is_left_out(keyword: str | int) -> bool:
     """Tell whether --no-names leaves it out: in PS3.15 Table E.1-1, private, unknown, free text."""
     tag = Tag(keyword)
     name, vr = described(int(tag), "")
-    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|Explanation$", name):
+    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|(Explanation|Label)$", name):
         return True
     table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
     rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
@@ -1409,7 +1415,7 @@ def origin_of(
         changed = int(check_sum(f"{files}{times}{work.order}{work.notes}"), 16)
     elif isinstance(work, Presentation):
         named = [(one.frame, [path.name for path in one.outputs]) for one in work.shown]
-        changed = int(check_sum(f"{files}{times}{named}{work.missing}"), 16)
+        changed = int(check_sum(f"{files}{times}{named}{work.notes}"), 16)
     sums = [check_sum(f"{path}:{known}") for known in (patient, uids if any(patient) else patient)]
     own, other = sums if names else reversed(sums)
     return Origin(own, check_sum(instance), sum(sizes), changed, other)
@@ -2649,7 +2655,8 @@ def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
         entries = quantized(table, 8).astype("<u2").T
         return tuple(LookupTable(0, 8, channel.tobytes()) for channel in entries)
 
-    return tuple(palette(int(segment)) for segment, *_ in tiles_of(ds, image))
+    known = colors.keys() if kind != "LABELMAP" else ()
+    return tuple(palette(int(of) if of in known else -1) for of, *_ in tiles_of(ds, image))
 
 
 @lru_cache(maxsize=64)
@@ -2802,8 +2809,9 @@ def shutter_of(
         elif shape == "BITMAP" and bitmap:
             hiding = bitmap
         else:
-            fault = "not whole" if shape in SHUTTER_SHAPES else "of no known shape"
-            warn(f"a {printable(shape[:16])} shutter is {fault} and was left out")
+            known = shape in SHUTTER_SHAPES
+            fault = f"a {shape} shutter is not whole" if known else "a shutter is of no known shape"
+            warn(f"{fault} and was left out")
     gray = min(max((number(group, "ShutterPresentationValue") or 0) / 65535, 0.0), 1.0)
     color = color_in(group, "ShutterPresentationColorCIELabValue", (gray, gray, gray))
     shutter = Shutter(edges, circle, vertices, hiding, (gray, *color))
@@ -2831,13 +2839,20 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
     return ~visible
 
 
+def inside_polygon(vertices: Sequence[tuple[int, int]], rows: int, columns: int) -> Array:
+    """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool."""
+    mask = np.zeros((rows, columns), np.uint8)
+    fill_polygon(mask, np.array(vertices, np.float64), [1])
+    return mask > 0
+
+
 @np.errstate(over="ignore", invalid="ignore")  # of vertices that no picture has
-def inside_polygon(vertices: Sequence[tuple[int, int]] | Array, rows: int, columns: int) -> Array:
-    """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool.
+def fill_polygon(canvas: Array, points: Array, color: Sequence[float]) -> None:
+    """Fill the polygon of *points* (n, 2), row and column of pixels, on a uint8 *canvas*.
 
     It is cut to just beyond the picture first (Sutherland-Hodgman): vertices may lie anywhere.
     """
-    points = np.array(vertices, np.float64)
+    rows, columns = canvas.shape[:2]
     for axis, bound, sign in ((0, -2, 1), (0, rows + 1, -1), (1, -2, 1), (1, columns + 1, -1)):
         ends = np.roll(points, -1, axis=0)
         from_bound, to_bound = (sign * (side[:, axis] - bound) for side in (points, ends))
@@ -2846,10 +2861,8 @@ def inside_polygon(vertices: Sequence[tuple[int, int]] | Array, rows: int, colum
         crossings = points + part[:, np.newaxis] * (ends - points)
         kept = np.stack([from_bound >= 0, crosses], axis=1)
         points = np.stack([points, crossings], axis=1)[kept]
-    mask = np.zeros((rows, columns), np.uint8)
     if len(points):
-        cv2.fillPoly(mask, [np.rint(points[:, ::-1]).astype(np.int32)], 1)
-    return mask > 0
+        cv2.fillPoly(canvas, [np.rint(points[:, ::-1]).astype(np.int32)], tuple(color))
 
 
 def shuttered(picture: Array, shutter: Shutter) -> Array:
@@ -2965,14 +2978,14 @@ def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: i
     cv2.polylines(canvas, list(ends), False, tuple(color), thickness, cv2.LINE_AA, FRACTION_BITS)
 
 
+@np.errstate(all="ignore")  # 0 / 0: on the edge; and of what is not seen
 def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array:
     """Return the segments between *points* (n, 2) as far as they lie near a picture, (m, 2, 2)."""
     ends = np.stack([points[:-1], points[1:]], axis=1)
     ends = ends[np.isfinite(ends).all(axis=(1, 2))]
     start, step = ends[:, 0], ends[:, 1] - ends[:, 0]
-    with np.errstate(all="ignore"):  # 0 / 0: on the edge
-        low = (-margin - start) / step
-        high = (np.array(shape[::-1]) + margin - start) / step
+    low = (-margin - start) / step
+    high = (np.array(shape[::-1]) + margin - start) / step
     enters = np.fmax.reduce(np.fmin(low, high), axis=1, initial=0)[:, np.newaxis]
     leaves = np.fmin.reduce(np.fmax(low, high), axis=1, initial=1)[:, np.newaxis]
     parts = np.stack([start + enters * step, start + leaves * step], axis=1)
@@ -3072,6 +3085,8 @@ def placed(picture: Array, placement: Placement, resampling: int = cv2.INTER_LIN
     left, top, right, bottom = placement.area
     area = laid(picture, -top, -left, (bottom - top, right - left))
     if placement.size != (right - left, bottom - top):
+        shrinks = min(placement.size[0] - right + left, placement.size[1] - bottom + top) < 0
+        resampling = cv2.INTER_AREA if shrinks else resampling  # else fine lines are lost
         area = cv2.resize(area, placement.size, interpolation=resampling)
     turned = np.rot90(area, -placement.turns)
     return np.ascontiguousarray(turned[:, ::-1] if placement.mirrored else turned)
@@ -3094,17 +3109,13 @@ def marked(
     ink: Array = np.zeros((*picture.shape[:2], 3), np.uint8)
     cover: Array = np.zeros(picture.shape[:2], np.uint8)
     for mark in marks:
-        area: Array | None = None
-        if mark.overlay:
-            plane = plane_on(mark.overlay, index, stored).view(np.uint8)
-            area = placed(plane, placement, cv2.INTER_NEAREST) > 0
-        elif mark.filled:
-            area = inside_polygon(mark.lines[0][:, ::-1] - 0.5, *placement.shape)
         color = quantized(np.array(mark.color), 8).tolist()
+        if mark.overlay:
+            plane = plane_on(mark.overlay, index, stored).view(np.uint8) * 255
+            area = placed(plane, placement, cv2.INTER_NEAREST) > 0
+            ink[area], cover[area] = color, 255
         for canvas, halo, shade in (ink, [0, 0, 0], color), (cover, [HALO], [255]):
-            draw_mark(canvas, mark, halo, rim=2)
-            if area is not None:
-                canvas[area] = shade
+            draw_mark(canvas, mark, halo, rim=2 * placement.pen)
             draw_mark(canvas, mark, shade, rim=0)
     shown = picture.copy() if picture.ndim == 3 else cv2.merge([picture] * 3)
     at, unit = cover > 0, np.iinfo(picture.dtype).max / 255
@@ -3115,6 +3126,8 @@ def marked(
 
 def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None:
     """Draw lines and words of *mark*, or with a *rim* in pixels what is around and behind them."""
+    if mark.filled and not rim:
+        fill_polygon(canvas, mark.lines[0][:, ::-1] - 0.5, shade)
     for line in mark.lines:
         draw_line(canvas, line, shade, mark.thickness + rim)
     if mark.words and rim:
@@ -3175,6 +3188,7 @@ class Look:
     placement: Placement | None = None  # of a presentation state, like the marks
     marks: tuple[Mark, ...] = ()
     in_color: bool = False  # are some of them, or in other frames of a clip
+    canvas: tuple[int, int] | None = None  # rows and columns of the largest frame of the clip
 
 
 def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
@@ -3231,7 +3245,8 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     if look.placement:
         picture = placed(picture, look.placement)
         drawn = marked(picture, look.marks, look.placement, index, stored)
-        return drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
+        drawn = drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
+        return laid(drawn, 0, 0, look.canvas or drawn.shape[:2])
     return squared(picture, look.pixel_aspect)
 
 
@@ -3241,7 +3256,7 @@ def described_window(look: Look, *, named: bool = True) -> str:
         return ""
     transform, levels = look.grayscale[0], "a table"
     if isinstance(voi := transform.voi, Window):
-        name = f' "{printable(voi.explanation)}"' if voi.explanation and named else ""
+        name = f' "{printable(voi.explanation[:64])}"' if voi.explanation and named else ""
         levels = f"center {voi.center:g}, width {voi.width:g}, {voi.function}{name}"
     several = ", other frames have their own" if len(look.grayscale) > 1 else ""
     inverted = ", inverted" if transform.invert else ""
@@ -4241,7 +4256,8 @@ def state_problem(ds: Dataset) -> str:
 
 def steps_of(ds: Dataset, content: object) -> tuple[int, tuple[Fraction, ...]]:
     """Return how many frames *content* has and, where that varies, how long each lasts, in s."""
-    count, durations = integer(ds, "NumberOfFrames"), tuple[Fraction, ...]()
+    count = integer(ds, "NumberOfFrames", 0, range(MAX_REFERENCED_FRAMES + 1))
+    durations: tuple[Fraction, ...] = ()
     if isinstance(content, Series):
         count = len(content.slices)
         durations = tuple(one.duration for one in content.slices if one.duration)
@@ -4354,7 +4370,7 @@ MAX_TILT, SAME_TILT = (math.cos(math.radians(angle)) for angle in (30, 1))  # be
 SAME_PLACE, MAX_JITTER = 0.01, 0.05  # mm; the first also by the longest step
 GAP, UNEQUAL = 1.5, 1.05  # by the median step, by the shortest
 STEADY, MAX_PAUSE = 2, Fraction(10)  # by the shortest time between frames; s: no film is slower
-MAX_NAMED, MANY_PLANES = 10, 1000  # gaps; slices
+MANY_PLANES = 1000  # slices
 
 
 def without_copies(members: Iterable[Member]) -> tuple[list[Member], list[str]]:
@@ -4548,9 +4564,8 @@ def spacing_notes(positions: Array) -> tuple[str, ...]:
         f"{steps[at]:.4g} mm behind frame {at + 1}" for at in np.flatnonzero(steps > GAP * typical)
     ]
     if gaps:
-        more = f" and {len(gaps) - MAX_NAMED} more" if len(gaps) > MAX_NAMED else ""
-        where = ", ".join(gaps[:MAX_NAMED])
-        return (f"there are gaps: most slices lie {typical:.4g} mm apart, but {where}{more}",)
+        where = shortened(gaps)
+        return (f"there are gaps: most slices lie {typical:.4g} mm apart, but {where}",)
     if steps.max() > UNEQUAL * steps.min():
         return (f"slices lie from {steps.min():.4g} to {steps.max():.4g} mm apart",)
     return ()
@@ -4769,7 +4784,7 @@ def channel_of(
     unused = max(8 * stored.itemsize - (integer(item, "WaveformBitsStored") or 64), 0)
     values = (stored << unused >> unused) * gain + baseline
     padding = raw_bytes(group, Tag("WaveformPaddingValue")) or b""
-    none = np.frombuffer(padding, stored.dtype, len(padding) // stored.itemsize)
+    none = np.frombuffer(padding, stored.dtype, min(len(padding) // stored.itemsize, 1))
     values[np.isin(stored, none)] = math.nan
     # The least and the greatest of what falls in an eighth of a pixel.
     parts = np.arange(0, len(stored), max(int(rate / SECOND / 8), 1))
@@ -4977,6 +4992,7 @@ def write_curves(task: Task, outputs: Outputs) -> Outcome:
 
 MAX_SIDE, MAX_REDUCTION = 16_384, 64  # of a picture, in pixels; of the sides of one of tiles
 MAX_TILES, MAX_SLIDES, MAX_SLIDE_PIXELS = 1 << 21, 9999, 1 << 34  # of one file
+MAX_ABSENT = 256  # times the pixels of all tiles: so sparse no slide is
 
 
 @dataclass(frozen=True, slots=True)
@@ -5038,7 +5054,8 @@ def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
     if "ConcatenationUID" in ds:
         warn("a part of a concatenation: other files hold the other tiles")
     pictures = len({one[:2] for one in tiles})
-    if pictures > MAX_SLIDES or pictures * rows * columns > MAX_SLIDE_PIXELS * factor**2:
+    room = min(MAX_SLIDE_PIXELS, max(MAX_ABSENT * len(tiles) * high * wide, 1 << 26)) * factor**2
+    if pictures > MAX_SLIDES or pictures * rows * columns > room:
         raise ConversionError(f"declares {pictures} pictures of {columns} x {rows}: too many")
     order = [int(one[2]) for one in tiles]
     labels, alone = bool(segments_of(ds)), replace(look, pixel_aspect=1.0)  # not tile by tile
@@ -5099,7 +5116,7 @@ def slide_facts(scene: Scene, named: dict[int, str]) -> Iterator[Fact]:
     yield "Slide", f"{image.matrix[1]} x {image.matrix[0]} pixels of {tiles}{reduced}"
     planes = sorted({plane for _, plane in pictures})
     for place, (key, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
-        channel = f"segment {key:g} {named.get(int(key), '')}" if named else ""
+        channel = f"segment {key:g} {named.get(int(key), '')[:64]}" if named else ""
         depth = f", focal plane {planes.index(plane) + 1}" if len(planes) > 1 else ""
         yield f"Picture {place}", (channel.rstrip() or f"optical path {key + 1:g}") + depth
 
@@ -5147,10 +5164,10 @@ def write_files(scene: Scene, outputs: Outputs, options: Options, begin: str = "
         return
 
     def pictures() -> Iterator[Array]:
-        for look, index, frame in scene.shown:
-            if index in stills:
+        for position, (look, index, frame) in enumerate(scene.shown):
+            if position in stills:
                 picture = render(look, index, *frame, options.png_bits)
-                write_png(stills[index], picture, scene.pixels_per_meter, look.icc_profile)
+                write_png(stills[position], picture, scene.pixels_per_meter, look.icc_profile)
             if writers:
                 picture = render(look, index, *frame, bits=8)
                 yield srgb_picture(picture, look.icc_profile)
@@ -5308,35 +5325,36 @@ def write_series(series: Series, outputs: Outputs, options: Options) -> Outcome:
 # --- Presentation states (PS3.4 N.2) --------------------------------------------------------------
 
 READABLE = 512  # px: smaller pictures with texts are enlarged
-MAX_MARKS = 10_000
+MAX_MAGNIFIED, LEAST_ROOM = 8192, 1 << 22  # px: of a side; of an area, if the image is smaller
+MAX_MARKS, MAX_TOLD_STATES = 10_000, 20
 UNITS_OF = {
     "GraphicData": "GraphicAnnotationUnits",
     "BoundingBoxTopLeftHandCorner": "BoundingBoxAnnotationUnits",
     "BoundingBoxBottomRightHandCorner": "BoundingBoxAnnotationUnits",
     "AnchorPoint": "AnchorPointAnnotationUnits",
 }
+MAX_AWAY = 1e9  # px; beyond it arithmetic overflows
 YELLOW: Rgb = (1.0, 1.0, 0.0)  # of layers that recommend no color
 POINTS_OF = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4, "POLYLINE": 2, "INTERPOLATED": 2}  # at least
 
 
 def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outcome:
     """Write what a state makes of its images, or say what a list of key images names."""
-    ds, options = task.header.data_set, task.options
+    ds, options = task.header.data_set, replace(task.options, frames=None)
     reason = reason_for_no_picture(task.header, names=options.names)
     if not isinstance(reason, NotAnImageError):
         raise reason
     found = list(references_of(ds))
     if (kept := len(list(followed(found)))) < len(found):
         warn(f"refers to {len(found)} images: the first {kept} are followed")
-    if work.missing:
-        more = f" and {len(work.missing) - MAX_NAMED} more" if work.missing[MAX_NAMED:] else ""
-        warn(f"not among what was converted: {', '.join(work.missing[:MAX_NAMED])}{more}")
+    for note in work.notes:
+        warn(note)
     if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
         facts = tuple(key_facts(work, ds, options))
     else:
         facts = tuple(chain(*(write_state(ds, one, outputs, options) for one in work.shown)))
     if outputs.parts:
-        remark = f"{len(facts)} of {len(work.shown) + len(work.missing)} pictures"
+        remark = f"of {len(work.shown)} images or frames"
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
     why = str(reason) if facts else f"{reason}: none of its images can be shown"
     return Outcome(work, Status.TEXT_ONLY, reason=why, facts=(("Picture", why), *facts))
@@ -5352,69 +5370,86 @@ def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fac
 
 
 def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -> Iterator[Fact]:
-    """Write what the state *ds* makes of an image or a frame; yield a fact on it, or warn."""
+    """Write what the state *ds* makes of an image or a frame; yield facts on it, or warn."""
     name = shown.slice.source.own_name
     with opened_slice(shown.slice) as (header, image, frames):
         own, clip = header.data_set, shown.frame is None and image.number_of_frames > 1
-        if any(text(ds, of) != text(own, of) for of in ("PatientID", "PatientName")):
-            warn(f"{name}: by its header of another patient than the state")
-        chosen = range(image.number_of_frames) if clip else [shown.frame or 0]
-        look_at = lru_cache(2)(partial(look_of_state, ds, header, image, options))
-        look, error = attempt(partial(look_at, chosen[0]), options)
-        if look is None:
+        plain, error = attempt(partial(look_without_steps, ds, header, image, options), options)
+        if plain is None:
             warn(f"{name}: {reason_of(error)}")
             return
-        colors = (mark.color for index in chosen for mark in look_at(index).marks)
-        in_color = any(np.ptp(color) > 1 / 255 for color in colors)
+        look_at = lru_cache(2)(partial(look_of_state, ds, own, image, plain, options))
+        chosen = range(image.number_of_frames) if clip else [shown.frame or 0]
+        told: dict[str, int] = {}
+        canvas, in_color = (0, 0), False
+        for index in chosen:  # all frames of a clip have one size, and are in color or not
+            look = look_at(index)
+            shape = cast(Placement, look.placement).shape
+            told.setdefault(described_state(look, ds, options), index + 1)
+            canvas = cast(tuple[int, int], tuple(map(max, canvas, shape)))
+            in_color |= any(np.ptp(mark.color) > 1 / 255 for mark in look.marks)
         each = (
-            (replace(look_at(index), in_color=in_color), index * clip, frame)
+            (replace(look_at(index), in_color=in_color, canvas=canvas), index, frame)
             for index, frame in zip(chosen, replace(frames, numbers=chosen), strict=True)
         )
-        (rows, columns), count = cast(Placement, look.placement).shape, len(chosen)
-        out = replace(image, rows=rows, columns=columns, number_of_frames=count)
+        count = len(chosen)
+        out = replace(image, rows=canvas[0], columns=canvas[1], number_of_frames=count)
         timing = recorded_timing(own, count, options)
-        write_files(Scene(each, out, look, timing), outputs, options, shown.suffix)
-    frame = "" if shown.frame is None else f" frame {shown.frame + 1}"
-    yield f"Picture{shown.suffix}", f"{printable(name)}{frame}: {described_state(look, options)}"
+        write_files(Scene(each, out, look_at(chosen[0]), timing), outputs, options, shown.suffix)
+    for said, frame in islice(told.items(), MAX_TOLD_STATES):
+        where = f" frame {frame}" if len(told) > 1 or shown.frame is not None else ""
+        alike = " and those like it" if len(told) > 1 else ""
+        yield f"Picture{shown.suffix}", f"{printable(name)}{where}{alike}: {said}"
 
 
-def look_of_state(
-    ds: Dataset, header: Header, image: ImagePixel, options: Options, index: int
-) -> Look:
-    """Decide how the state *ds* shows frame *index* of an image: what it lacks is left as it is.
+def look_without_steps(ds: Dataset, header: Header, image: ImagePixel, options: Options) -> Look:
+    """Return how an image is shown but for what the state *ds* says of its frames.
 
-    PS3.4 N.2. Raises `ConversionError` where the state is not for such images.
+    Raises `ConversionError` where the state is not for such images.
     """
-    kind, own = text(ds, "SOPClassUID"), header.data_set
-    about = partial(items_about, ds, text(own, "SOPInstanceUID"), index + 1)
+    kind = text(ds, "SOPClassUID")
     plain = replace(options, window="auto", shutter=False, overlays=False)
     with warnings.catch_warnings(action="ignore"):  # of what the state replaces
         look = look_of(header, image, plain)
     if bool(look.grayscale) == (kind == COLOR_STATE):
         found = "gray" if look.grayscale else "color"
         raise ConversionError(f"the state is not for images in {found}, as this one is")
-    if kind == COLOR_STATE:
-        look = replace(look, icc_profile=icc_profile_of(ds))
-    else:
+    if kind == PSEUDO_COLOR_STATE:
+        if image.bits_allocated > 16:
+            raise ConversionError("a palette over so many bits cannot be shown")
+        gray = replace(look.grayscale[0], samples=look.samples)  # without colors of its own
+        palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
+        depth = 16 if palette[0].bits > 8 else 8
+        look = replace(look, grayscale=(gray,), palette=palette, depth=depth)
+    return replace(look, icc_profile=b"" if kind == GRAY_STATE else icc_profile_of(ds))
+
+
+def look_of_state(
+    ds: Dataset, own: Dataset, image: ImagePixel, look: Look, options: Options, index: int
+) -> Look:
+    """Decide how the state *ds* shows frame *index* of the image *own* (PS3.4 N.2).
+
+    What the state lacks is left as it is; *look* is as of `look_without_steps`.
+    """
+    about = partial(items_about, ds, text(own, "SOPInstanceUID"), index + 1)
+    if look.grayscale:
         variable = first_item(about("VariableModalityLUTSequence")) or ds
         voi, samples = first_item(about("SoftcopyVOILUTSequence")), look.grayscale[0].samples
         look = replace(look, grayscale=(state_transform(ds, variable, voi, samples),))
-    if kind == PSEUDO_COLOR_STATE:
-        palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
-        look = replace(look, palette=palette, depth=16 if palette[0].bits > 8 else 8)
-    planes = overlays_of(ds, image)
+    planes, hidden = overlays_of(ds, image), integer(ds, "ShutterOverlayGroup") << 16
     area = first_item(about("DisplayedAreaSelectionSequence"))
     aspects = (f"PresentationPixel{of}" in area for of in ("Spacing", "AspectRatio"))
     aspect = pixel_aspect(area if any(aspects) else own)
+    bitmap = planes.pop(hidden, None)
     if options.shutter:
-        bitmap = planes.get(integer(ds, "ShutterOverlayGroup") << 16)
-        shutter = shutter_of(ds, image, aspect, bitmap)
+        shutter = shutter_of(ds, image, aspect, bitmap if options.names else None)
         look = replace(look, shutters=tuple({shutter} - {Shutter()}))
-    notes = about("GraphicAnnotationSequence")
-    worded = options.names and any("TextObjectSequence" in note for note in notes)
+    annotations = sequence(ds, "GraphicAnnotationSequence")
+    worded = options.names and any("TextObjectSequence" in one for one in annotations)
     aspect = 1.0 if options.native_pixels else aspect
     placement = placement_of(ds, area, image, aspect, READABLE if worded else 1)
     drawn = overlays_of(own, image) | planes if options.overlays and options.names else {}
+    notes = about("GraphicAnnotationSequence")
     marks = marks_of(ds, notes, drawn, placement, options.names)
     return replace(look, placement=placement, marks=marks)
 
@@ -5424,7 +5459,7 @@ def items_about(ds: Dataset, image: str, frame: int, keyword: str) -> list[Datas
     return [
         item
         for item in sequence(ds, keyword)
-        if "ReferencedImageSequence" not in item
+        if not sequence(item, "ReferencedImageSequence")
         or any(uid == image and frame in (of or (frame,)) for uid, of in references_in(item))
     ]
 
@@ -5440,7 +5475,7 @@ def state_transform(
     origin = "of the state" if stored else "all that can be stored, for the state has none"
     tables = lookup_tables(ds, "Presentation LUT", signed=False)
     table = replace(tables[0], first_value=0) if tables else None
-    inverted = text(ds, "PresentationLUTShape") == "INVERSE"
+    inverted = not tables and text(ds, "PresentationLUTShape") == "INVERSE"
     return GrayscaleTransform(samples, modality, [*stored, whole][0], origin, inverted, table)
 
 
@@ -5452,24 +5487,30 @@ def placement_of(
     *aspect* is the height of a pixel by its width. Pictures of a longer side below *least* pixels
     are enlarged by a whole factor.
     """
-    left, top, right, bottom = area = displayed_area(item, image)
+    left, top, right, bottom = area = displayed_area(item, image, aspect)
     sides = (right - left) * max(1 / aspect, 1), (bottom - top) * max(aspect, 1)
-    scale = number(item, "PresentationPixelMagnificationRatio") or 1.0
-    if text(item, "PresentationSizeMode") == "TRUE SIZE":
+    scale, mode = 1.0, text(item, "PresentationSizeMode")
+    if mode == "MAGNIFY":
+        scale = number(item, "PresentationPixelMagnificationRatio") or 1.0
+    if mode == "TRUE SIZE":
         warn("the state asks for true size, which no file can promise")
-    if not 1 / min(sides) <= scale <= MAX_SIDE / max(sides):
+    if not 1 / min(sides) <= scale <= min(MAX_SIDE, MAX_MAGNIFIED) / max(sides) and scale != 1:
         warn(f"a magnification of {scale:.3g} was left out")
         scale = 1.0
     scale *= math.ceil(least / (scale * max(sides)))
     width, height = (max(round(scale * side), 1) for side in sides)
-    turns = integer(ds, "ImageRotation") // 90 % 4
-    return Placement(area, (width, height), turns, text(ds, "ImageHorizontalFlip") == "Y")
+    if (rotation := integer(ds, "ImageRotation")) % 90:
+        warn(f"a rotation by {rotation} degrees was left out")
+        rotation = 0
+    turns, mirrored = rotation // 90 % 4, text(ds, "ImageHorizontalFlip") == "Y"
+    return Placement(area, (width, height), turns, mirrored)
 
 
-def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int]:
+def displayed_area(item: Dataset, image: ImagePixel, aspect: float) -> tuple[int, int, int, int]:
     """Return the area that *item* selects: left, top, right, bottom, the last two outside.
 
     Corners are named as they come out, those of a turned image in any order; some count from 0.
+    *aspect* is the height of a pixel by its width.
     """
     corners = [numbers(item, f"DisplayedArea{end}HandCorner") for end in ("TopLeft", "BottomRight")]
     whole = 0, 0, image.columns, image.rows
@@ -5479,7 +5520,9 @@ def displayed_area(item: Dataset, image: ImagePixel) -> tuple[int, int, int, int
     width, height = right - left + 1, bottom - top + 1
     if left == top == 0 and (width - image.columns, height - image.rows) in ((0, 0), (1, 1)):
         return whole
-    if max(width, height) > MAX_SIDE or width * height > MAX_SIDE**2 // 2:
+    room = max(4 * image.rows * image.columns, LEAST_ROOM) / max(aspect, 1 / aspect)
+    beside = left > image.columns or top > image.rows or right < 1 or bottom < 1
+    if beside or max(width, height) > MAX_SIDE or width * height > room:
         warn("the displayed area is out of all proportion: the whole image is shown")
         return whole
     return left - 1, top - 1, right, bottom
@@ -5527,18 +5570,26 @@ def points_in(item: Dataset, keyword: str, placement: Placement) -> Array:
     raw, units = raw_bytes(item, tag_of(keyword)) or b"", text(item, UNITS_OF[keyword])
     values = numbers(item, keyword) if len(raw) <= 8 * MAX_POINTS and units != "MATRIX" else ()
     points = np.array(values[: len(values) & ~1]).reshape(-1, 2)
-    if units == "DISPLAY":
-        return cast(Array, points * placement.shape[::-1])
-    return placed_points(points, placement)
+    points = (
+        points * placement.shape[::-1] if units == "DISPLAY" else placed_points(points, placement)
+    )
+    return cast(Array, np.clip(points, -MAX_AWAY, MAX_AWAY))
 
 
 def figures_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     """Yield the graphic objects of an annotation, in *color* unless they have their own."""
-    for one in sequence(note, "GraphicObjectSequence"):
+    figures, simple = (
+        sequence(note, "GraphicObjectSequence")[:MAX_MARKS],
+        "CompoundGraphicInstanceID",
+    )
+    drawn = {number(one, simple) for one in figures}
+    if any(number(one, simple) not in drawn for one in sequence(note, "CompoundGraphicSequence")):
+        warn("a compound figure was left out, for no simple ones stand beside it")
+    for one in figures:
         kind = text(one, "GraphicType")
         points = points_in(one, "GraphicData", placement)
         if len(points) < POINTS_OF.get(kind, math.inf):
-            warn(f"a figure ({printable(kind[:16])}) was left out, for its points cannot be drawn")
+            warn("a figure was left out, for its kind or its points cannot be drawn")
             continue
         style = first_item(sequence(one, "LineStyleSequence"))
         width = round(placement.pen * min(max(number(style, "LineThickness") or 1, 1), 16))
@@ -5552,15 +5603,18 @@ def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     """Yield the text objects of an annotation: in their boxes, or right of what they point at."""
     size, letters = placement.shape[::-1], max(12, round(max(placement.size) / 40))
     sides = {"CENTER": 0.5, "RIGHT": 1.0}
-    for one in sequence(note, "TextObjectSequence"):
+    for one in sequence(note, "TextObjectSequence")[:MAX_MARKS]:
         words = tuple(drawn_lines(text(one, "UnformattedTextValue")))
         extent = np.array(text_box(words, letters))
         corners = [points_in(one, keyword, placement) for keyword in list(UNITS_OF)[1:]]
-        box, anchor, around = np.vstack(corners[:2]), corners[2][:1], np.vstack(corners)
-        low, high = around.min(axis=0, initial=math.inf), around.max(axis=0, initial=-1)
-        if not words or (high < 0).any() or (low > size).any():
+        box, anchor = np.vstack(corners[:2]), corners[2][:1]
+        ends = ((one.min(axis=0), one.max(axis=0)) for one in (box, anchor) if len(one))
+        seen = [(high >= 0).all() and (low <= size).all() for low, high in ends]
+        if not words or not any(seen):
             warn("a text that lies outside of what is shown was left out")
             continue
+        if (extent > size).any():
+            warn("a text is larger than the picture and is cut")
         side = sides.get(text(one, "BoundingBoxTextHorizontalJustification"), 0.0)
         if len(box):
             at = np.add(box.min(axis=0), [side * (np.ptp(box[:, 0]) - extent[0]), 0])
@@ -5574,15 +5628,21 @@ def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
         yield Mark(own, lines, pen, False, words, tuple(at.tolist()), letters, side)
 
 
-def described_state(look: Look, options: Options) -> str:
-    """Return in words what a state makes of a picture."""
+def described_state(look: Look, ds: Dataset, options: Options) -> str:
+    """Return in words what the state *ds* makes of a picture."""
     place, marks = cast(Placement, look.placement), look.marks
     left, top, right, bottom = place.area
     overlays = sum(bool(mark.overlay) for mark in marks)
     texts = sum(bool(mark.words) for mark in marks)
+    gray = look.grayscale[0] if look.grayscale else None
+    modality = "modality table"
+    if gray and isinstance(gray.modality, Rescale):
+        modality = f"rescale {gray.modality.slope:g}, {gray.modality.intercept:g}"
     parts = (
+        modality if gray else "",
         described_window(look, named=options.names),
-        "presentation table" if look.grayscale and look.grayscale[0].presentation else "",
+        "presentation table" if gray and gray.presentation else "",
+        "palette" if text(ds, "SOPClassUID") == PSEUDO_COLOR_STATE else "",
         "shutter" * bool(look.shutters),
         f"area of columns {left + 1} to {right}, rows {top + 1} to {bottom}",
         f"turned by {90 * place.turns} degrees" if place.turns else "",
@@ -6753,13 +6813,13 @@ class Shelf:
         self._rows.execute("CREATE INDEX IF NOT EXISTS uids ON works (uid)")
         return self._outcomes("SELECT outcome FROM works WHERE waits = ? ORDER BY path", 1 + keys)
 
-    def named(self, uid: str, patient: str) -> Outcome | None:
-        """Return what came of the instance *uid*, that of *patient* if there are several."""
+    def named(self, uid: str, patient: str, study: str) -> Outcome | None:
+        """Return what came of the instance *uid*, that of *patient* and *study* if of several."""
         query = (
             "SELECT outcome FROM works WHERE uid = ? AND uid > '' AND NOT waits AND NOT lost"
-            " ORDER BY patient != ?, path LIMIT 1"
+            " ORDER BY patient != ?, study != ?, path LIMIT 1"
         )
-        return next(self._outcomes(query, uid, patient), None)
+        return next(self._outcomes(query, uid, patient, study), None)
 
     def groups(self) -> Iterator[SeriesGroup]:
         """Yield what is of each series: by patient, the newest study first, by series number."""
@@ -6792,41 +6852,55 @@ def patient_key(one: Instance) -> str:
     return json.dumps([not any(known), *known]).casefold()
 
 
-def presentations(shelf: Shelf, *, keys: bool) -> Iterator[Presentation]:
+def presentations(shelf: Shelf, *, keys: bool, names: bool) -> Iterator[Presentation]:
     """Yield the states on *shelf* with the images that they name, or so the lists of *keys*."""
     for outcome in shelf.waiting(keys=keys):
-        one = cast(Instance, outcome.instance)
-        shown: list[Shown] = []
-        missing: list[str] = []
-        images: list[Instance] = []
-        asked: defaultdict[str, dict[int | None, None]] = defaultdict(dict)
-        for instance, frames in one.refers:
-            asked[instance] |= dict.fromkeys(frames or [None])
-        for instance, wanted in asked.items():
-            found = shelf.named(instance, patient_key(one))
-            if not found or not found.instance or not (keys or found.instance.kind in SHOWABLE):
-                missing.append(printable(instance))
-                continue
-            images.append(found.instance)
-            count = found.instance.frames
-            whole = None in wanted or {*range(1, count + 1)} <= wanted.keys()
-            there = [at - 1 for at in wanted if at is not None and 0 < at <= count]
-            if not whole and len(there) < len(wanted):
-                missing.append(f"frames of {printable(instance)} beyond its {count}")
-            file = Slice(cast(Source, found.source), found.instance.identity)
-            shown += [Shown(file, at, found.outputs) for at in ([None] if whole else there)]
-        if len(shown) > MAX_SHOWN:
-            missing.append(f"{len(shown) - MAX_SHOWN} more pictures than the first {MAX_SHOWN}")
+        one, notes = cast(Instance, outcome.instance), defaultdict[str, list[str]](list)
+        found = list(images_named(shelf, one, notes, keys=keys))
+        shown = [Shown(file, at, outputs) for file, outputs, _, at in found]
+        if (more := len(shown) - MAX_SHOWN) > 0:
+            notes[f"shown are the first {MAX_SHOWN} pictures"].append(f"{more} more are named")
         if shown[1:]:
             places = enumerate(shown[:MAX_SHOWN], 1)
             shown = [replace(each, suffix=f"-{place:04}") for place, each in places]
         yield Presentation(
             **{name: getattr(outcome.source, name) for name in Source.__slots__},
             shown=tuple(shown),
-            missing=tuple(missing),
-            burned_in=any(image.burned_in for image in images),
-            frames=max((image.frames for image in images), default=1),
+            notes=tuple(
+                f"{why}: {shortened(of) if names else len(of)}" for why, of in notes.items() if of
+            ),
+            burned_in=any(image.burned_in for *_, image, _ in found),
+            frames=max((image.frames for *_, image, _ in found), default=1),
         )
+
+
+def images_named(
+    shelf: Shelf, one: Instance, notes: dict[str, list[str]], *, keys: bool
+) -> Iterator[tuple[Slice, tuple[Path, ...], Instance, int | None]]:
+    """Yield the files, their outputs and frames that a state or a list of *keys* refers to.
+
+    A frame None is all of a file. What is not shown goes to *notes*, by the reason.
+    """
+    asked: defaultdict[str, dict[int | None, None]] = defaultdict(dict)
+    for instance, frames in one.refers:
+        asked[instance] |= dict.fromkeys(frames or [None])
+    for instance, wanted in asked.items():
+        found = shelf.named(instance, patient_key(one), one.texts["StudyInstanceUID"])
+        if not found or not found.instance:
+            notes["not among what was converted"].append(printable(instance))
+            continue
+        image, label = found.instance, printable(found.source.own_name)
+        if not keys and image.kind not in SHOWABLE:
+            notes["no image that states are applied to"].append(label)
+            continue
+        if patient_key(image) != patient_key(one):
+            notes["by its header of another patient"].append(label)
+        there = [at - 1 for at in wanted if at is not None and 0 < at <= image.frames]
+        whole = None in wanted or len(there) == image.frames
+        if not whole and len(there) < len(wanted):
+            notes["lacks some of the frames that are named"].append(label)
+        file = Slice(cast(Source, found.source), image.identity)
+        yield from ((file, found.outputs, image, at) for at in ([None] if whole else there))
 
 
 def series_works(shelf: Shelf) -> Iterator[Series]:
@@ -6856,7 +6930,7 @@ def clips_of(outcomes: Iterable[Outcome]) -> list[Series]:
         (beside, "are of another kind, size or orientation"),
     )
     notes = tuple(
-        f"left out, for they {why}: {len(files)}: {', '.join(files[:MAX_NAMED])}"
+        f"left out, for they {why}: {len(files)}: {shortened(files)}"
         for files, why in told
         if files
     )
@@ -7367,7 +7441,9 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
     ):
         reader = partial(bounded_list, lister, options)
         first = partial(find_sources, inputs, options.output, reader)
-        states, lists = (partial(presentations, shelf, keys=keys) for keys in (False, True))
+        states, lists = (
+            partial(presentations, shelf, keys=keys, names=options.names) for keys in (False, True)
+        )
         rounds = first, partial(series_works, shelf), states, lists
         found = (find() for find in (rounds if options.study else rounds[:1]))
         for outcome in chain.from_iterable(convert_all(each, options, where) for each in found):

@@ -1670,7 +1670,7 @@ def test_pictures_without_end_are_bounded(shown: Shown, monkeypatch: pytest.Monk
     ds = image(np.zeros((30, 4, 4), np.uint16))
     result = shown("--no-gif", "--no-mp4", IM=ds, STATE=state((ds, range(1, 30))))
     assert pngs(result) == [f"STATE-{number:04}.png" for number in range(1, 21)]
-    assert re.search(r"  Note +.*9 more pictures", summary(result))
+    assert re.search(r"  Note +.*9 more are named", summary(result))
 
 
 def test_images_without_end_are_bounded(shown: Shown) -> None:

@@ -353,7 +353,7 @@ def test_shutter(
     ("elements", "warning"),
     [
         ({"ShutterShape": "CIRCULAR"}, "a CIRCULAR shutter is not whole and was left out"),
-        ({"ShutterShape": "OVAL"}, "a OVAL shutter is of no known shape and was left out"),
+        ({"ShutterShape": "OVAL"}, "a shutter is of no known shape and was left out"),
         (
             {"ShutterShape": "RECTANGULAR", **RECTANGLE, "ShutterLeftVerticalEdge": 99},
             "the display shutter would hide everything and was left out",
