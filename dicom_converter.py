@@ -5354,7 +5354,7 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     else:
         facts = tuple(chain(*(write_state(ds, one, outputs, options) for one in work.shown)))
     if outputs.parts:
-        remark = f"of {len(work.shown)} images or frames"
+        remark = f"{len(work.shown)} pictures" if work.shown[1:] else ""
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
     why = str(reason) if facts else f"{reason}: none of its images can be shown"
     return Outcome(work, Status.TEXT_ONLY, reason=why, facts=(("Picture", why), *facts))
@@ -5397,9 +5397,9 @@ def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -
         timing = recorded_timing(own, count, options)
         write_files(Scene(each, out, look_at(chosen[0]), timing), outputs, options, shown.suffix)
     for said, frame in islice(told.items(), MAX_TOLD_STATES):
-        where = f" frame {frame}" if len(told) > 1 or shown.frame is not None else ""
-        alike = " and those like it" if len(told) > 1 else ""
-        yield f"Picture{shown.suffix}", f"{printable(name)}{where}{alike}: {said}"
+        label = f"Picture{shown.suffix}" + f" as in frame {frame}" * (len(told) > 1)
+        where = "" if shown.frame is None else f" frame {frame}"
+        yield label, f"{printable(name)}{where}: {said}"
 
 
 def look_without_steps(ds: Dataset, header: Header, image: ImagePixel, options: Options) -> Look:
