@@ -170,6 +170,7 @@ MIN_GIF_DURATION = Fraction(2, 100)  # s; browsers show less as 10/100
 JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110, 111, 112))
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
+LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
 # Of values that are vertical first.
 SPACINGS = [f"{of}PixelSpacing" for of in ("", "Imager", "NominalScanned", "Presentation")]
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
@@ -905,11 +906,12 @@ DEFLATED_SYNTAXES = (  # data sets behind a file meta that is not (PS3.5 A.5, A.
     uid.JPIPHTJ2KReferencedDeflate,
 )
 # Names of what the dictionary of pydicom does not know.
-SYNTAX_NAMES = {
+UID_NAMES = {
     JPEG_XL_SYNTAXES[0]: "JPEG XL Lossless",
     JPEG_XL_SYNTAXES[1]: "JPEG XL JPEG Recompression",
     JPEG_XL_SYNTAXES[2]: "JPEG XL",
     DEFLATED_IMAGE_FRAME: "Deflated Image Frame",
+    LABEL_MAP: "Label Map Segmentation Storage",
 }
 
 
@@ -1133,12 +1135,13 @@ class FragmentReader(io.RawIOBase):
 def sop_class_name(header: Header) -> str:
     """Return what kind of object the file holds, in the standard's words."""
     declared = text(header.data_set, "SOPClassUID")
-    return UID(declared or text(header.file_meta, "MediaStorageSOPClassUID")).name
+    kind = UID(declared or text(header.file_meta, "MediaStorageSOPClassUID"))
+    return UID_NAMES.get(kind) or kind.name
 
 
 def syntax_name(syntax: UID) -> str:
     """Return the name of a transfer syntax."""
-    return SYNTAX_NAMES.get(syntax) or syntax.name
+    return UID_NAMES.get(syntax) or syntax.name
 
 
 # --- Opening --------------------------------------------------------------------------------------
@@ -3407,13 +3410,19 @@ def coded(item: Dataset, keyword: str, *, with_code: bool = False, unit: bool = 
         value = text(code, "CodeValue") or text(code, "LongCodeValue") or text(code, "URNCodeValue")
         meaning, scheme = text(code, "CodeMeaning"), text(code, "CodingSchemeDesignator")
         if unit:
-            return printable("" if value == "1" else value)
+            return printable("" if value == "1" else re.sub(r"\{.*?\}", "", value))
         return printable(f"{meaning} ({value}, {scheme})" if with_code else meaning)
     return ""
 
 
 def waveform_lines(ds: Dataset) -> Iterator[str]:
-    """Yield what each multiplex group of waveforms holds: rate, length, channels (PS3.3 C.10.9)."""
+    """Yield what was found in waveforms as a whole, and what each multiplex group holds.
+
+    PS3.3 C.10.9, C.10.10: its rate, length and channels.
+    """
+    for one in sequence(ds, "WaveformAnnotationSequence"):
+        if not ("ReferencedSamplePositions" in one or "ReferencedTimeOffsets" in one):
+            yield f"  {annotation_text(one)}"
     for group in sequence(ds, "WaveformSequence"):
         samples = number(group, "NumberOfWaveformSamples") or 0
         rate = number(group, "SamplingFrequency") or 0
@@ -3426,6 +3435,15 @@ def waveform_lines(ds: Dataset) -> Iterator[str]:
             name = coded(channel, "ChannelSourceSequence") or own
             units = coded(channel, "ChannelSensitivityUnitsSequence", unit=True)
             yield f"    {name}{f' in {units}' if units else ''}"
+
+
+def annotation_text(item: Dataset) -> str:
+    """Return what an annotation of a waveform says, in one line."""
+    units = coded(item, "MeasurementUnitsCodeSequence", unit=True)
+    value = " ".join(filter(None, (text(item, "NumericValue"), units)))
+    names = (coded(item, f"Concept{of}CodeSequence") for of in ("Name", ""))
+    said = (*names, value, text(item, "UnformattedTextValue"))
+    return printable(" ".join(" ".join(said).split()))
 
 
 def readable(keyword: str, value: str) -> str:
@@ -3509,7 +3527,7 @@ def shown_value(value: Any, vr: str) -> str:
 @lru_cache(maxsize=4096)
 def named_uid(value: str) -> str:
     """Return a UID, with its name in brackets where it has one."""
-    name = UID(value).name
+    name = UID_NAMES.get(UID(value)) or UID(value).name
     return printable(value if name == value else f"{value} [{name}]")
 
 
@@ -4183,7 +4201,7 @@ def instance_of(header: Header, content: object) -> Instance:
         name = " · ".join(dict.fromkeys(filter(None, (texts["SeriesDescription"], *said))))
         texts["SeriesDescription"] = name[:MAX_SHORT]
         titles = sequence(ds, "ConceptNameCodeSequence")[:1]
-        texts["SegmentLabel"] = called(segment_names(ds).values())
+        texts["SegmentLabel"] = shortened([one[:32] for one in segment_names(ds).values()], 3)
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
         (normal, position), location = plane_of(ds), number(ds, "SliceLocation")
@@ -4278,12 +4296,6 @@ def segment_names(ds: Dataset, *, names: bool = True) -> dict[int, str]:
         for key, one in sorted(segments_of(ds).items())
         if key
     }
-
-
-def called(names: Iterable[str]) -> str:
-    """Return *names* in one line, cut."""
-    line = ", ".join(filter(None, names))
-    return line if len(line) <= MAX_SHORT else f"{line[: MAX_SHORT - 4]} ..."
 
 
 def burned_in_note(header: Header, content: object) -> str:
@@ -4606,7 +4618,7 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     """
     ds = task.header.data_set
     if "EncapsulatedDocument" not in ds:
-        raise reason_for_no_picture(task.header, names=task.options.names)
+        raise reason_for_no_picture(task.header, task.options)
     if not task.options.names:
         raise NotAnImageError("the document is left out: it may hold names")
     if task.header.truncated:
@@ -4632,12 +4644,12 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     return Outcome(task.source, Status.CONVERTED, remark=f"{length} bytes", facts=(fact,))
 
 
-def reason_for_no_picture(header: Header, *, names: bool) -> ConversionError:
+def reason_for_no_picture(header: Header, options: Options) -> ConversionError:
     """Return why a file without pixels has none: it is of such a kind, or it is not all there."""
     if header.truncated:
         return ConversionError(f"the file ends inside {header.truncated}: it is truncated")
     if elsewhere := ELSEWHERE.get(header.transfer_syntax.name.partition(" ")[0]):
-        url = text(header.data_set, "PixelDataProviderURL") if names else ""
+        url = text(header.data_set, "PixelDataProviderURL") if options.names else ""
         return ConversionError(f"{elsewhere}: {url}" if url else elsewhere)
     kind = sop_class_name(header) or "a file without a SOP class"
     if "Rows" in header.data_set or kind.endswith("Image Storage"):
@@ -4647,6 +4659,8 @@ def reason_for_no_picture(header: Header, *, names: bool) -> ConversionError:
     plain = next((words for end, words in PLAIN_KINDS.items() if kind.endswith(end)), "")
     lacks = state_problem(header.data_set) if kind.endswith("Presentation State") else ""
     lacks = lacks or "no picture of its own"
+    if not options.study and any(references_of(header.data_set)):
+        lacks += ": --study shows what it refers to"
     return NotAnImageError(f"{f'{plain} ({kind})' if plain else kind}, {lacks}")
 
 
@@ -4855,13 +4869,8 @@ def annotations_of(ds: Dataset, drawn: Sequence[Channel], *, names: bool) -> Ite
     for item in sequence(ds, "WaveformAnnotationSequence"):
         pairs = numbers(item, "ReferencedWaveformChannels")
         places = {*zip(pairs[::2], pairs[1::2], strict=False)} or {(one[0], 0.0) for one in leads}
-        said = (
-            f"{' '.join(leads[one] for one in sorted(leads.keys() & places))} "
-            f"{coded(item, 'ConceptNameCodeSequence')} {text(item, 'NumericValue')} "
-            f"{coded(item, 'MeasurementUnitsCodeSequence', unit=True)} "
-            f"{coded(item, 'ConceptCodeSequence')} {text(item, 'UnformattedTextValue')}"
-        )
-        shown = "".join(drawn_lines(" ".join(said.split())[:MAX_TOLD] * names))
+        said = [*(leads[one] for one in sorted(leads.keys() & places)), annotation_text(item)]
+        shown = "".join(drawn_lines(" ".join(said)[:MAX_TOLD] * names))
         samples = numbers(item, "ReferencedSamplePositions")  # from 1
         offsets = numbers(item, "ReferencedTimeOffsets")
         if not samples and not offsets:
@@ -4917,12 +4926,11 @@ def draw_beside(canvas: Array, texts: Iterable[tuple[float, str]], bottom: int) 
     for x, said in sorted(texts):
         wide = text_box([said], LETTERS)[0]
         left = min(x, canvas.shape[1] - BOX - wide)
-        lane = next((lane for lane, end in enumerate(taken) if end < left), None)
-        if lane is None:
-            warn("texts of annotations have no room beside others: the TXT has them")
-            continue
-        draw_text(canvas, [said], (left, bottom - 4 - (lane + 1) * LETTERS), BLUE, LETTERS)
-        taken[lane] = left + wide + 8
+        for lane in [lane for lane, end in enumerate(taken) if end < left][
+            :1
+        ]:  # else the TXT has it
+            draw_text(canvas, [said], (left, bottom - 4 - (lane + 1) * LETTERS), BLUE, LETTERS)
+            taken[lane] = left + wide + 8
 
 
 def curves_picture(rows: Rows, marks: list[Annotation], foot: str) -> Array:
@@ -5102,10 +5110,19 @@ def image_facts(scene: Scene, ds: Dataset, names: bool) -> tuple[Fact, ...]:
         ("Photometric", image.photometric_interpretation),
         ("Window", described_window(scene.look, named=names)),
         ("Frame rate", scene.timing.used if image.kind == "clip" else ""),
-        ("Segments", called(named.values())),
+        ("Segments", shortened([*colored_names(ds, named)], 100)),
         *(slide_facts(scene, named) if scene.tiles else ()),
     )
     return tuple(fact for fact in facts if fact[1])
+
+
+def colored_names(ds: Dataset, named: dict[int, str]) -> Iterator[str]:
+    """Yield what each segment is called, and its color if one is stored, as a page writes it."""
+    segments = segments_of(ds)
+    for key, name in named.items():
+        lab = numbers(segments[key], CIELAB)
+        color = quantized(np.array(srgb_of_lab(lab)), 8).tobytes().hex() if len(lab) == 3 else ""
+        yield f"{name[:64]} (#{color})" if color else name[:64]
 
 
 def slide_facts(scene: Scene, named: dict[int, str]) -> Iterator[Fact]:
@@ -5341,7 +5358,7 @@ POINTS_OF = {"POINT": 1, "CIRCLE": 2, "ELLIPSE": 4, "POLYLINE": 2, "INTERPOLATED
 def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outcome:
     """Write what a state makes of its images, or say what a list of key images names."""
     ds, options = task.header.data_set, replace(task.options, frames=None)
-    reason = reason_for_no_picture(task.header, names=options.names)
+    reason = reason_for_no_picture(task.header, options)
     if not isinstance(reason, NotAnImageError):
         raise reason
     found = list(references_of(ds))
@@ -5353,11 +5370,23 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
         facts = tuple(key_facts(work, ds, options))
     else:
         facts = tuple(chain(*(write_state(ds, one, outputs, options) for one in work.shown)))
+    facts = (*state_texts(ds, names=options.names), *facts) if facts else ()
     if outputs.parts:
         remark = f"{len(work.shown)} pictures" if work.shown[1:] else ""
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
     why = str(reason) if facts else f"{reason}: none of its images can be shown"
     return Outcome(work, Status.TEXT_ONLY, reason=why, facts=(("Picture", why), *facts))
+
+
+def state_texts(ds: Dataset, *, names: bool) -> Iterator[Fact]:
+    """Yield what a state is called, and the texts that it draws."""
+    for label in ("Label", "Description"):
+        if found := summarized(ds, f"Content{label}", names):
+            yield label, found
+    annotations = sequence(ds, "GraphicAnnotationSequence") if names else ()
+    texts = chain.from_iterable(sequence(one, "TextObjectSequence") for one in annotations)
+    for number, one in enumerate(islice(texts, MAX_TOLD_STATES), 1):
+        yield f"Text {number}", one_line(text(one, "UnformattedTextValue"))
 
 
 def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fact]:
@@ -5634,6 +5663,8 @@ def described_state(look: Look, ds: Dataset, options: Options) -> str:
     left, top, right, bottom = place.area
     overlays = sum(bool(mark.overlay) for mark in marks)
     texts = sum(bool(mark.words) for mark in marks)
+    figures = len(marks) - overlays - texts
+    drawn = {"figures": figures, "texts": texts, "overlays": overlays}
     gray = look.grayscale[0] if look.grayscale else None
     modality = "modality table"
     if gray and isinstance(gray.modality, Rescale):
@@ -5647,7 +5678,7 @@ def described_state(look: Look, ds: Dataset, options: Options) -> str:
         f"area of columns {left + 1} to {right}, rows {top + 1} to {bottom}",
         f"turned by {90 * place.turns} degrees" if place.turns else "",
         "mirrored" * place.mirrored,
-        f"{len(marks) - overlays - texts} figures, {texts} texts, {overlays} overlays",
+        *(f"{found} {what}" for what, found in drawn.items() if found),
     )
     return "; ".join(filter(None, parts))
 
@@ -6214,7 +6245,8 @@ failed=个文件失败; burned=Names may be burned in=图像中可能烧录有�
 lost=not converted=个文件未转换; ageY=y=岁; ageM=months=个月; ageW=weeks=周; ageD=days=天;
 Series=序列; Files=文件; Position=位置; Thickness=Slice thickness=层厚; Pixel spacing=像素间距;
 Size=尺寸; InstanceNumber=Number=图像编号; AcquisitionDateTime=Taken=采集时间; text=Text=文本;
-actual=1:1=1:1; state=As marked=带标注; key=★ Key image=★ 关键图像; ContentLabel=Label=标签;
+actual=1:1=1:1; state=As marked=带标注; key=★ Key image=★ 关键图像; frame=Frame=帧;
+Shows=所示图像; ContentLabel=Label=标签;
 use=For personal archives only, not for diagnosis.=仅供个人存档，不得用于诊断。;
 help=↑ ↓ Home End, wheel: picture · Space: play · L: loop · 1: original size · S: as marked
 · T: text · F: full screen=↑ ↓ Home End、滚轮：翻图 · 空格：播放 · L：循环 · 1：原始大小
@@ -6227,7 +6259,7 @@ const [head, ...all] = $("data").textContent.trim().split("\n").map(each => JSON
 const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed");
 const cards = [], loaded = new Map();
 const owners = new Map(), states = new Map();  // by links of pictures and clips
-let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, swept = 0;
+let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, begun = 0, swept = 0;
 let items, state, video, playing, settling, from;
 
 const t = key => WORDS.get(key)?.at(zh ? -1 : -2) ?? key;
@@ -6340,7 +6372,8 @@ function show(n, which = 0, index = 0, frame) {
   $("entries").replaceChildren(...entries.map(([item, ...more], i) => el("button",
     {ariaPressed: `${i === which}`, onclick: () => show(n, i)}, item.kind === "pictures"
       ? count(more.length + 1, item.kind)
-      : line("span", "", suffix(item.link).toUpperCase(), item.file.name, item.frame))));
+      : line("span", "", suffix(item.link).toUpperCase(), item.file.name,
+        item.frame && `${t("frame")} ${item.frame}`))));
   go(index, frame);
 }
 async function go(index, frame = items[index].frame - 1) {  // of a clip
@@ -6352,8 +6385,9 @@ async function go(index, frame = items[index].frame - 1) {  // of a clip
     onloadeddata: () => frame > 0 && move(frame)}) : null;
   const links = file.links.filter(each => suffix(each) !== "png" || each === link);
   const facts = Object.entries({...file.texts, ...own.texts}).filter(([, value]) => value !== "");
-  $("known").replaceChildren(line("h3", "", own.name, label), line("p", "red", file.failed),
-    line("p", "amber", isKey() && t("key"), file.burned && t("burned")),
+  $("known").replaceChildren(line("h3", "", own.name, label,
+      seen().frame && `${t("frame")} ${seen().frame}`), line("p", "red", file.failed),
+    line("p", "amber", isKey(seen().frame) && t("key"), file.burned && t("burned")),
     el("dl", {}, ...facts.flatMap(([key, value]) => [el("dt", {}, t(key)), line("dd", "", value)])),
     ...(file.notes || []).map(note => line("p", "", note)), el("p", {}, ...links.flatMap(
       each => [KINDS[suffix(each)] ? el("a", {href: local(each), target: "_blank"},
@@ -6434,9 +6468,9 @@ const back = () => move(here() - 1), next = () => move(here() + 1);
 const [loop, actual, text] = ["loop", "actual", "text"].map(id => () => settle(id));
 function next_state() {  // of those that show this picture, then none
   if (!made()[0]) return;
-  const frame = video ? here() : seen().frame - 1;
+  if (video) begun = here();
   state = made()[made().indexOf(seen()) + 1];
-  go(at, frame);
+  go(at, begun);
 }
 const full = () => document.fullscreenElement ? document.exitFullscreen()
   : main.requestFullscreen?.();
@@ -6689,10 +6723,10 @@ def say_written(outcome: Outcome) -> None:
         return
     first, *rest = outcome.outputs
     name = outcome.outputs[-1].stem  # of the TXT, which each source has
-    shorter = [other.name.removeprefix(name) for other in rest]
+    shorter = shortened([other.name.removeprefix(name) for other in rest], 5)
     with suppress(OSError, ValueError):  # outside of the current folder, or that is gone
         first = first.relative_to(Path.cwd())
-    written = printable(", ".join([str(first), *shorter]))
+    written = printable(f"{first}, {shorter}" if rest else str(first))
     remark = outcome.remark or outcome.reason
     path = printable(outcome.source.label)
     say(f"{path} -> {written}{f' ({remark})' if remark else ''}", sys.stdout)
@@ -6887,7 +6921,7 @@ def images_named(
     for instance, wanted in asked.items():
         found = shelf.named(instance, patient_key(one), one.texts["StudyInstanceUID"])
         if not found or not found.instance:
-            notes["not among what was converted"].append(printable(instance))
+            notes["refers to what is not among the inputs, or failed"].append(printable(instance))
             continue
         image, label = found.instance, printable(found.source.own_name)
         if not keys and image.kind not in SHOWABLE:
@@ -7026,6 +7060,9 @@ def work_entry(outcome: Outcome, options: Options) -> Entry:
         entry["texts"] = shown_texts(one, "instance", options) | facts
         entry["name"] = entry["texts"].pop("SegmentLabel", None) or entry["name"]
     if isinstance(source, Presentation):
+        shown = [(each.slice.source.own_name, each.frame) for each in source.shown]
+        named = [name if at is None else f"{name} ({at + 1})" for name, at in shown]
+        entry["texts"]["Shows"] = printable(shortened(named, 3))
         entry["shows"] = [pair for shown in source.shown for pair in pairs_of(outcome, shown, root)]
     if one.durations and options.frame_rate is None:
         entry["begins"] = [0.0, *map(float, accumulate(one.durations))]
@@ -7262,7 +7299,8 @@ HELP = {
     "--no-shutter": "show what the display shutter hides",
     "--native-pixels": "do not resample pixels that are not square",
     "--no-names": "leave out what may tell who the patient is: texts, documents, overlays",
-    "--study": "make a clip of each series too, and a page, index.html, that shows everything",
+    "--study": "make a clip of each series too, apply presentation states to their images, and "
+    "make a page, index.html, that shows everything",
     "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
     "cores)",
     "--timeout": "give up a file that takes longer (default: %(default)g; 0: never)",

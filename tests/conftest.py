@@ -46,7 +46,7 @@ def data_set(
     """
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
-    known = pydicom.uid.JPEG2000 if syntax in dc.SYNTAX_NAMES else syntax
+    known = pydicom.uid.JPEG2000 if syntax in dc.UID_NAMES else syntax
     ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(known)
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
@@ -94,7 +94,7 @@ def dicom_file(tmp_path: Path) -> Factory:
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         data_set(*args, **kwargs).save_as(path, enforce_file_format=True)
-        if len(args) > 2 and args[2] in dc.SYNTAX_NAMES:  # pydicom writes none that it knows not
+        if len(args) > 2 and args[2] in dc.UID_NAMES:  # pydicom writes none that it knows not
             path.write_bytes(with_syntax(path.read_bytes(), args[2]))
         return path
 

@@ -40,7 +40,7 @@ def saved(pixels: Array, codes: list[bytes], syntax: str, **elements: object) ->
     file = io.BytesIO()
     even = [bytes(code) + bytes(len(code) % 2) for code in codes]
     data_set(pixels, even, syntax, **elements).save_as(file, enforce_file_format=True)
-    known = syntax not in dc.SYNTAX_NAMES  # pydicom writes none that it does not know
+    known = syntax not in dc.UID_NAMES  # pydicom writes none that it does not know
     return file.getvalue() if known else with_syntax(file.getvalue(), syntax)
 
 

@@ -1047,7 +1047,9 @@ def test_a_list_of_key_images_names_what_shows_them(run: Runner, tmp_path: Path)
         ["Image", "2", "z.png, z.txt"],
         ["Image", "3", "IM2.png, IM2.txt"],
     ]
-    assert re.findall(r"not among what was converted: ([\d.]+), 1\.9\.9", told)  # no list names one
+    assert re.findall(
+        r"not among the inputs, or failed: ([\d.]+), 1\.9\.9", told
+    )  # no list names one
     _, entries = page_of(result.output)
     (shows,) = (one["shows"] for entry in entries for one in entry["files"] if one["name"] == "a")
     assert shows == [[f"{name}.png", "", 0] for name in ("b", "z", "IM2")]
