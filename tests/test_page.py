@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLES, data_set
+from conftest import SAMPLES, Here, data_set
 from pydicom import DataElement, Dataset
 from test_study import STUDY as STUDY_UID
 from test_study import key_file, page_of, reference, slices, state_file
@@ -229,24 +229,45 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+USUAL = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}}
+
+
 def shown_in(browser: Any, path: Path, **context: Any) -> Iterator[Shown]:
-    """Show a page, and look at the end whether it kept to itself."""
-    settings = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}, **context}
-    with browser.new_context(**settings) as window:
-        shown = Shown(window.new_page())
-        shown.page.goto(path.as_uri())
-        yield shown
-        assert not shown.faults
-        inside = f"{path.parent}/"
-        for address in shown.asked:
-            if not address.startswith("chrome"):  # the browser's own reader of PDF
-                assert address.startswith("file:"), address
-                assert unquote(urlsplit(address).path).startswith(inside), address
+    """Show a page in a window of its own, and look at the end whether it kept to itself."""
+    with browser.new_context(**USUAL | context) as window:
+        yield from kept_to_itself(Shown(window.new_page()), path)
+
+
+def kept_to_itself(shown: Shown, path: Path) -> Iterator[Shown]:
+    shown.page.goto(path.as_uri())
+    yield shown
+    assert not shown.faults
+    inside = f"{path.parent}/"
+    for address in shown.asked:
+        if not address.startswith("chrome"):  # the browser's own reader of PDF
+            assert address.startswith("file:"), address
+            assert unquote(urlsplit(address).path).startswith(inside), address
+
+
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Iterator[Shown]:
+    """Return a window for page after page, as they keep nothing there."""
+    with browser.new_context(**USUAL) as usual:
+        yield Shown(usual.new_page())
 
 
 @pytest.fixture
-def shown(browser: Any, page_folder: Path) -> Iterator[Shown]:
-    yield from shown_in(browser, page_folder / "index.html")
+def usual(window: Shown) -> Shown:
+    """Return that window, empty."""
+    window.page.goto("about:blank")
+    window.faults.clear()
+    window.asked.clear()
+    return window
+
+
+@pytest.fixture
+def shown(usual: Shown, page_folder: Path) -> Iterator[Shown]:
+    yield from kept_to_itself(usual, page_folder / "index.html")
 
 
 @pytest.fixture
@@ -645,14 +666,16 @@ def marked_files(folder: Path) -> Path:
 def marked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("marked")
     source = str(marked_files(folder / "in"))
-    for name, more in (("out", []), ("again", []), ("again", ["--resume"])):
-        assert dc.main([source, "-o", str(folder / name), "--study", "-q", *more]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dc, "Workers", Here)
+        for name, more in (("out", []), ("again", []), ("again", ["--resume"])):
+            assert dc.main([source, "-o", str(folder / name), "--study", "-q", *more]) == 0
     return folder
 
 
 @pytest.fixture
-def marked(browser: Any, marked_folder: Path) -> Iterator[Shown]:
-    yield from shown_in(browser, marked_folder / "out" / "index.html")
+def marked(usual: Shown, marked_folder: Path) -> Iterator[Shown]:
+    yield from kept_to_itself(usual, marked_folder / "out" / "index.html")
 
 
 def until_shown(shown: Shown, name: str, place: str) -> None:
@@ -778,6 +801,7 @@ def test_marks_are_on_the_page_of_a_resumed_run(marked_folder: Path) -> None:
 def test_marks_are_on_pages_of_one_study_each(
     browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dc, "Workers", Here)
     monkeypatch.setattr(dc, "MAX_ON_PAGE", 2)
     source = str(marked_files(tmp_path / "in"))
     assert dc.main([source, "-o", str(tmp_path / "out"), "--study", "-q"]) == 0
