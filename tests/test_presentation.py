@@ -530,6 +530,8 @@ def test_a_palette_of_the_state_takes_the_place_of_a_supplemental_one(shown: Sho
     colors = np.stack([ramp, 255 - ramp, ramp // 2], axis=1)
     red, green, blue = colors.T
     parts = ps.palette(red, green, blue), window(1000, 2001)
+    for color in ("Red", "Green", "Blue"):  # the first value is always of the first entry
+        parts[0][f"{color}PaletteColorLookupTableDescriptor"].value = [256, 77, 8]
     result = shown(IM=ds, STATE=state(ds, *parts, kind=ps.PSEUDO_COLOR, ICCProfile=profile))
     expected = colors[np.rint(linear(stored(ds), 1000, 2001)).astype(int)]
     assert np.abs(picture_of(result) - expected).max() <= 1
@@ -1666,6 +1668,7 @@ def test_a_text_on_one_frame_enlarges_all(shown: Shown) -> None:
     assert [frame.shape for frame in frames] == [(256, 512, 3)] * 3
     drawn = [bool((ink_of(frame.astype(float)) > 0.5).any()) for frame in frames]
     assert drawn == [False, True, False]
+    assert all((np.abs(levels(frame) - 127.5) < 8).all() for frame in frames[::2])
     with av.open(str(result.output / "STATE.mp4")) as container:
         sizes = [(one.height, one.width) for one in container.decode(video=0)]
     assert sizes == [(256, 512)] * 3
