@@ -433,7 +433,7 @@ def test_pictures_that_are_almost_all_absent_are_refused(
     dicom_file: Factory, tmp_path: Path
 ) -> None:
     """Three of 16384 x 16384 pixels, each with one tile of one pixel."""
-    tiles, known = tiled(COLOR[:1, :3], 1, 1)
+    tiles, known = tiled(COLOR[:1, :3, 0], 1, 1)
     known |= placed(*[(1, 1)] * 3, z=(0, 1, 2))
     known |= {"TotalPixelMatrixRows": 16_384, "TotalPixelMatrixColumns": 16_384}
     outcome = convert(dicom_file(tiles, **known), tmp_path)
