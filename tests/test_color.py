@@ -665,3 +665,16 @@ def test_odd_segments_cost_no_picture(
 ) -> None:
     known = SEGMENTATION | {"SegmentationType": "FRACTIONAL"} | known
     assert still(dicom_file(np.eye(4, dtype=np.uint8), **known), tmp_path).shape[:2] == (4, 4)
+
+
+def test_segments_that_are_not_described_share_one_palette() -> None:
+    """As many as a file may name, each of them in a frame of its own."""
+    ds = Dataset()
+    ds.SegmentationType, ds.MaximumFractionalValue = "FRACTIONAL", 65535
+    ds.SegmentSequence = [segment(1, RED)]
+    ds.PerFrameFunctionalGroupsSequence = [of_segment(number) for number in range(1, 301)]
+    image = dc.ImagePixel(1, 1, 300, 1, "MONOCHROME2", 8, 8, 7, 0, 0, (1, 1))
+    palettes = dc.segment_palettes(ds, image)
+    assert len(palettes) == 300
+    assert len({id(palette) for palette in palettes}) == 2
+    assert palettes[0] != palettes[1] == palettes[299]

@@ -21,7 +21,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, EncapsulatedPDFStorage, UltrasoundImageStorage
+from pydicom.uid import UID, EncapsulatedPDFStorage, SegmentationStorage, UltrasoundImageStorage
 
 import dicom_converter as dc
 
@@ -123,6 +123,8 @@ def test_the_text_holds_all_by_default(tmp_path: Path) -> None:
         (0x60024000, True),
         (0x60020010, False),
         ("DocumentTitle", True),
+        ("SegmentLabel", True),
+        ("ContentLabel", True),
         ("Rows", False),
         ("Modality", False),
         (0x00100000, False),
@@ -210,6 +212,25 @@ def test_overlays_are_not_drawn(tmp_path: Path) -> None:
         brightest.append(int(np.max(np.asarray(cv2.imread(str(tmp_path / "x.png"), -1)))))
     assert brightest[0] == 65535
     assert brightest[1] < 1000
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_labels_of_segments_are_left_out(
+    names: bool, run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """In the text and on the page, which calls a segmentation after them."""
+    one = Dataset()
+    one.SegmentNumber, one.SegmentLabel = 1, WORD
+    known: dict[str, Any] = {
+        "SOPClassUID": SegmentationStorage,
+        "SegmentationType": "BINARY",
+        "SegmentSequence": [one],
+        "Modality": "SEG",
+    }
+    path = saved(data_set(np.eye(8, dtype=np.uint8), **known), tmp_path / "in" / "a.dcm")
+    output = run(path, "--study", *([] if names else ["--no-names"])).output
+    for name in ("a.txt", "index.html"):
+        assert (WORD in (output / name).read_text("utf-8")) == names, name
 
 
 @pytest.mark.parametrize("pixels", [PICTURE, np.stack([PICTURE] * 2), None])

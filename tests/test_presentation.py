@@ -19,6 +19,7 @@ import pydicom
 import pytest
 import states as ps
 from conftest import CORPUS, Array, Run, data_set, needs_corpus, needs_program, read_png
+from PIL import Image
 from pydicom.config import disable_value_validation
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -26,6 +27,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 from states import annotation, area, figure, layer, overlay, shutter, state, turned, window, words
 from test_batch import contents
+from test_color import icc_profile, of_segment, segment
 
 import dicom_converter as dc
 
@@ -517,6 +519,59 @@ def test_colors_stay_under_a_state_of_color(shown: Shown) -> None:
     assert np.abs(picture_of(result) - facing(expected[2:20, 4:30], 270, True)).max() <= 2
 
 
+def test_a_palette_of_the_state_takes_the_place_of_a_supplemental_one(shown: Shown) -> None:
+    """All values go through it, and its profile is that of the PNG."""
+    ds, ramp = noise(PixelPresentation="COLOR"), np.arange(256)
+    entries = np.full(16, 50_000)
+    own, profile = ps.palette(entries, entries, entries, 16), icc_profile(swapped=True)
+    for name in ("Red", "Green", "Blue"):
+        own[f"{name}PaletteColorLookupTableDescriptor"].value = [16, 2000, 16]
+    ps.add(ds, own)
+    colors = np.stack([ramp, 255 - ramp, ramp // 2], axis=1)
+    red, green, blue = colors.T
+    parts = ps.palette(red, green, blue), window(1000, 2001)
+    for color in ("Red", "Green", "Blue"):  # the first value is always of the first entry
+        parts[0][f"{color}PaletteColorLookupTableDescriptor"].value = [256, 77, 8]
+    result = shown(IM=ds, STATE=state(ds, *parts, kind=ps.PSEUDO_COLOR, ICCProfile=profile))
+    expected = colors[np.rint(linear(stored(ds), 1000, 2001)).astype(int)]
+    assert np.abs(picture_of(result) - expected).max() <= 1
+    with Image.open(result.output / "STATE.png") as picture:
+        assert picture.info["icc_profile"] == profile
+
+
+def test_one_that_cannot_be_shown_does_not_take_the_others(shown: Shown) -> None:
+    """Of 32 bits there is no palette."""
+    wide, ds, ramp = image(np.eye(24, 40, dtype=np.uint32)), noise(), np.arange(256)
+    its_state = state([wide, ds], ps.palette(ramp, ramp, ramp), kind=ps.PSEUDO_COLOR)
+    result = shown(WIDE=wide, IM=ds, STATE=its_state)
+    assert pngs(result) == ["STATE-0002.png"]
+    assert np.abs(picture_of(result, "STATE-0002")[..., 0] - whole_range(ds)).max() <= 0.51
+    assert re.search(r"  Note +WIDE: .*bits", summary(result))
+
+
+def test_one_frame_has_the_color_of_its_segment(shown: Shown) -> None:
+    known: dict[str, Any] = {
+        "SOPClassUID": pydicom.uid.SegmentationStorage,
+        "SegmentationType": "BINARY",
+        "SegmentSequence": [segment(1, [*LAB[RED]]), segment(2, [*LAB[BLUE]])],
+        "PerFrameFunctionalGroupsSequence": [of_segment(number) for number in (1, 2, 1)],
+    }
+    ds = image(np.ones((3, 8, 8), np.uint8), **known)
+    result = shown(SEG=ds, STATE=state((ds, [2, 1]), kind=ps.COLOR))
+    assert_color(picture_of(result, "STATE-0001"), 4, 4, BLUE)
+    assert_color(picture_of(result, "STATE-0002"), 4, 4, RED)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_table_of_the_presentation_counts_alone(depth: int, shown: Shown) -> None:
+    """Whatever shape stands beside it, and whatever it says of its first value."""
+    ds, ramp = noise(), np.linspace(0, 2**depth - 1, 256).astype(int)
+    tabled = ps.presentation_table(ramp, depth)
+    tabled.PresentationLUTSequence[0].LUTDescriptor = [256, 100, depth]
+    ours = picture_of(shown(IM=ds, STATE=state(ds, tabled, PresentationLUTShape="INVERSE")))
+    assert np.abs(ours - whole_range(ds)).max() < 1
+
+
 # --- Displayed area -------------------------------------------------------------------------------
 
 
@@ -648,6 +703,58 @@ def test_each_image_has_its_own_area(shown: Shown) -> None:
         assert np.abs(ours - whole_range(ds)[part]).max() < 0.01
 
 
+@pytest.mark.parametrize("by", [0.5, 0.25])
+def test_reduction_loses_no_line(by: float, shown: Shown) -> None:
+    """One of an overlay stays whole, one of the picture is averaged with what is beside it."""
+    pixels, bits = np.zeros((64, 64), np.uint16), np.zeros((64, 64), bool)
+    pixels[:, 21], bits[:, 33], bits[41] = 4095, True, True
+    ds = image(pixels)
+    parts = area((1, 1, 64, 64), magnified=by), layer("LAYER", 1, gray=0xFFFF), overlay(bits)
+    ours = picture_of(shown(IM=ds, STATE=state(ds, *parts)))
+    assert ours.shape == (64 * by, 64 * by)
+    expected = np.zeros((int(64 * by), int(64 * by)))
+    expected[:, int(21 * by)] = 255 * by
+    expected[:, int(33 * by)] = expected[int(41 * by)] = 255
+    assert np.abs(ours - expected).max() <= 0.51
+
+
+def test_magnification_is_that_of_its_mode(shown: Shown) -> None:
+    ds = noise()
+    fitted = area((1, 1, 40, 24))
+    fitted.DisplayedAreaSelectionSequence[0].PresentationPixelMagnificationRatio = 3.0
+    assert picture_of(shown(IM=ds, STATE=state(ds, fitted))).shape == (24, 40)
+
+
+@pytest.mark.parametrize("last", [(600, 600), (16_384, 8192)], ids=["beside", "large"])
+def test_an_area_out_of_proportion_is_the_whole_image(last: tuple[int, int], shown: Shown) -> None:
+    ds = noise()
+    first = (500, 500) if last == (600, 600) else (1, 1)
+    result = shown(IM=ds, STATE=state(ds, ps.displayed(first, last)))
+    ours = picture_of(result)
+    assert ours.shape == (24, 40)
+    assert np.abs(ours - whole_range(ds)).max() < 0.01
+    assert re.search(r"  Note +the displayed area .*whole image", summary(result))
+
+
+def test_a_rotation_that_is_no_quarter_is_told(shown: Shown) -> None:
+    ds = noise()
+    result = shown(IM=ds, STATE=state(ds, ImageRotation=45))
+    assert np.abs(picture_of(result) - whole_range(ds)).max() < 0.01
+    assert re.search(r"  Note +a rotation by 45 degrees was left out", summary(result))
+
+
+def test_an_empty_scope_is_that_of_all(shown: Shown) -> None:
+    ds = flat()
+    parts = window(2000, 1000), area((5, 5, 44, 44)), annotation("L", square(20, 16))
+    its_state = state(ds, *parts)
+    for name in ("SoftcopyVOILUT", "DisplayedAreaSelection", "GraphicAnnotation"):
+        its_state[f"{name}Sequence"].value[0].ReferencedImageSequence = []
+    ours = picture_of(shown(IM=ds, STATE=its_state))
+    assert ours.shape[:2] == (40, 40)
+    assert_color(ours, 24, 20, YELLOW)
+    assert_color(ours, 2, 2, [float(linear(np.array(2048), 2000, 1000))] * 3, 1)
+
+
 # --- Shutters -------------------------------------------------------------------------------------
 
 Y, X = np.mgrid[1:25, 1:41]  # rows and columns of `noise` as DICOM counts them
@@ -696,6 +803,15 @@ def test_a_bitmap_shutter_turns_with_the_image(shown: Shown) -> None:
     parts = ps.bitmap_shutter(hidden, 0xFFFF), turn, area((5, 3, 30, 20), turn)
     expected = facing(np.where(hidden, 255, whole_range(ds))[2:20, 4:30], 90, False)
     ours = picture_of(shown(IM=ds, STATE=state(ds, *parts)))
+    assert np.abs(ours - expected).max() < 0.01
+
+
+def test_the_group_of_a_bitmap_shutter_is_no_overlay(shown: Shown) -> None:
+    """Though it is activated."""
+    ds, hidden = noise(), planes(1)[0]
+    both = ps.bitmap_shutter(hidden, 0x4000), overlay(None), layer("LAYER", 1, gray=0xFFFF)
+    ours = picture_of(shown(IM=ds, STATE=state(ds, *both)))
+    expected = np.where(hidden, 0x4000 / 65535 * 255, whole_range(ds))
     assert np.abs(ours - expected).max() < 0.01
 
 
@@ -777,6 +893,55 @@ def test_overlays_lie_on_the_image(rotation: int, flip: bool, shown: Shown) -> N
     ours = picture_of(result)
     assert ours.shape == expected.shape
     assert np.abs(ours - expected)[~beyond].max() < 0.01
+
+
+def overlay_of_frames(bits: Array, origin: int | None, layer: str | None = "LAYER") -> Dataset:
+    """Return an overlay of a plane for each frame from *origin* on, from 1."""
+    part = overlay(bits[0], layer=layer)
+    part[0x60003000].value = np.packbits(bits.ravel(), bitorder="little").tobytes()
+    part.add_new(0x60000015, "IS", str(len(bits)))
+    if origin:
+        part.add_new(0x60000051, "US", origin)
+    return part
+
+
+@pytest.mark.parametrize("of_image", [True, False], ids=["of the image", "of the state"])
+@pytest.mark.parametrize("origin", [None, 1, 2])
+def test_one_frame_of_a_clip_has_its_own_plane(
+    of_image: bool, origin: int | None, shown: Shown
+) -> None:
+    ds, bits = image(np.full((4, 24, 40), 1000, np.uint16)), planes(4)
+    own = overlay_of_frames(bits[: 5 - (origin or 1)], origin, None if of_image else "LAYER")
+    if of_image:
+        ps.add(ds, own)
+        own = overlay(None)
+    parts = layer("LAYER", 1, gray=0xFFFF), own
+    result = shown("--no-gif", "--no-mp4", IM=ds, STATE=state((ds, [4, 3, 1]), *parts))
+    for number, frame in enumerate((4, 3, 1), 1):
+        at = frame - (origin or 1)
+        expected = np.where(bits[at], 255, 1000 / 4095 * 255) if at >= 0 else whole_range(ds)
+        ours = picture_of(result, f"STATE-{number:04}")
+        assert np.abs(ours - expected).max() <= 0.51, frame
+
+
+def test_a_large_overlay_of_little_data_costs_little(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds, part = flat(8, 8), overlay(np.ones((8, 8), bool))
+    part[0x60000010].value = part[0x60000011].value = 16_384
+    sizes, unpacked = [], dc.unpacked_bits
+
+    def counted(raw: bytes, start: int, size: int) -> Array:
+        sizes.append(size)
+        return unpacked(raw, start, size)
+
+    monkeypatch.setattr(dc, "unpacked_bits", counted)
+    result = shown(IM=ds, STATE=state(ds, layer("LAYER", 1, gray=0xFFFF), part))
+    ours = picture_of(result)
+    assert (ours[0] == 255).all()
+    assert np.abs(ours[1:] - whole_range(ds)[1:]).max() <= 0.51
+    assert sizes
+    assert max(sizes) <= 16_384
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -1147,6 +1312,61 @@ def test_compound_graphics_are_drawn_as_their_simple_ones(shown: Shown) -> None:
     assert ink_of(picture_of(result)).any()
 
 
+def test_an_open_line_is_not_filled(shown: Shown) -> None:
+    ds = flat()
+    open_line = figure("POLYLINE", [(10, 10), (50, 10), (50, 40), (10, 40)], filled=True)
+    ours = picture_of(shown(IM=ds, STATE=state(ds, annotation("L", open_line))))
+    assert_color(ours, 30, 25, [127.5] * 3, 1)
+    assert ink_of(ours)[25, 49:51].max() > 0.5
+
+
+def test_figures_on_all_of_a_slide_are_left_out(shown: Shown) -> None:
+    ds = flat()
+    matrix = figure("POLYLINE", [(10, 10), (50, 10)], "MATRIX")
+    result = shown(IM=ds, STATE=state(ds, annotation("L", matrix, square(20, 26))))
+    ink = ink_of(picture_of(result))
+    assert ink[34, 28] > 0.9
+    assert ink[:20].max() < 0.1
+    assert re.search(r"  Note +a figure was left out", summary(result))
+
+
+def test_a_line_has_its_own_thickness(shown: Shown) -> None:
+    ds, across = flat(), []
+    for thickness in (1.0, 3.0):
+        line = figure("POLYLINE", [(32, 8), (32, 40)], lab=LAB[YELLOW])
+        line.LineStyleSequence[0].LineThickness = thickness
+        result = shown(IM=ds, STATE=state(ds, annotation("L", line)))
+        across.append(ink_of(picture_of(result))[24].sum())
+    assert across[1] >= across[0] + 1.5
+
+
+def test_a_closed_curve_is_smooth_where_it_closes(shown: Shown) -> None:
+    """There it is as round as at its other points: it looks alike from all four sides."""
+    points = [(49.5, 32.5), (32.5, 49.5), (15.5, 32.5), (32.5, 15.5), (49.5, 32.5)]
+    ds = flat(64, 64)
+    curve = annotation("L", figure("INTERPOLATED", points))
+    ours = ink_of(picture_of(shown(IM=ds, STATE=state(ds, curve))))
+    ours = ours[: 2 * 32 + 1, : 2 * 32 + 1]
+    for turn in range(1, 4):
+        turned_ink = np.rot90(np.pad(ours, ((0, 1), (0, 1))), turn)  # about (32.5, 32.5)
+        near = cv2.dilate(np.ascontiguousarray(turned_ink), np.ones((3, 3), np.uint8))
+        assert (near[:64, :64][ours > 0.6] > 0.3).all()
+
+
+def test_a_compound_figure_without_simple_ones_is_told(shown: Shown) -> None:
+    ds, said = flat(), {}
+    for number in (1, 2):
+        item = annotation("L", figure("POLYLINE", TRIANGLE))
+        note = item.GraphicAnnotationSequence[0]
+        compound = Dataset()
+        compound.CompoundGraphicType, compound.CompoundGraphicInstanceID = "RULER", number
+        note.CompoundGraphicSequence = [compound]
+        note.GraphicObjectSequence[0].CompoundGraphicInstanceID = 1
+        said[number] = summary(shown(IM=ds, STATE=state(ds, item)))
+    assert "compound" not in said[1]
+    assert re.search(r"  Note +a compound figure was left out", said[2])
+
+
 # --- Texts ----------------------------------------------------------------------------------------
 
 
@@ -1284,6 +1504,36 @@ def test_texts_are_in_the_character_set_of_the_state(name: str, shown: Shown) ->
     assert (own != unknown).any()
 
 
+def test_texts_have_their_own_color(shown: Shown) -> None:
+    ds, style = flat(16, 64), Dataset()
+    text = words("IIII", box=((8, 4), (56, 12)))
+    style.TextColorCIELabValue = [*LAB[GREEN]]
+    text.TextStyleSequence = [style]
+    ours = picture_of(shown(IM=ds, STATE=state(ds, annotation("L", text))))
+    assert (np.abs(ours - GREEN).max(axis=2) < 30).sum() > 20
+    assert ink_of(ours).max() < 0.5
+
+
+def test_texts_larger_than_the_picture_are_told(shown: Shown) -> None:
+    ds = flat(16, 64)
+    made = {
+        name: state(ds, annotation("L", words(value, box=((8, 4), (56, 12)))))
+        for name, value in (("SHORT", "II"), ("LONG", "W" * 200))
+    }
+    result = shown(IM=ds, **made)
+    assert "  Note" not in summary(result, "SHORT")
+    assert re.search(r"  Note +a text is larger than the picture", summary(result, "LONG"))
+
+
+def test_texts_beside_opposite_corners_are_left_out(shown: Shown) -> None:
+    """Though the picture lies between their box and their anchor."""
+    ds = flat()
+    away = words("AWAY", box=((-60, -60), (-40, -50)), anchor=(120, 90), visible=True)
+    result = shown(IM=ds, STATE=state(ds, annotation("L", away)))
+    assert ink_of(picture_of(result)).max() < 0.1
+    assert re.search(r"  Note +a text that lies outside .*left out", summary(result))
+
+
 # --- Files and names ------------------------------------------------------------------------------
 
 
@@ -1409,6 +1659,76 @@ def test_names_are_left_out_with_what_may_hold_them(shown: Shown) -> None:
         assert "SECRET" not in (result.output / f"{name}.txt").read_text("utf-8")
 
 
+def test_a_text_on_one_frame_enlarges_all(shown: Shown) -> None:
+    ds = image(np.full((3, 16, 32), 2048, np.uint16))
+    text = annotation("L", words("II", box=((4, 4), (28, 12))), images=[(ds, [2])])
+    result = shown(IM=ds, STATE=state(ds, text))
+    assert pngs(result) == ["STATE.gif", "STATE.mp4"]
+    frames = gif_frames(result.output / "STATE.gif")
+    assert [frame.shape for frame in frames] == [(256, 512, 3)] * 3
+    drawn = [bool((ink_of(frame.astype(float)) > 0.5).any()) for frame in frames]
+    assert drawn == [False, True, False]
+    assert all((np.abs(levels(frame) - 127.5) < 8).all() for frame in frames[::2])
+    with av.open(str(result.output / "STATE.mp4")) as container:
+        sizes = [(one.height, one.width) for one in container.decode(video=0)]
+    assert sizes == [(256, 512)] * 3
+
+
+def test_frames_of_other_areas_lie_unscaled_on_black(shown: Shown) -> None:
+    pixels = np.tile(np.arange(1000, 4000, 75), (2, 24, 1)).astype(np.uint16)  # of no black
+    ds = image(pixels)
+    areas = area((3, 2, 22, 13), images=[(ds, [1])]), area((9, 5, 40, 24), images=[(ds, [2])])
+    result = shown(IM=ds, STATE=state(ds, *areas))
+    assert pngs(result) == ["STATE.gif", "STATE.mp4"]
+    small, large = (levels(one) for one in gif_frames(result.output / "STATE.gif"))
+    assert small.shape == large.shape == (20, 32, 3)
+    expected = whole_range(ds)
+    assert np.abs(small[:12, :20, 0] - expected[1:13, 2:22]).max() <= 8
+    assert np.abs(large[..., 0] - expected[4:24, 8:40]).max() <= 8
+    assert small[12:].max() < 8
+    assert small[:, 20:].max() < 8
+
+
+def test_the_option_of_frames_is_not_for_states(shown: Shown, tmp_path: Path) -> None:
+    one, several = noise(), clip()
+    its_state = state([one, several, (clip(4, SOPInstanceUID=several.SOPInstanceUID), [2])])
+    plain = shown(IM=one, CLIP=several, STATE=its_state)
+    chosen = shown("--frames", "1", output=tmp_path / "chosen")
+    assert "CLIP-0001.png" in chosen.files()
+    assert pngs(plain) == pngs(chosen) == ["STATE-0001.png", "STATE-0002.gif", "STATE-0002.mp4"]
+    for name in pngs(plain):
+        assert (plain.output / name).read_bytes() == (chosen.output / name).read_bytes()
+    assert summary(plain).partition("  Picture")[2] == summary(chosen).partition("  Picture")[2]
+
+
+def test_what_may_hold_names_is_left_out_of_the_notes(shown: Shown) -> None:
+    """UIDs, and values that are no term of the standard; a bitmap is not drawn."""
+    ds, missing = noise(), noise(seed=1, SOPInstanceUID="1.2.77777.19561103")
+    odd = figure("POLYLINE", [(1, 1), (9, 9)])
+    odd.GraphicType = "DOE JOHN"
+    hidden = ps.bitmap_shutter(planes(1)[0], 0xFFFF)
+    hidden.ShutterShape = ["BITMAP", "DOE JOHN"]
+    options = "--no-names", "--no-gif"
+    result = shown(*options, IM=ds, STATE=state([ds, missing], hidden, annotation("L", odd)))
+    assert np.abs(picture_of(result) - whole_range(ds)).max() < 0.01
+    said = summary(result)
+    assert re.search(r"  Note +not among what was converted: 1\n", said)
+    assert "a figure was left out" in said
+    assert "a shutter is of no known shape" in said
+    for found in (said, result.err, result.out, (result.output / "index.html").read_text("utf-8")):
+        assert not re.search("DOE|19561103", found)
+    assert "19561103" not in (result.output / "STATE.txt").read_text("utf-8")
+
+
+def test_labels_of_states_are_left_out_with_names(shown: Shown) -> None:
+    ds = noise()
+    its_state = state(ds, ContentLabel="DOE")
+    for options, there in (((), True), (("--no-names",), False)):
+        result = shown(*options, IM=ds, STATE=its_state)
+        for name in ("STATE.txt", "index.html"):
+            assert ("DOE" in (result.output / name).read_text("utf-8")) == there, name
+
+
 # --- What the text says ---------------------------------------------------------------------------
 
 
@@ -1517,6 +1837,66 @@ def test_what_is_not_shown_says_why_in_one_line(name: str, shown: Shown) -> None
     reasons = re.findall(r"^  (?:Picture|Note) +(.*)$", summary(result), re.MULTILINE)
     assert any(re.search(expected, reason) for reason in reasons), reasons
     assert "Traceback" not in result.err
+
+
+def test_the_text_tells_each_way_in_which_frames_are_shown(shown: Shown) -> None:
+    ds = image(np.full((4, 24, 40), 2048, np.uint16))
+    parts = [
+        ps.rescale(2, -1000),
+        annotation("L", figure("POINT", [(9, 9)]), images=[(ds, [2])]),
+        window(500, 900, images=[(ds, [1, 2])]),
+        window(70, 900, images=[(ds, [3, 4])]),
+    ]
+    said = summary(shown(IM=ds, STATE=state(ds, *parts)))
+    found = dict(re.findall(r"^  (Picture as in frame \d+) +(.*)$", said, re.MULTILINE))
+    assert [*found] == [f"Picture as in frame {number}" for number in (1, 2, 3)]
+    for told, (level, figures) in zip(
+        found.values(), (("500", 0), ("500", 1), ("70", 0)), strict=True
+    ):
+        assert told.startswith("IM: rescale 2, -1000; ")
+        assert f"center {level}, width 900" in told
+        assert f"{figures} figures" in told
+    assert "Picture  " not in said
+
+
+def test_the_text_names_modality_table_and_palette(shown: Shown) -> None:
+    ds, ramp = noise(), np.arange(256)
+    parts = ps.modality_table(ramp, 0, 8), ps.palette(ramp, ramp, ramp)
+    said = summary(shown(IM=ds, STATE=state(ds, *parts, kind=ps.PSEUDO_COLOR)))
+    assert re.search(r"  Picture +IM: modality table; .*; palette; ", said)
+
+
+def test_of_several_studies_the_image_of_the_own_is_shown(shown: Shown) -> None:
+    """Of two files with one UID."""
+    here = noise()
+    there = noise(seed=1, SOPInstanceUID=here.SOPInstanceUID, StudyInstanceUID="1.2.9")
+    made = {"HERE": state(here), "THERE": state(there)}
+    result = shown(A=here, B=there, **made)
+    for name, ds in (("HERE", here), ("THERE", there)):
+        assert np.abs(picture_of(result, name) - whole_range(ds)).max() < 0.01
+
+
+def test_slides_and_videos_are_no_image_of_a_state(shown: Shown) -> None:
+    slide = image(
+        np.zeros((4, 8, 8, 3), np.uint8),
+        SOPClassUID=pydicom.uid.VLWholeSlideMicroscopyImageStorage,
+        DimensionOrganizationType="TILED_FULL",
+        TotalPixelMatrixRows=16,
+        TotalPixelMatrixColumns=16,
+    )
+    stream = (shown(IM=clip()).output / "IM.mp4").read_bytes()
+    video = data_set(
+        np.zeros((2, 64, 64, 3), np.uint8),
+        [stream],
+        pydicom.uid.MPEG4HP41,
+        **ps.image_elements(SOPClassUID=pydicom.uid.VideoEndoscopicImageStorage),
+    )
+    its_state = state([slide, video], kind=ps.COLOR)
+    result = shown(SLIDE=slide, VIDEO=video, STATE=its_state)
+    assert {"SLIDE.png", "VIDEO.mp4"} <= {*result.files()}
+    assert pngs(result) == []
+    noted = r"  Note +no image that states are applied to: SLIDE, VIDEO\n"
+    assert re.search(noted, summary(result))
 
 
 # --- Again ----------------------------------------------------------------------------------------

@@ -427,3 +427,15 @@ def test_places_of_any_file_end(tmp_path: Path) -> None:
     path = tmp_path / "far.dcm"
     ds.save_as(path, enforce_file_format=True)
     assert len(pictures(convert(path, tmp_path))) in (1, 2)
+
+
+def test_pictures_that_are_almost_all_absent_are_refused(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    """Three of 16384 x 16384 pixels, each with one tile of one pixel."""
+    tiles, known = tiled(COLOR[:1, :3, 0], 1, 1)
+    known |= placed(*[(1, 1)] * 3, z=(0, 1, 2))
+    known |= {"TotalPixelMatrixRows": 16_384, "TotalPixelMatrixColumns": 16_384}
+    outcome = convert(dicom_file(tiles, **known), tmp_path)
+    assert outcome.status == dc.Status.FAILED
+    assert outcome.reason == "declares 3 pictures of 16384 x 16384: too many"

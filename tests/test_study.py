@@ -26,7 +26,9 @@ import pytest
 from conftest import CORPUS, Run, data_set, needs_corpus
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
+    BasicTextSRStorage,
     CTImageStorage,
+    EncapsulatedPDFStorage,
     GrayscaleSoftcopyPresentationStateStorage,
     ImplicitVRLittleEndian,
     KeyObjectSelectionDocumentStorage,
@@ -1101,6 +1103,50 @@ def test_frames_of_key_clips_and_documents(run: Runner, tmp_path: Path) -> None:
     assert known[0] == [["clip.mp4", "", 4], ["clip.mp4", "", 2], page]
     assert known[1] == [["clip.mp4", "", 4], ["clip-0002.png", "", 0], page]
     assert known[2] == [["clip.txt", "", 0]] * 2 + [page]
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_images_of_another_patient_are_told(stranger: bool, run: Runner, tmp_path: Path) -> None:
+    """By lists and by states; they are shown nevertheless."""
+    folder = slices(tmp_path / "in", range(1))
+    whose: dict[str, Any] = {"PatientID": "OTHER"} if stranger else {}
+    key_file(folder / "list", reference(folder / "IM1"), **whose)
+    state_file(folder / "state", reference(folder / "IM1"), label="A", **whose)
+    output = run(folder, "--study").output
+    for name in ("list", "state"):
+        told = notes(output / f"{name}.txt")
+        assert ("by its header of another patient: IM1" in told) == stranger, name
+    assert "IM1.png" in (output / "list.txt").read_text("utf-8")
+    assert (output / "state.png").exists()
+
+
+@pytest.mark.parametrize("frames", [(), (1,)], ids=["all", "one"])
+def test_an_absurd_number_of_frames_of_what_is_named(
+    frames: Sequence[int], run: Runner, tmp_path: Path
+) -> None:
+    """Of a text and of a document: it costs nothing, and is not on the page."""
+    (folder := tmp_path / "in").mkdir()
+    known: dict[str, Any] = {"NumberOfFrames": "2000000000", "StudyInstanceUID": STUDY}
+    report = data_set(None, SOPClassUID=BasicTextSRStorage, Modality="SR", **known)
+    report.save_as(folder / "report", enforce_file_format=True)
+    known["MIMETypeOfEncapsulatedDocument"] = "application/pdf"
+    document = data_set(
+        None, SOPClassUID=EncapsulatedPDFStorage, EncapsulatedDocument=b"%PDF-1.4 ", **known
+    )
+    document.save_as(folder / "paper", enforce_file_format=True)
+    key_file(folder / "list", *(reference(folder / one, *frames) for one in ("report", "paper")))
+    result = run(folder, "--study")
+    assert result.code == 0
+    assert {"list.txt", "paper.pdf", "paper.txt", "report.txt"} <= {*result.files()}
+    told = (result.output / "list.txt").read_text("utf-8")
+    assert re.findall(r"^  Image \d +(.*)$", told, re.MULTILINE) == [
+        "report.txt",
+        "paper.pdf, paper.txt",
+    ]
+    _, entries = page_of(result.output)
+    files = [one for each in entries for one in each["files"]]
+    assert {one["name"] for one in files} >= {"report", "paper", "list"}
+    assert all(one["frames"] <= 1 for one in files)
 
 
 # --- Again ----------------------------------------------------------------------------------------

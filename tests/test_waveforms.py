@@ -336,14 +336,29 @@ def test_the_pen_is_lifted_where_there_are_no_values(dicom_file: Factory, tmp_pa
     assert not ink(picture)[base - 75 : base + 75, int(x_of(1)) + 2 : int(x_of(1.5)) - 2].any()
 
 
+def test_padding_of_one_byte_is_not_the_byte_beside_it(dicom_file: Factory, tmp_path: Path) -> None:
+    """Values in DICOM are of even length: what is added, a zero, is a sample as any other."""
+    samples = (RAMP // 8).astype("i1")
+    samples[900:1100], samples[1400:1600] = 0, -128
+    bits: dict[str, Any] = {"WaveformBitsStored": 8, "ChannelSensitivity": 8}
+    one = group(samples, [channel(**bits)], WaveformPaddingValue=b"\x80\x00")
+    picture = strip(dicom_file, tmp_path, one)
+    (base,) = base_lines(picture)
+    for at in (slice(0, 1400), slice(1600, None)):
+        assert_follows(picture, base, TIMES[at], samples[at, 0] * 8e-3)
+    gap = slice(int(x_of(2.8)) + 2, int(x_of(3.2)) - 2)
+    assert not ink(picture)[base - 90 : base + 90, gap].any()  # -128 would be 82 below
+
+
 def test_skew_and_offset_move_a_channel(dicom_file: Factory, tmp_path: Path) -> None:
     items = [
         channel("I"),
         channel("II", ChannelTimeSkew="0.5"),
         channel("V1", ChannelSampleSkew="100"),
+        channel("V2", ChannelOffset="0.3"),
     ]
-    picture = strip(dicom_file, tmp_path, group(np.hstack([RAMP] * 3), items))
-    for base, shift in zip(base_lines(picture), (0, 0.5, 0.2), strict=True):
+    picture = strip(dicom_file, tmp_path, group(np.hstack([RAMP] * 4), items))
+    for base, shift in zip(base_lines(picture), (0, 0.5, 0.2, 0.3), strict=True):
         assert_follows(picture, base, TIMES + shift, RAMP[:, 0] / 1000)
 
 
