@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -561,10 +562,15 @@ def test_segments_of_the_corpus_have_their_colors_over_black(name: str, tmp_path
         assert not picture[stored[index] == ds.get("PixelPaddingValue", 0)].any()
         assert not picture[stored[index] == 0].any()
     assert found
-    assert (
-        "Segments",
-        ", ".join(one.SegmentLabel for one in ds.SegmentSequence if one.SegmentNumber),
-    ) in outcome.facts
+    told = [
+        (one.SegmentLabel, lab_in_srgb(list(one.RecommendedDisplayCIELabValue)))
+        for one in ds.SegmentSequence
+        if one.SegmentNumber
+    ]
+    said = re.findall(r"(.*?) \(#(\w{6})\)(?:, )?", dict(outcome.facts)["Segments"])
+    assert [name for name, _ in said] == [name for name, _ in told]
+    for (_, color), (_, levels) in zip(said, told, strict=True):
+        assert np.abs(np.array([*bytes.fromhex(color)], float) - levels).max() <= 2
 
 
 def test_each_frame_has_the_color_of_its_segment(dicom_file: Factory, tmp_path: Path) -> None:

@@ -107,7 +107,9 @@ def test_stills_agree_with_dcmtk(tmp_path: Path) -> None:
     for path in still_sources():
         outcome = convert(path, tmp_path / "out", native_pixels=True, gif=False, mp4=False)
         pngs = [output for output in outcome.outputs if output.suffix == ".png"]
-        theirs = dcmtk_levels(path, tmp_path) if pngs else None
+        one = outcome.instance
+        alone = one is not None and one.kind == "still" and one.texts["Modality"] != "SEG"
+        theirs = dcmtk_levels(path, tmp_path) if pngs and alone else None
         if theirs is None:
             continue
         ours = read_png(pngs[0])
@@ -132,6 +134,7 @@ def clip_sources() -> list[Path]:
                 syntax = ds.file_meta.get("TransferSyntaxUID")
                 if (
                     (dc.number(ds, "NumberOfFrames") or 1) > 1
+                    and "TotalPixelMatrixRows" not in ds
                     and str(ds.get("PhotometricInterpretation")).startswith("MONOCHROME")
                     and syntax
                     in (*dc.NATIVE_SYNTAXES, *dc.SYNTAXES_OF_STREAMS["JPEG"], RLELossless)

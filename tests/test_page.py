@@ -726,9 +726,9 @@ def test_a_clip_stays_at_its_frame(marked: Shown) -> None:
     marked.page.keyboard.press("ArrowDown")
     walk = (
         ("s", "c.png", "", "c · 1 / 2"),
-        ("s", "d.mp4", f"★ 4 / {FRAMES}", "MOVING · 2 / 2"),
-        ("ArrowDown", "d.mp4", f"5 / {FRAMES}", "MOVING · 2 / 2"),
-        ("s", "echo.mp4", f"5 / {FRAMES}", "As marked · 0 / 2"),
+        ("s", "d.mp4", f"3 / {FRAMES}", "MOVING · 2 / 2"),
+        ("ArrowDown", "d.mp4", f"★ 4 / {FRAMES}", "MOVING · 2 / 2"),
+        ("s", "echo.mp4", f"★ 4 / {FRAMES}", "As marked · 0 / 2"),
         ("s", "c.png", "", "c · 1 / 2"),
         ("s", "d.mp4", f"★ 4 / {FRAMES}", "MOVING · 2 / 2"),
     )
@@ -760,7 +760,7 @@ def test_key_images_come_first_and_have_a_star(marked: Shown) -> None:
     until_shown(marked, "IM3.png", "")
     assert "★ Key image" in marked.text("#known")
     assert "TXT" in marked.text("#known")
-    marked.page.locator("#entries button", has_text="MP4 · echo · 4").click()
+    marked.page.locator("#entries button", has_text="MP4 · echo · Frame 4").click()
     until_shown(marked, "echo.mp4", f"★ 4 / {FRAMES}")
     marked.entry("TXT · keys")
     frame = marked.page.frame_locator("#stage iframe")

@@ -1236,6 +1236,4 @@ def test_a_segmentation_is_called_after_its_segments_on_the_page(
         assert (first, second, told) == ("a", "b", ["left out, Lesion"])
     else:
         assert (first, told) == ("Liver, Lesion", ["Liver, Lesion"])
-        assert second.startswith("Liver, Liver, Liver")
-        assert second.endswith(" ...")
-        assert len(second) == dc.MAX_SHORT
+        assert re.fullmatch(r"Liver, Liver, Liver and \d+ more", second)

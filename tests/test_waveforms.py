@@ -584,8 +584,7 @@ def test_texts_do_not_cover_each_other(
         for x, y, far, low in places[:n]:
             assert right <= x or far <= left or bottom <= y or low <= top
     assert len(places) > 100
-    lost = [note for note in outcome.warnings if "no room" in note]
-    assert len(lost) == (len([1 for _ in places]) < 30 + 145 + 13 + 11 + 2)
+    assert not outcome.warnings
 
 
 @pytest.mark.parametrize("names", [True, False])
