@@ -773,7 +773,7 @@ def is_left_out(keyword: str | int) -> bool:
     """Tell whether --no-names leaves it out: in PS3.15 Table E.1-1, private, unknown, free text."""
     tag = Tag(keyword)
     name, vr = described(int(tag), "")
-    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|(Explanation|Label)$", name):
+    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|(Explanation|Label|Description)$", name):
         return True
     table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
     rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
