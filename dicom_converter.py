@@ -773,7 +773,8 @@ def is_left_out(keyword: str | int) -> bool:
     """Tell whether --no-names leaves it out: in PS3.15 Table E.1-1, private, unknown, free text."""
     tag = Tag(keyword)
     name, vr = described(int(tag), "")
-    if tag.is_private or vr in FREE_TEXTS or re.search("^Private|(Explanation|Label|Description)$", name):
+    free = re.search("^Private|(Explanation|Label|Description)$", name)
+    if tag.is_private or vr in FREE_TEXTS or free:
         return True
     table = import_module("dicomanonymizer.dicom_anonymization_databases.dicomfields_2026c")
     rows = chain(*(rows for name, rows in vars(table).items() if name.endswith("_TAGS")))
@@ -3247,9 +3248,10 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
         picture = overlaid(picture, look.overlays, index, stored)
     if look.placement:
         picture = placed(picture, look.placement)
-        drawn = marked(picture, look.marks, look.placement, index, stored)
-        drawn = drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
-        return laid(drawn, 0, 0, look.canvas or drawn.shape[:2])
+        if look.marks or look.in_color:
+            drawn = marked(picture, look.marks, look.placement, index, stored)
+            picture = drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
+        return laid(picture, 0, 0, look.canvas or picture.shape[:2])
     return squared(picture, look.pixel_aspect)
 
 
