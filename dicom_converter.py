@@ -4928,9 +4928,8 @@ def draw_beside(canvas: Array, texts: Iterable[tuple[float, str]], bottom: int) 
     for x, said in sorted(texts):
         wide = text_box([said], LETTERS)[0]
         left = min(x, canvas.shape[1] - BOX - wide)
-        for lane in [lane for lane, end in enumerate(taken) if end < left][
-            :1
-        ]:  # else the TXT has it
+        lane = next((lane for lane, end in enumerate(taken) if end < left), None)
+        if lane is not None:  # else the TXT alone has it
             draw_text(canvas, [said], (left, bottom - 4 - (lane + 1) * LETTERS), BLUE, LETTERS)
             taken[lane] = left + wide + 8
 
