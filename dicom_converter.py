@@ -6261,7 +6261,7 @@ const main = $("viewer"), tree = $("tree"), stage = $("stage"), speed = $("speed
 const cards = [], loaded = new Map();
 const owners = new Map(), states = new Map();  // by links of pictures and clips
 let zh = /^zh/i.test(navigator.language), number = null, entry = 0, at = 0, begun = 0, swept = 0;
-let items, state, video, playing, settling, from;
+let items, state, video, playing, settling, reading, from;
 
 const t = key => WORDS.get(key)?.at(zh ? -1 : -2) ?? key;
 const suffix = link => link.split(".").pop().toLowerCase();
@@ -6413,7 +6413,7 @@ function settle(turned) {  // what switches change, and what is too much for eac
   if (video) video.loop = isOn("loop");
   const [text] = isOn("text") && !$("text").hidden ? endingIn("txt", seen().file) : [];
   main.classList.toggle("beside", Boolean(text));
-  $("beside").replaceChildren(text ? framed(text) : "");
+  if (text !== reading) $("beside").replaceChildren((reading = text) ? framed(text) : "");
 }
 function framed(link) {
   if (!link) return line("p", "", t("broken"));
