@@ -171,15 +171,29 @@ JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
 LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
-# Of values that are vertical first.
-SPACINGS = [f"{of}PixelSpacing" for of in ("", "Imager", "NominalScanned", "Presentation")]
+SPACINGS = (  # vertical first
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PresentationPixelSpacing",
+)
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
 # What pydicom raises on values that are not of their type.
-UNREADABLE = (BytesLengthException, ValueError, TypeError, LookupError, AttributeError,
-              OverflowError, RuntimeError, EOFError, OSError, struct.error,
-              zlib.error)  # fmt: skip
+UNREADABLE = (
+    BytesLengthException,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+)
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
@@ -408,7 +422,7 @@ class Instance:
     """What a file says that it is and belongs to (PS3.3 A.1.2)."""
 
     texts: dict[str, str]  # by keyword, cut
-    kind: str  # still, clip, video or curve, "" without a picture
+    kind: str  # still, clip, slide, video, curve or state, "" without a picture
     frames: int
     durations: tuple[Fraction, ...]  # as recorded, in s, where these vary
     facts: tuple[Fact, ...]  # of the first frame
@@ -1447,7 +1461,7 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     if mark is None:
         return None if there else {}
     # A mark tells the ends of names only: nothing that it says leads anywhere else.
-    ends = re.findall(r" (-\d{4,}\.\w{3}|\.\w{3}) \d+ bytes", mark[3])
+    ends = re.findall(r" (-\d{4,}\.(?:png|gif|mp4)|\.\w{3}) \d+ bytes", mark[3])
     known = [end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]]
     made = {end: path for end in known if os.path.lexists(path := output_path(place, end))}
     there += made.values()
@@ -2674,7 +2688,7 @@ def color_tables(
     """Return red, green and blue over every word of *itemsize* bytes; beyond the ends they hold.
 
     With *gray* the palette is a supplemental one: values below its first are gray (PS3.3 C.7.6.19).
-    Where there is no first, it is one of gray levels (C.11.1 of pseudo-color states).
+    Where there is no first, it is that of a pseudo-color state, over gray levels (PS3.3 A.33.3).
     Raises `ConversionError` where the words are too many.
     """
     if itemsize > 2:
@@ -4679,8 +4693,9 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
     return found is not None
 
 
-def write_dicom_video(task: Task, pixels: PixelLocation, outputs: Outputs) -> Outcome:
+def write_dicom_video(task: Task, outputs: Outputs) -> Outcome:
     """Write the video inside a file as an MP4 (PS3.5 8.2.5 on: its own size and rate count)."""
+    pixels = cast(PixelLocation, task.header.pixels)
     if pixels.cut:
         raise ConversionError("the file ends inside its video: it is truncated")
     if not pixels.fragments:
@@ -5776,19 +5791,17 @@ def written(task: Task, outputs: Outputs) -> Outcome:
 
 def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     """Write what a file shows; raise `NotAnImageError` where it has no pixels."""
-    pixels, image = task.header.pixels, task.content
+    image, others = task.content, {"curve": write_curves, "video": write_dicom_video}
     if isinstance(image, Exception):
         raise image
     if isinstance(image, Series):
         outcome = write_series(image, outputs, task.options)
     elif isinstance(image, Presentation):
         outcome = write_presentation(image, task, outputs)
-    elif pixels is None or not image:
-        outcome = (write_curves if image else write_document)(task, outputs)
-    elif not isinstance(image, ImagePixel):
-        outcome = write_dicom_video(task, pixels, outputs)
+    elif isinstance(image, ImagePixel):
+        outcome = write_image(task, image, outputs)
     else:
-        outcome = write_image(task, pixels, image, outputs)
+        outcome = others.get(str(image), write_document)(task, outputs)
     if outputs.parts and (note := burned_in_note(task.header, image)):
         warn(note)
     if any(
@@ -5799,9 +5812,10 @@ def write_pictures(task: Task, outputs: Outputs) -> Outcome:
     return outcome
 
 
-def write_image(task: Task, pixels: PixelLocation, image: ImagePixel, outputs: Outputs) -> Outcome:
+def write_image(task: Task, image: ImagePixel, outputs: Outputs) -> Outcome:
     """Write the picture or the clips of a file."""
-    scene, names = scene_of(task, pixels, image), task.options.names
+    scene = scene_of(task, cast(PixelLocation, task.header.pixels), image)
+    names = task.options.names
     (write_slide if scene.tiles else write_files)(scene, outputs, task.options)
     facts, frames = image_facts(scene, task.header.data_set, names), image.number_of_frames
     remark = f"{frames} frames, {scene.timing.used}" if frames > 1 else ""
@@ -6161,6 +6175,11 @@ def shipped_to() -> Workers:
 
 def convert_shipped(source: Work, options: Options) -> Outcome:
     """Convert *source* on a worker of a cluster, one at a time."""
+    whole = all(one.path.is_absolute() for one in source.sources)
+    if not whole and not is_folder(options.folder):  # another file might have that path here
+        where = printable(str(options.folder))
+        reason = f"{where} is not there on a worker: name inputs by their whole paths"
+        return Outcome(source, Status.FAILED, reason=reason)
     return shipped_to().convert(source, options)
 
 

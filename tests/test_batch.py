@@ -668,6 +668,20 @@ def cluster(
 needs_dask = pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed")
 
 
+def test_a_worker_without_the_folder_takes_whole_paths_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(SAMPLES / "DCM00000", tmp_path / "a")
+    monkeypatch.chdir(tmp_path)  # where a file has that path too
+    monkeypatch.setattr(dc, "shipped_to", lambda: Mock(convert=dc.convert))
+    options = dc.Options(output=tmp_path / "out", folder=Path("/no/such folder"))
+    lost = dc.convert_shipped(dc.Source(Path("a"), tmp_path / "out", "a"), options)
+    assert lost.status == dc.Status.FAILED
+    assert "/no/such folder is not there on a worker" in lost.reason
+    whole = dc.convert_shipped(dc.Source(tmp_path / "a", tmp_path / "out", "a"), options)
+    assert whole.status == dc.Status.CONVERTED
+
+
 @needs_dask
 def test_a_cluster_writes_what_this_machine_writes(tmp_path: Path) -> None:
     folder = many(tmp_path / "in" / "a", 30)

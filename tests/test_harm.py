@@ -39,6 +39,20 @@ def test_a_forged_text_removes_no_input(run: Runner, dicom_file: Factory) -> Non
     assert frame.read_bytes() == before
 
 
+@pytest.mark.parametrize("end", ["-0001.doc", "-0001.txt", ".doc"])
+def test_a_forged_text_removes_no_file_that_no_run_makes(
+    end: str, run: Runner, dicom_file: Factory, tmp_path: Path
+) -> None:
+    path = dicom_file(PIXELS, name="a.dcm", SOPInstanceUID="1.2.77")
+    output = tmp_path / "there"
+    output.mkdir()
+    mine = output / f"a{end}"
+    mine.write_bytes(b"mine")
+    forged(output / "a.txt", "1.2.77", f"{end} 4 bytes")
+    assert run(path, output=output).code == 0
+    assert mine.read_bytes() == b"mine"
+
+
 def test_only_what_a_run_left_is_cleaned(tmp_path: Path) -> None:
     prefix = dc.TEMPORARY_PREFIX
     names = ("x.part", "other-host-1-2.part", "host-77-0123abcd-4.part", "host-78-0123abcd-4.part")

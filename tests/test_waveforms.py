@@ -91,6 +91,10 @@ def drawn(path: Path, output: Path, **options: Any) -> tuple[Array, dc.Outcome]:
     return read_png(outcome.outputs[0]), outcome
 
 
+def test_pixel_data_of_no_length_hide_no_curve(dicom_file: Factory, tmp_path: Path) -> None:
+    drawn(ecg(dicom_file, twelve(), PixelData=b"", BitsAllocated=8), tmp_path / "out")
+
+
 def ink(picture: Array) -> Array:
     """Tell where black is: the paper is red, marks are pale."""
     return np.asarray(picture[..., 0] < 140)
