@@ -4864,19 +4864,22 @@ def scaled(values: Array, units: str) -> tuple[Array, tuple[float, ...], str]:
 def rows_of(groups: Sequence[Sequence[Channel]]) -> Rows:
     """Return what to draw of *groups*, the longest first: twelve leads in four columns.
 
-    Where these are missing or too short each channel has its row, in all groups that name others.
+    Where these are missing or too short each channel has its row, as all others have below them.
+    Of groups that are more than a page apart from the longest nothing is drawn.
     """
+    begin, end = groups[0][0].start, groups[0][0].end
+    groups = [one for one in groups if one[0].start < end + 10 and one[0].end > begin - 10]
     leads = {one.name: one for one in chain(*groups[::-1]) if not one.ticks}
     page = [[leads[name] for name in row.split() if name in leads] for row in TWELVE_LEADS]
-    joined, start = list(groups[0]), groups[0][0].start
     middles = [
-        (one, start + 10 * (n + 0.5) / len(row)) for row in page for n, one in enumerate(row)
+        (one, begin + 10 * (n + 0.5) / len(row)) for row in page for n, one in enumerate(row)
     ]
+    joined = list(groups[0])
+    for group in groups[1:]:
+        names = {one.name for one in joined}
+        joined += [one for one in group if one.name not in names]
     if len(middles) == 13 and all(one.start < at < one.end for one, at in middles):
         return page + [[one] for one in joined if one.name not in LEADS.values()]
-    for group in groups[1:]:
-        if {one.name for one in group}.isdisjoint(one.name for one in joined):
-            joined += group
     return [[one] for one in joined]
 
 
@@ -4902,10 +4905,10 @@ def draw_scale(canvas: Array, one: Channel, base: float) -> None:
     if not one.ticks:
         pulse = [[48, 0], [56, 0], [56, -MILLIVOLT], [96, -MILLIVOLT], [96, 0], [112, 0]]
         draw_line(canvas, np.add(pulse, [0.5, base]), BLACK)
-    for n, said in enumerate(f"{tick:.4g}" for tick in one.ticks):
+    for n, said in enumerate(f"{tick:.8g}" for tick in one.ticks):
         y = base + 2 * BOX - n * 100
         draw_line(canvas, np.array([[CURVES_LEFT - 12, y], [CURVES_LEFT, y]]), BLACK)
-        x = CURVES_LEFT - 18 - text_box([said], LETTERS)[0]
+        x = max(CURVES_LEFT - 18 - text_box([said], LETTERS)[0], 0)
         draw_text(canvas, [said], (x, y - 12), BLACK, LETTERS)
 
 
@@ -4956,7 +4959,7 @@ def curves_picture(rows: Rows, marks: list[Annotation], foot: str) -> Array:
         warn(f"of {len(told)} annotations the first {MAX_TEXTS} are drawn")
     told = told[:MAX_TEXTS]
     column = text_box(told, LETTERS)[0] + BOX
-    across = (CURVES_LEFT + 10 * SECOND) // column
+    across = max((CURVES_LEFT + 10 * SECOND) // column, 1)
     head = BOX * math.ceil(0.5 + text_box(told[::across], LETTERS)[1] / BOX)
     heights = np.concatenate([one.points[:, 1] for one in chain(*rows)])
     top = BOX * math.ceil(np.fmax.reduce(heights, initial=ABOVE) / BOX) - ABOVE
@@ -4966,7 +4969,7 @@ def curves_picture(rows: Rows, marks: list[Annotation], foot: str) -> Array:
     start = min(one.start for one in chain(*rows))
     total = max(one.end for one in chain(*rows)) - start
     long = total if 10 < total <= 11 else 10.0
-    strips = min(math.ceil(total / long - 1e-6), (MAX_PAPER - head - 3 * BOX) // high)
+    strips = min(math.ceil(total / long - 1e-6) or 1, (MAX_PAPER - head - 3 * BOX) // high)
     if (strips + 1e-6) * long < total:
         warn(f"the first {strips * long:g} of {total:g} s are drawn")
     bottom, right = head + strips * high, CURVES_LEFT + BOX * math.ceil(5 * long + 1)

@@ -268,6 +268,49 @@ def test_leads_beside_the_twelve_have_rows_of_their_own(
     assert_follows(picture, base_lines(picture)[4], times, sine(0, times) / 2000)
 
 
+def curve(name: str, start: float = 0, length: float = 10, ticks: Any = ()) -> dc.Channel:
+    flat = np.zeros((2, 2))
+    return dc.Channel((1, 1), name, name, "", 500, start, start + length, flat, ticks)
+
+
+ALL = [curve(lead) for lead in LEADS]
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        pytest.param([ALL, [curve("V3R"), curve("V7")]], [*PAGE, ["V3R"], ["V7"]], id="beside"),
+        pytest.param(
+            [ALL[:6], [*ALL[6:], curve("V4R")], [curve("Pace")]],
+            [*PAGE, ["V4R"], ["Pace"]],
+            id="parts",
+        ),
+        pytest.param([ALL, [curve("II"), curve("V7")]], [*PAGE, ["V7"]], id="a lead again"),
+        pytest.param([ALL, [curve("V4R", 10)]], [*PAGE, ["V4R"]], id="next"),
+        pytest.param([ALL, [curve("V4R", 3600)]], PAGE, id="later"),
+        pytest.param([[curve("II", 3600)], [curve("V1", 0, 5)]], [["II"]], id="earlier"),
+        pytest.param([ALL, ALL], PAGE, id="again"),
+        pytest.param(
+            [[curve(lead, 0, 10, (0, 1, 2)) for lead in LEADS]],
+            [[lead] for lead in LEADS],
+            id="without units",
+        ),
+        pytest.param(
+            [[curve("II")], [curve(lead, 4) for lead in LEADS if lead != "II"]],
+            [["II"], *([lead] for lead in LEADS if lead != "II")],
+            id="too late for the page",
+        ),
+        pytest.param(
+            [[curve(lead, 2.5 * n, 2.5) for lead in row] for n, row in enumerate(PAGE[:3])],
+            [[lead] for row in PAGE[:3] for lead in row],
+            id="in turns",
+        ),
+    ],
+)
+def test_what_is_in_which_row(groups: Any, names: list[list[str]]) -> None:
+    assert [[one.name for one in row] for row in dc.rows_of(groups)] == names
+
+
 def strip(dicom_file: Factory, tmp_path: Path, one: Dataset, **options: Any) -> Array:
     return drawn(ecg(dicom_file, [one], SOPClassUID=GENERAL_ECG), tmp_path / "out", **options)[0]
 
@@ -378,6 +421,30 @@ def test_other_units_are_drawn_along_an_axis(
     scaled = ((pressure * 10).astype("<i2")[:, 0] / 10 - 65) / 60 * 200 / 80
     assert_follows(picture, ticks[-1], TIMES, scaled)
     assert "10 mm/mV" not in "".join(texts)
+
+
+def test_ticks_tell_large_values_apart(
+    dicom_file: Factory, tmp_path: Path, texts: list[str]
+) -> None:
+    samples = (123_456 + 50 * np.sin(TIMES * 5)).astype("<i4")[:, np.newaxis]
+    one = group(samples, [channel("Fp1", WaveformBitsStored=32)])
+    drawn(ecg(dicom_file, [one], SOPClassUID=EEG), tmp_path / "out")
+    assert {"123405", "123457.5", "123510"} <= {*texts}
+
+
+@pytest.mark.parametrize("value", [1e15, -1e15, 3e20])
+def test_values_that_floats_hardly_tell_apart_have_an_axis(value: float) -> None:
+    heights, ticks, _ = dc.scaled(np.nextafter(value, [0, np.inf]), "mm[Hg]")
+    assert np.isfinite(heights).all()
+    assert ticks[0] < ticks[1] < ticks[2]
+
+
+def test_one_sample_and_one_very_wide_text_have_a_page(dicom_file: Factory, tmp_path: Path) -> None:
+    one = group(RAMP[:1], [channel()], 2e5)
+    told = [annotation("\ufd24" * dc.MAX_TOLD)]
+    given = {"SpecificCharacterSet": "ISO_IR 192", "WaveformAnnotationSequence": told}
+    picture, _ = drawn(ecg(dicom_file, [one], **given), tmp_path / "out")
+    assert len(base_lines(picture)) == 1
 
 
 @pytest.fixture
