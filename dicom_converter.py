@@ -4318,8 +4318,11 @@ def burned_in_note(header: Header, content: object) -> str:
     """Return a warning where names are in the pixels or may be, "" where they are not."""
     if isinstance(content, Series | Presentation):
         return PERHAPS_BURNED_IN if content.burned_in else ""
-    declared = text(header.data_set, "BurnedInAnnotation").upper()
-    suspect = not declared and OFTEN_BURNED_IN.search(sop_class_name(header))
+    ds = header.data_set
+    declared = text(ds, "BurnedInAnnotation").upper()
+    often = not declared and OFTEN_BURNED_IN.search(sop_class_name(header))
+    label = "LABEL" in text(ds, "ImageType").split("\\")
+    suspect = often or label or text(ds, "SpecimenLabelInImage").upper() == "YES"
     return BURNED_IN if declared == "YES" else PERHAPS_BURNED_IN if suspect else ""
 
 

@@ -383,6 +383,25 @@ def test_burned_in_names(
     assert not dc.problem_lines(outcome, untold=(dc.BURNED_IN, dc.PERHAPS_BURNED_IN))
 
 
+@pytest.mark.parametrize(
+    ("declared", "known", "warning"),
+    [
+        ("NO", {"SpecimenLabelInImage": "YES"}, dc.PERHAPS_BURNED_IN),
+        ("NO", {"ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]}, dc.PERHAPS_BURNED_IN),
+        ("YES", {"SpecimenLabelInImage": "YES"}, dc.BURNED_IN),
+        (None, {"SpecimenLabelInImage": "NO"}, ""),
+        (None, {"ImageType": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]}, ""),
+    ],
+)
+def test_labels_of_slides_may_show_names(
+    declared: str | None, known: dict[str, Any], warning: str, dicom_file: Factory, tmp_path: Path
+) -> None:
+    slide = "1.2.840.10008.5.1.4.1.1.77.1.6"
+    path = dicom_file(PICTURE, BurnedInAnnotation=declared, SOPClassUID=slide, **known)
+    outcome = dc.convert(dc.Source(path, tmp_path, "x"), dc.Options(output=tmp_path))
+    assert outcome.warnings == ((warning,) if warning else ())
+
+
 def directory_of(path: Path) -> list[str]:
     """Return the section on the records of a DICOMDIR."""
     with path.open("rb") as file:
