@@ -508,13 +508,15 @@ class ImagePixel:
     pixel_representation: int
     planar_configuration: int
     matrix: tuple[int, int]  # rows and columns of the picture that the frames are tiles of
+    tiled: bool = False  # whether that is stated
 
     @property
     def kind(self) -> str:
         """Still, clip or slide, whose frames are but tiles of pictures (PS3.3 C.7.6.17)."""
-        if self.matrix != (self.rows, self.columns):
+        one = self.number_of_frames == 1
+        if self.tiled and not (one and self.matrix == (self.rows, self.columns)):
             return "slide"
-        return "still" if self.number_of_frames == 1 else "clip"
+        return "still" if one else "clip"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -757,6 +759,13 @@ def functional_group(data_set: Dataset, macro: str, frame: int) -> Dataset:
 def segments_of(ds: Dataset) -> dict[int, Dataset]:
     """Return the segments of a segmentation by their numbers (PS3.3 C.8.20.2)."""
     return {integer(one, "SegmentNumber"): one for one in sequence(ds, "SegmentSequence")}
+
+
+def whole_fraction(ds: Dataset) -> int:
+    """Return what a fractional segmentation stores for a whole pixel, 0 of others (C.8.20.2)."""
+    if text(ds, "SegmentationType") != "FRACTIONAL":
+        return 0
+    return integer(ds, "MaximumFractionalValue", 255, range(1, 1 << 16))
 
 
 def private_creator(data_set: Dataset, tag: BaseTag) -> str:
@@ -1945,6 +1954,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         pixel_representation=1 if float_bits else integer(ds, "PixelRepresentation") & 1,
         planar_configuration=integer(ds, "PlanarConfiguration") & 1,
         matrix=(high or rows, wide or columns),
+        tiled=bool(high or wide),
     )
     if "PixelRepresentation" not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
@@ -2155,21 +2165,23 @@ def tiles_of(ds: Dataset, image: ImagePixel) -> Iterator[Tile]:
     There columns vary fastest, then rows, planes, and paths or segments. What is unknown is NaN.
     """
     down, across = (-(-image.matrix[axis] // image.shape[axis]) for axis in (0, 1))
-    planes = integer(ds, "TotalPixelMatrixFocalPlanes")
     first = integer(ds, "ConcatenationFrameOffsetNumber")
     labels = text(ds, "SegmentationType") == "LABELMAP"  # of all segments in one picture
     segments = [] if labels else sorted(segments_of(ds))
     paths = [text(one, "OpticalPathIdentifier") for one in sequence(ds, "OpticalPathSequence")]
+    declared = integer(ds, "TotalPixelMatrixFocalPlanes")
+    each = down * across * max(len(segments or paths), 1)
+    planes = declared or image.number_of_frames // each or 1
     axes = "RowPositionInTotalImagePixelMatrix", "ColumnPositionInTotalImagePixelMatrix"
     stated = axes[0] in functional_group(ds, "PlanePositionSlideSequence", 0)
     for frame in range(image.number_of_frames):
         group = partial(functional_group, ds, frame=frame)
-        channel, at = divmod(0 if stated else first + frame, down * across * max(planes, 1))
+        channel, at = divmod(0 if stated else first + frame, down * across * planes)
         plane, at = divmod(at, down * across)
         place: Tile = plane, frame, at // across * image.rows, at % across * image.columns
         if stated:
             lies = group("PlanePositionSlideSequence")
-            z = 0 if planes == 1 else number(lies, "ZOffsetInSlideCoordinateSystem") or 0
+            z = 0 if declared == 1 else number(lies, "ZOffsetInSlideCoordinateSystem") or 0
             place = z, frame, *((*numbers(lies, axis), math.nan)[0] - 1 for axis in axes)
         path = text(group("OpticalPathIdentificationSequence"), "OpticalPathIdentifier")
         if segments:
@@ -2290,6 +2302,8 @@ def grayscale_transforms(ds: Dataset, image: ImagePixel, choice: WindowChoice) -
     if shape == ("IDENTITY" if invert else "INVERSE"):
         warn(f"Presentation LUT Shape {shape} contradicts {label}: the shape was followed")
         invert = not invert
+    whole, called = whole_fraction(ds), dictionary_description("MaximumFractionalValue")
+    fraction = [Window(whole / 2, whole, VoiFunction.LINEAR_EXACT, called, 1)] if whole else []
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
     transforms = []
     for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
@@ -2300,7 +2314,7 @@ def grayscale_transforms(ds: Dataset, image: ImagePixel, choice: WindowChoice) -
             modality = modality_of(pixel_values, ds, samples)
             signed = modality_ends(modality, samples)[0] < 0
             tables = lookup_tables(frame_voi, "VOI LUT", signed)  # preferred (PS3.3 C.11.2)
-            vois: list[Voi] = [*tables, *stored_windows(frame_voi)]
+            vois: list[Voi] = [*tables, *(stored_windows(frame_voi) or fraction)]
             voi, origin = chosen_voi(vois, choice, text(ds, "Modality"))
             if origin == OF_CT and "RescaleIntercept" not in pixel_values:
                 raise NoWindowError("windows of CT want Hounsfield units, which this one lacks")
@@ -2659,9 +2673,7 @@ def segment_palettes(ds: Dataset, image: ImagePixel) -> tuple[Palette, ...]:
     kind, white = text(ds, "SegmentationType"), (1.0, 1.0, 1.0)
     if not colors or image.bits_allocated > 16:
         return ()
-    most = (1 << image.bits_stored) - 1 if kind == "LABELMAP" else 1
-    if kind == "FRACTIONAL":
-        most = integer(ds, "MaximumFractionalValue", 255, range(1, 1 << 16))
+    most = (1 << image.bits_stored) - 1 if kind == "LABELMAP" else whole_fraction(ds) or 1
     values = np.arange(most + 1)
 
     @cache
@@ -2967,13 +2979,13 @@ def pixel_aspect(ds: Dataset) -> float:
     return 1.0
 
 
-def squared(picture: Array, aspect: float) -> Array:
+def squared(picture: Array, aspect: float, resampling: int = cv2.INTER_LINEAR) -> Array:
     """Return *picture* resampled to square pixels by stretching the shorter side."""
     if max(aspect, 1 / aspect) < MIN_PIXEL_ASPECT_SHOWN:
         return picture
     rows, columns = picture.shape[:2]
     size = (columns, round(rows * aspect)) if aspect > 1 else (round(columns / aspect), rows)
-    return cast(Array, cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+    return cast(Array, cv2.resize(picture, size, interpolation=resampling))
 
 
 # --- Drawing --------------------------------------------------------------------------------------
@@ -3104,7 +3116,8 @@ def placed(picture: Array, placement: Placement, resampling: int = cv2.INTER_LIN
     area = laid(picture, -top, -left, (bottom - top, right - left))
     if placement.size != (right - left, bottom - top):
         shrinks = min(placement.size[0] - right + left, placement.size[1] - bottom + top) < 0
-        resampling = cv2.INTER_AREA if shrinks else resampling  # else fine lines are lost
+        if shrinks and resampling != cv2.INTER_NEAREST_EXACT:
+            resampling = cv2.INTER_AREA  # else fine lines are lost
         area = cv2.resize(area, placement.size, interpolation=resampling)
     turned = np.rot90(area, -placement.turns)
     return np.ascontiguousarray(turned[:, ::-1] if placement.mirrored else turned)
@@ -3203,6 +3216,7 @@ class Look:
     shutters: tuple[Shutter, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     pixel_aspect: float = 1.0
+    resampling: int = cv2.INTER_LINEAR  # nearest for labels, which cannot be mixed
     placement: Placement | None = None  # of a presentation state, like the marks
     marks: tuple[Mark, ...] = ()
     in_color: bool = False  # are some of them, or in other frames of a clip
@@ -3217,6 +3231,7 @@ def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
         shutters=shutters_of(ds, image) if options.shutter else (),
         overlays=tuple(overlays_of(ds, image).values()) if drawn else (),
         pixel_aspect=1.0 if options.native_pixels else pixel_aspect(ds),
+        resampling=cv2.INTER_NEAREST_EXACT if segments_of(ds) else cv2.INTER_LINEAR,
     )
     is_gray = image.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
     if is_gray and (segments := segment_palettes(ds, image)):
@@ -3261,12 +3276,12 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
     if look.overlays:
         picture = overlaid(picture, look.overlays, index, stored)
     if look.placement:
-        picture = placed(picture, look.placement)
+        picture = placed(picture, look.placement, look.resampling)
         if look.marks or look.in_color:
             drawn = marked(picture, look.marks, look.placement, index, stored)
             picture = drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
         return laid(picture, 0, 0, look.canvas or picture.shape[:2])
-    return squared(picture, look.pixel_aspect)
+    return squared(picture, look.pixel_aspect, look.resampling)
 
 
 def described_window(look: Look, *, named: bool = True) -> str:
@@ -5036,7 +5051,6 @@ class Scene:
     pixels_per_meter: int = 0  # unknown
     tiles: Sequence[Tile] = ()  # of a slide, those of one picture after those of another
     factor: int = 1  # by which its sides are reduced
-    labels: bool = False  # which cannot be mixed
     absent: Rgb = (0, 0, 0)  # where no tile is
 
 
@@ -5054,52 +5068,78 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
         warn(f"{lack}; shown as by default")
         options = replace(options, window="auto")
         look = look_of(header, image, options)
+    timing = recorded_timing(header.data_set, count, options)
+    scene = Scene((), image, look, timing, pixels_per_meter(header.data_set, look))
+    if image.kind == "slide":
+        return scene_of_slide(scene, stored, options.window)
     small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
     if count == 1 or (small and not all(one.voi for one in look.grayscale)):
         frames = list(frames)  # they are needed twice
     settled = settled_transforms(look.grayscale, frames, options.window)
     look = replace(look, grayscale=settled)
-    timing = recorded_timing(header.data_set, count, options)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
-    scene = Scene(shown, image, look, timing, pixels_per_meter(header.data_set, look))
-    return scene_of_slide(scene, stored) if image.kind == "slide" else scene
+    return replace(scene, shown=shown, look=look)
 
 
-def scene_of_slide(scene: Scene, stored: StoredFrames) -> Scene:
+def scene_of_slide(scene: Scene, stored: StoredFrames, choice: WindowChoice) -> Scene:
     """Return *scene* with its frames as tiles; raise `ConversionError` where it is out of bounds.
 
     PS3.3 C.8.12.14. Between tiles there is black, beside color that is not of segments white.
     """
     ds, image, look = stored.header.data_set, scene.image, scene.look
-    (rows, columns), aspect, count = image.matrix, look.pixel_aspect, image.number_of_frames
+    (rows, columns), count, segments = image.matrix, image.number_of_frames, segments_of(ds)
+    aspect = look.pixel_aspect
+    aspect = 1 if max(aspect, 1 / aspect) < MIN_PIXEL_ASPECT_SHOWN else aspect
     factor = math.ceil(max(rows * max(aspect, 1), columns / min(aspect, 1)) / MAX_SIDE)
     if factor > MAX_REDUCTION or count > MAX_TILES:
         raise ConversionError(f"declares {columns} x {rows} pixels of {count} tiles: too many")
     places, high, wide = tiles_of(ds, image), image.rows, image.columns
-    tiles = sorted(one for one in places if -high < one[3] < rows and -wide < one[4] < columns)
+    tiles = [one for one in places if -high < one[3] < rows and -wide < one[4] < columns]
+    planes = integer(ds, "TotalPixelMatrixFocalPlanes")
+    if not planes and len({(one[0], *one[3:]) for one in tiles}) == len(tiles):
+        tiles = [(one[0], 0, *one[2:]) for one in tiles]  # of heights, but no planes
+    tiles.sort()
     if not tiles:
         raise ConversionError("none of its tiles lies in the picture that they are parts of")
     if lost := count - len(tiles):
         warn(f"{lost} tiles lie beside the picture, or nowhere, and were left out")
-    if "ConcatenationUID" in ds:
+    if "ConcatenationUID" in ds and integer(ds, "InConcatenationTotalNumber") != 1:
         warn("a part of a concatenation: other files hold the other tiles")
     pictures = len({one[:2] for one in tiles})
     room = min(MAX_SLIDE_PIXELS, max(MAX_ABSENT * len(tiles) * high * wide, 1 << 26)) * factor**2
     if pictures > MAX_SLIDES or pictures * rows * columns > room:
         raise ConversionError(f"declares {pictures} pictures of {columns} x {rows}: too many")
-    order = [int(one[2]) for one in tiles]
-    labels, alone = bool(segments_of(ds)), replace(look, pixel_aspect=1.0)  # not tile by tile
-    bright = float(not labels and not look.grayscale)
+    of_path = groupby(tiles, lambda one: not segments and one[0])
+    paths = [[int(one[2]) for one in path] for _, path in of_path]
+    order = [*chain(*paths)]
+    look = replace(look, grayscale=transforms_of_paths(look.grayscale, stored, paths, choice))
+    bright, alone = float(not segments and not look.grayscale), replace(look, pixel_aspect=1.0)
     frames = zip(order, replace(stored, numbers=order), strict=True)
     return replace(
         scene,
         shown=((alone, *frame) for frame in frames),
+        look=look,
         pixels_per_meter=round(scene.pixels_per_meter / factor),
         tiles=tiles,
         factor=factor,
-        labels=labels,
         absent=color_in(ds, "RecommendedAbsentPixelCIELabValue", (bright, bright, bright)),
     )
+
+
+def transforms_of_paths(
+    transforms: Transforms, stored: StoredFrames, paths: Sequence[list[int]], choice: WindowChoice
+) -> Transforms:
+    """Settle *transforms* for each of *paths*, lists of frames, apart: one of them may be dim."""
+    kept: dict[GrayscaleTransform, GrayscaleTransform] = {}
+    gray: list[GrayscaleTransform] = []
+    for path in paths if transforms else ():
+        own = tuple(transforms[n] for n in path) if len(transforms) > 1 else transforms
+        own = settled_transforms(own, replace(stored, numbers=path), choice)
+        own = tuple(kept.setdefault(one, one) for one in own)
+        gray = gray or [own[0]] * stored.image.number_of_frames
+        for frame, one in zip(path, cycle(own), strict=False):
+            gray[frame] = one
+    return tuple(gray) if len(kept) > 1 else tuple(kept)
 
 
 def recorded_timing(ds: Dataset, count: int, options: Options) -> Timing:
@@ -5153,11 +5193,12 @@ def slide_facts(scene: Scene, named: dict[int, str]) -> Iterator[Fact]:
     reduced = f", reduced {scene.factor} times" if scene.factor > 1 else ""
     tiles = f"{len(scene.tiles)} tiles of {image.columns} x {image.rows}"
     yield "Slide", f"{image.matrix[1]} x {image.matrix[0]} pixels of {tiles}{reduced}"
-    planes = sorted({plane for _, plane in pictures})
+    channels, planes = (sorted({one[axis] for one in pictures}) for axis in (0, 1))
     for place, (key, plane) in enumerate(pictures if len(pictures) > 1 else (), 1):
-        channel = f"segment {key:g} {named.get(int(key), '')[:64]}" if named else ""
-        depth = f", focal plane {planes.index(plane) + 1}" if len(planes) > 1 else ""
-        yield f"Picture {place}", (channel.rstrip() or f"optical path {key + 1:g}") + depth
+        name = f"segment {key:g} {named.get(int(key), '')[:64]}".rstrip()
+        told = [name if named else f"optical path {key + 1:g}"] * (len(channels) > 1)
+        told += [f"focal plane {planes.index(plane) + 1}"] * (len(planes) > 1)
+        yield f"Picture {place}", ", ".join(told)
 
 
 def clip_writers(scene: Scene, options: Options) -> dict[str, Callable[..., int]]:
@@ -5231,7 +5272,7 @@ def write_slide(scene: Scene, outputs: Outputs, options: Options) -> None:
                 canvas = np.full((*size, *tile.shape[2:]), absent[: tile[0, 0].size], tile.dtype)
             put_tile(canvas, tile, (int(top), int(left)), scene)
         part = outputs.part(f"-{number:04}.png" if several else ".png")
-        picture = squared(canvas, scene.look.pixel_aspect)
+        picture = squared(canvas, scene.look.pixel_aspect, scene.look.resampling)
         write_png(part, picture, scene.pixels_per_meter, scene.look.icc_profile)
 
 
@@ -5248,7 +5289,8 @@ def put_tile(canvas: Array, tile: Array, place: tuple[int, int], scene: Scene) -
         target.append(slice(*ends))
     into = canvas[tuple(target)]
     if into.size:
-        how = cv2.INTER_NEAREST_EXACT if scene.labels else cv2.INTER_AREA
+        mixed = scene.look.resampling == cv2.INTER_LINEAR
+        how = cv2.INTER_AREA if mixed else cv2.INTER_NEAREST_EXACT
         into[:] = cv2.resize(tile[tuple(inside)], into.shape[1::-1], interpolation=how)
 
 

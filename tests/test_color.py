@@ -618,15 +618,30 @@ def test_the_implied_order_of_tiles_tells_segments(dicom_file: Factory, tmp_path
     assert np.abs(green - lab_in_srgb(GREEN)).max() <= 2
 
 
+@pytest.mark.parametrize("color", [RED, None])
 @pytest.mark.parametrize("most", [255, 100, None, 0])
-def test_fractions_scale_the_color(most: Any, dicom_file: Factory, tmp_path: Path) -> None:
+def test_fractions_scale_the_color(
+    most: Any, color: list[int] | None, dicom_file: Factory, tmp_path: Path
+) -> None:
     stored = np.array([[0, 25, 50, 100, 255]], np.uint8)
-    known = SEGMENTATION | {"SegmentationType": "FRACTIONAL", "SegmentSequence": [segment(1, RED)]}
+    known: dict[str, Any] = SEGMENTATION | {"SegmentationType": "FRACTIONAL"}
+    known["SegmentSequence"] = [segment(1, color)]
     if most is not None:
         known["MaximumFractionalValue"] = most
-    picture = still(dicom_file(stored, **known), tmp_path)
-    share = np.minimum(stored[..., np.newaxis] / (most or 255), 1)
-    assert np.abs(picture - share * lab_in_srgb(RED)).max() <= 2.5
+    path, share = dicom_file(stored, **known), np.minimum(stored / (most or 255), 1)
+    outcome = convert(path, tmp_path, png_bits=8)
+    (picture,) = stills_of(outcome)
+    if color:
+        assert np.abs(picture - share[..., np.newaxis] * lab_in_srgb(RED)).max() <= 2.5
+        return
+    assert np.abs(picture - 255 * share).max() <= 0.5
+    window = f'width {most or 255}, LINEAR_EXACT "Maximum Fractional Value" (as stored)'
+    assert window in dict(outcome.facts)["Window"]
+    (picture,) = stills_of(convert(path, tmp_path, png_bits=8, window="full"))
+    assert np.array_equal(picture, stored)
+    known |= {"WindowCenter": "50", "WindowWidth": "2"}
+    outcome = convert(dicom_file(stored, **known), tmp_path)
+    assert "width 2, LINEAR (as stored)" in dict(outcome.facts)["Window"]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -646,6 +661,21 @@ def test_values_of_a_label_map_are_segments(
     assert np.abs(picture - expected).max() <= 2
     known["SegmentSequence"] = [segment(number) for number in range(4)]
     assert still(dicom_file(stored, **known), tmp_path).ndim == 2  # as without segments
+
+
+def test_a_label_map_may_have_more_than_256_segments(dicom_file: Factory, tmp_path: Path) -> None:
+    known: dict[str, Any] = SEGMENTATION | {"SegmentationType": "LABELMAP"}
+    known["SegmentSequence"] = [segment(255, RED), segment(300, GREEN)]
+    picture = still(dicom_file(np.array([[0, 255, 300]], np.uint16), **known), tmp_path)
+    assert np.abs(picture - [[0] * 3, lab_in_srgb(RED), lab_in_srgb(GREEN)]).max() <= 2
+
+
+@pytest.mark.parametrize("lightness", [0, 1, 4, 7, 9, 12])  # 8: where the cube root begins
+def test_dark_colors(lightness: float) -> None:
+    for a, b in (0, 0), (12, 5), (-12, 10), (5, -15):
+        lab = [round(lightness * 655.35), round((a + 128) * 257), round((b + 128) * 257)]
+        levels = 255 * np.array(dc.srgb_of_lab(lab))
+        assert np.abs(levels - lab_in_srgb(lab)).max() <= 0.3
 
 
 def test_a_segmentation_in_color_and_one_in_gray_make_no_clip() -> None:

@@ -208,10 +208,61 @@ def test_paths_and_focal_planes_are_pictures_in_order(
     ]
 
 
-def test_heights_of_one_declared_plane_are_no_planes(dicom_file: Factory, tmp_path: Path) -> None:
-    tiles, known = tiled(COLOR[:8, :4], TotalPixelMatrixFocalPlanes=1)
-    known |= placed((1, 1), (5, 1), z=(0, 0.3))
-    assert np.array_equal(pictures(convert(dicom_file(tiles, **known), tmp_path))[0], COLOR[:8, :4])
+@pytest.mark.parametrize(
+    ("places", "heights", "declared", "planes"),
+    [
+        pytest.param([(1, 1), (5, 1)], (0, 0.3), 1, 1, id="one is declared"),
+        pytest.param([(1, 1), (5, 1)], (0, 0.3), 0, 1, id="none lies above another"),
+        pytest.param([(1, 1), (5, 1)], (0, 0.3), 2, 2, id="two are declared"),
+        pytest.param([(1, 1), (1, 1)], (0, 0.3), 0, 2, id="one above the other"),
+        pytest.param([(1, 1), (1, 1)], (0, 0), 0, 1, id="one over the other"),
+    ],
+)
+def test_heights_are_planes_only_where_tiles_lie_above_each_other(
+    places: Any, heights: Any, declared: int, planes: int, dicom_file: Factory, tmp_path: Path
+) -> None:
+    tiles, known = tiled(COLOR[:8, :4], TotalPixelMatrixFocalPlanes=declared)
+    known |= placed(*places, z=heights)
+    found = pictures(convert(dicom_file(tiles, **known), tmp_path))
+    assert len(found) == planes
+    assert planes == 2 or places[0] == places[1] or np.array_equal(found[0], COLOR[:8, :4])
+
+
+@pytest.mark.parametrize("kind", ["slide", "label map"])
+def test_planes_that_are_not_declared_follow_from_the_number_of_tiles(
+    kind: str, dicom_file: Factory, tmp_path: Path
+) -> None:
+    tiles, known = tiled(COLOR[:8, :8, 0])
+    if kind == "label map":
+        known |= {"SOPClassUID": LABEL_MAP, "SegmentationType": "LABELMAP"}
+        known["SegmentSequence"] = [item(SegmentNumber=n, SegmentLabel=f"{n}") for n in (1, 2)]
+    else:
+        known["OpticalPathSequence"] = [item(OpticalPathIdentifier="1")]
+    outcome = convert(dicom_file(np.concatenate([tiles, tiles]), **known), tmp_path)
+    assert [text for label, text in outcome.facts if label.startswith("Picture")] == [
+        "focal plane 1",
+        "focal plane 2",
+    ]
+
+
+def test_a_path_that_is_not_described_is_the_first(dicom_file: Factory, tmp_path: Path) -> None:
+    tiles, known = tiled(COLOR[:8, :4])
+    known |= placed((1, 1), (5, 1), paths=["a", "unknown"])
+    known["OpticalPathSequence"] = [item(OpticalPathIdentifier=of) for of in ("a", "b")]
+    (picture,) = pictures(convert(dicom_file(tiles, **known), tmp_path))
+    assert np.array_equal(picture, COLOR[:8, :4])
+
+
+def test_frames_beyond_the_last_segment_are_its_own_and_all_share_a_window(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    tiles, known = tiled(np.zeros((4, 4), np.uint8), TotalPixelMatrixFocalPlanes=1)
+    known |= {"SOPClassUID": SEGMENTATION, "SegmentationType": "BINARY"}
+    known["SegmentSequence"] = [item(SegmentNumber=n, SegmentLabel=f"{n}") for n in (3, 5)]
+    tiles = np.concatenate([tiles + 1, *[tiles] * 3])
+    outcome = convert(dicom_file(tiles, **known), tmp_path, png_bits=8)
+    assert [text for _, text in outcome.facts[-2:]] == ["segment 3 3", "segment 5 5"]
+    assert [{*picture.flat} for picture in pictures(outcome)] == [{255}, {0}]
 
 
 @pytest.mark.parametrize(
@@ -249,27 +300,33 @@ def test_tiles_over_each_other_and_over_the_edge(dicom_file: Factory, tmp_path: 
     assert np.array_equal(picture[..., 0], expected)
 
 
+@pytest.mark.parametrize("parts", [None, 1, 3])
 def test_a_part_of_a_concatenation_lies_where_its_offset_says(
-    dicom_file: Factory, tmp_path: Path
+    parts: int | None, dicom_file: Factory, tmp_path: Path
 ) -> None:
     tiles, known = tiled(COLOR)
     known |= {"ConcatenationUID": "1.2.3", "ConcatenationFrameOffsetNumber": 4}
+    known |= {"InConcatenationTotalNumber": parts} if parts else {}
     outcome = convert(dicom_file(tiles[4:8], **known), tmp_path)
     expected = np.full_like(COLOR, 255)
     expected[4:8] = COLOR[4:8]
     assert np.array_equal(pictures(outcome)[0], expected)
-    assert outcome.warnings == ("a part of a concatenation: other files hold the other tiles",)
+    note = "a part of a concatenation: other files hold the other tiles"
+    assert outcome.warnings == (() if parts == 1 else (note,))
 
 
-@pytest.mark.parametrize(("rows", "kind"), [(4, "still"), (7, "slide")])
+@pytest.mark.parametrize(
+    ("rows", "frames", "kind"), [(4, 1, "still"), (7, 1, "slide"), (4, 2, "slide")]
+)
 def test_one_frame_that_is_the_whole_is_a_still(
-    rows: int, kind: str, dicom_file: Factory, tmp_path: Path
+    rows: int, frames: int, kind: str, dicom_file: Factory, tmp_path: Path
 ) -> None:
-    tiles, known = tiled(COLOR[:4, :4])
-    outcome = convert(dicom_file(tiles[0], **known | {"TotalPixelMatrixRows": rows}), tmp_path)
+    _, known = tiled(COLOR[:4, :4], TotalPixelMatrixRows=rows)
+    tiles = np.stack([COLOR[:4, :4]] * frames)
+    outcome = convert(dicom_file(tiles, **known), tmp_path)
     assert outcome.instance
     assert outcome.instance.kind == kind
-    assert pictures(outcome)[0].shape == (rows, 4, 3)
+    assert [picture.shape for picture in pictures(outcome)] == [(rows, 4, 3)] * frames
 
 
 # --- How they are shown ---------------------------------------------------------------------------
@@ -315,6 +372,43 @@ def test_no_seams_show_where_tiles_are_no_multiple_of_the_factor(
     assert {*picture.flat} == {200}
 
 
+@pytest.mark.parametrize("window", [None, "27000"])
+def test_each_path_has_gray_levels_of_its_own(
+    window: str | None, dicom_file: Factory, tmp_path: Path
+) -> None:
+    """Without a window, or with one that shows nothing of one path; planes of one share theirs."""
+    wholes = RNG.integers(1, 100, (2, 2, 6, 8), np.uint16)  # paths, planes
+    wholes[0, 0, 0, 0], wholes[0, 1, 0, 0], wholes[1] = 0, 200, wholes[1] * 500
+    tiles = np.concatenate([cut(whole, 3, 4) for path in wholes for whole in path])
+    _, known = tiled(wholes[0, 0], TotalPixelMatrixFocalPlanes=2)
+    known["OpticalPathSequence"] = [item(OpticalPathIdentifier=of) for of in ("a", "b")]
+    known |= {"WindowCenter": window, "WindowWidth": "50000"} if window else {}
+    outcome = convert(dicom_file(tiles, **known), tmp_path)
+    low, high = ([0, wholes[1].min()], [200, wholes[1].max()])
+    if window:  # LINEAR: half a unit off
+        low[1], high[1] = 27000 - 0.5 - 24999.5, 27000 - 0.5 + 24999.5
+    for path, found in enumerate(np.reshape(pictures(outcome), wholes.shape)):
+        levels = np.clip((wholes[path].astype(float) - low[path]) / (high[path] - low[path]), 0, 1)
+        assert np.abs(found - 65535 * levels).max() <= 0.5
+    assert len(outcome.warnings) == bool(window)
+    assert "center 100, width 200, LINEAR_EXACT" in dict(outcome.facts)["Window"]
+    assert "other frames have their own" in dict(outcome.facts)["Window"]
+
+
+def test_a_lost_tile_and_an_own_rescale_leave_levels_in_place(
+    dicom_file: Factory, tmp_path: Path
+) -> None:
+    tiles, known = tiled(np.arange(3, dtype=np.uint8).repeat(16).reshape(12, 4))
+    known |= placed((99, 1), (5, 1), (9, 1), paths=["a", "b", "b"])
+    known["OpticalPathSequence"] = [item(OpticalPathIdentifier=of) for of in ("a", "b")]
+    for n, frame in enumerate(known["PerFrameFunctionalGroupsSequence"]):
+        rescale = item(RescaleSlope="1", RescaleIntercept=str(10 * n))
+        frame.PixelValueTransformationSequence = [rescale]
+    outcome = convert(dicom_file(tiles, **known), tmp_path, png_bits=8)
+    assert pictures(outcome)[0][:, 0].tolist() == [0] * 8 + [255] * 4
+    assert "center 16.5, width 11, LINEAR_EXACT" in dict(outcome.facts)["Window"]
+
+
 def test_labels_are_not_mixed(
     dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +420,36 @@ def test_labels_are_not_mixed(
     (picture,) = pictures(outcome)
     assert picture.shape == (10, 10)
     assert {*picture.flat} == {0, 30}  # of 0..77, which the cut tiles hold
+
+
+@pytest.mark.parametrize("whole", [4, 8])
+def test_labels_that_are_stretched_are_not_mixed(
+    whole: int, dicom_file: Factory, tmp_path: Path
+) -> None:
+    """As a still, and as a slide."""
+    labels = RNG.integers(1, 3, (whole, whole), np.uint8)
+    tiles, known = tiled(labels, SOPClassUID=LABEL_MAP, SegmentationType="LABELMAP")
+    known |= {"SegmentSequence": [item(SegmentNumber=2)], "PixelAspectRatio": [2, 1]}
+    tiles = tiles[0] if len(tiles) == 1 else tiles
+    (picture,) = pictures(convert(dicom_file(tiles, **known), tmp_path, png_bits=8))
+    assert np.array_equal(picture, (labels.repeat(2, axis=0) - 1) * 255)
+
+
+def test_labels_under_a_state_are_not_mixed_either() -> None:
+    labels = RNG.integers(0, 2, (9, 9), np.uint8) * 255
+    for side in (5, 20):
+        placement = dc.Placement((0, 0, 9, 9), (side, side))
+        assert {*dc.placed(labels, placement, cv2.INTER_NEAREST_EXACT).flat} == {0, 255}
+        assert len({*dc.placed(labels, placement).flat}) > 2
+
+
+def test_pixels_almost_square_are_not_reduced_for_it(
+    dicom_file: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dc, "MAX_SIDE", 14)
+    for high in "9999", "10001":
+        tiles, known = tiled(COLOR, PixelAspectRatio=[high, "10000"])
+        assert np.array_equal(pictures(convert(dicom_file(tiles, **known), tmp_path))[0], COLOR)
 
 
 def test_pixels_that_are_not_square_are_stretched_together(
