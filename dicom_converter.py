@@ -437,7 +437,7 @@ class Instance:
     moments: tuple[float | None, ...]  # values of `MOMENTS`; the last, when it was taken, in s
     burned_in: bool  # names, or perhaps
     refers: tuple[Reference, ...]
-    praises: bool | None  # what it refers to, False: rejects it; None: it is no list of key images
+    praises: bool | None  # what it refers to, False: just lists it; None: is no list of key images
 
 
 @dataclass(frozen=True, slots=True)
@@ -2836,8 +2836,10 @@ def shutter_of(
             circle = found[0], found[1], found[2] + 1, aspect
         elif shape == "POLYGONAL" and len(found) >= 6:
             vertices = tuple(zip(found[::2], found[1::2], strict=False))
-        elif shape == "BITMAP" and bitmap:
+        elif shape == "BITMAP":
             hiding = bitmap
+            if not bitmap:
+                warn("the bitmap of a shutter is missing, or left out as it might tell names")
         else:
             known = shape in SHUTTER_SHAPES
             fault = f"a {shape} shutter is not whole" if known else "a shutter is of no known shape"
@@ -3102,7 +3104,8 @@ class Mark:
     color: Rgb
     lines: tuple[Array, ...] = ()  # (n, 2), x and y in pixels from the outer corner
     thickness: int = 1
-    filled: bool = False
+    fill: Rgb = (0, 0, 0)
+    cover: tuple[float, float] = (1, 0)  # how much lines, and what they enclose, hide, 0..1
     words: tuple[str, ...] = ()
     at: tuple[float, float] = (0, 0)  # x, y of their upper left corner
     letters: int = 0  # their size in pixels
@@ -3140,14 +3143,22 @@ def marked(
     ink: Array = np.zeros((*picture.shape[:2], 3), np.uint8)
     cover: Array = np.zeros(picture.shape[:2], np.uint8)
     for mark in marks:
-        color = quantized(np.array(mark.color), 8).tolist()
+        color, fill = quantized(np.array([mark.color, mark.fill]), 8).tolist()
         if mark.overlay:
             plane = plane_on(mark.overlay, index, stored).view(np.uint8) * 255
             area = placed(plane, placement, cv2.INTER_NEAREST) > 0
             ink[area], cover[area] = color, 255
-        for canvas, halo, shade in (ink, [0, 0, 0], color), (cover, [HALO], [255]):
-            draw_mark(canvas, mark, halo, rim=2 * placement.pen)
-            draw_mark(canvas, mark, shade, rim=0)
+        lines, inside = (255 * share for share in mark.cover)
+        for canvas, halo, within, shade in (
+            (ink, [0, 0, 0], fill, color),
+            (cover, [HALO / 255 * lines], [inside], [lines]),
+        ):
+            if lines:
+                draw_mark(canvas, mark, halo, rim=2 * placement.pen)
+            if inside:
+                fill_polygon(canvas, mark.lines[0][:, ::-1] - 0.5, within)
+            if lines:
+                draw_mark(canvas, mark, shade, rim=0)
     shown = picture.copy() if picture.ndim == 3 else cv2.merge([picture] * 3)
     at, unit = cover > 0, np.iinfo(picture.dtype).max / 255
     share = cover[at][:, np.newaxis] / 255
@@ -3155,10 +3166,8 @@ def marked(
     return cast(Array, shown)
 
 
-def draw_mark(canvas: Array, mark: Mark, shade: Sequence[int], rim: int) -> None:
+def draw_mark(canvas: Array, mark: Mark, shade: Sequence[float], rim: int) -> None:
     """Draw lines and words of *mark*, or with a *rim* in pixels what is around and behind them."""
-    if mark.filled and not rim:
-        fill_polygon(canvas, mark.lines[0][:, ::-1] - 0.5, shade)
     for line in mark.lines:
         draw_line(canvas, line, shade, mark.thickness + rim)
     if mark.words and rim:
@@ -4202,8 +4211,8 @@ STATE_CLASSES = GRAY_STATE, COLOR_STATE, PSEUDO_COLOR_STATE, VARIABLE_STATE = tu
 )
 MASKS = "MaskSubtractionSequence"
 MAX_REFERENCES, MAX_REFERENCED_FRAMES = 1000, 100_000  # that are followed
-# Titles of lists of images that are not to be looked at (PS3.16 CID 7010).
-REJECTED = ("113001", "113037", "113038", "113039")
+# Titles of lists of images that are rejected, or just all of them (PS3.16 CID 7010).
+NO_PRAISE = ("113001", "113022", *map(str, range(113030, 113036)), "113037", "113038", "113039")
 BURNED_IN = "the file says that names are burned into its picture"
 PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
@@ -4231,7 +4240,7 @@ def instance_of(header: Header, content: object) -> Instance:
         said = [value for _, value in key_texts(ds)]
         name = " · ".join(dict.fromkeys(filter(None, (texts["SeriesDescription"], *said))))
         texts["SeriesDescription"] = name[:MAX_SHORT]
-        titles = sequence(ds, "ConceptNameCodeSequence")[:1]
+        codes = {text(one, "CodeValue") for one in sequence(ds, "ConceptNameCodeSequence")[:1]}
         texts["SegmentLabel"] = shortened([one[:32] for one in segment_names(ds).values()], 3)
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
@@ -4254,7 +4263,7 @@ def instance_of(header: Header, content: object) -> Instance:
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             burned_in=shows and bool(burned_in_note(header, content)),
             refers=tuple(followed(references_of(ds))),
-            praises=all(text(one, "CodeValue") not in REJECTED for one in titles) if said else None,
+            praises=codes.isdisjoint(NO_PRAISE) if said else None,
         )
 
 
@@ -5433,10 +5442,13 @@ def write_presentation(work: Presentation, task: Task, outputs: Outputs) -> Outc
     if text(ds, "SOPClassUID") == uid.KeyObjectSelectionDocumentStorage:
         facts = tuple(key_facts(work, ds, options))
     else:
-        facts = tuple(chain(*(write_state(ds, one, outputs, options) for one in work.shown)))
+        of_files = groupby(work.shown, key=lambda one: one.slice)
+        written = (write_states(ds, *one, outputs, options) for one in of_files)
+        facts = tuple(chain.from_iterable(written))
     facts = (*state_texts(ds, names=options.names), *facts) if facts else ()
     if outputs.parts:
-        remark = f"{len(work.shown)} pictures" if work.shown[1:] else ""
+        count = len({suffix.partition(".")[0] for suffix in outputs.parts})
+        remark = f"{count} pictures" if count > 1 else ""
         return Outcome(work, Status.CONVERTED, remark=remark, facts=facts, frames=work.frames)
     why = str(reason) if facts else f"{reason}: none of its images can be shown"
     return Outcome(work, Status.TEXT_ONLY, reason=why, facts=(("Picture", why), *facts))
@@ -5462,37 +5474,47 @@ def key_facts(work: Presentation, ds: Dataset, options: Options) -> Iterator[Fac
         yield f"Image {number}", frame + printable(", ".join(paths))
 
 
-def write_state(ds: Dataset, shown: Shown, outputs: Outputs, options: Options) -> Iterator[Fact]:
-    """Write what the state *ds* makes of an image or a frame; yield facts on it, or warn."""
-    name = shown.slice.source.own_name
-    with opened_slice(shown.slice) as (header, image, frames):
-        own, clip = header.data_set, shown.frame is None and image.number_of_frames > 1
+def write_states(
+    ds: Dataset, file: Slice, shown: Iterable[Shown], outputs: Outputs, options: Options
+) -> Iterator[Fact]:
+    """Write what the state *ds* makes of a file, or frames of it; yield facts on that, or warn."""
+    with opened_slice(file) as (header, image, frames):
         plain, error = attempt(partial(look_without_steps, ds, header, image, options), options)
         if plain is None:
-            warn(f"{name}: {reason_of(error)}")
+            warn(f"{file.source.own_name}: {reason_of(error)}")
             return
-        look_at = lru_cache(2)(partial(look_of_state, ds, own, image, plain, options))
-        chosen = range(image.number_of_frames) if clip else [shown.frame or 0]
-        told: dict[str, int] = {}
-        canvas, in_color = (0, 0), False
-        for index in chosen:  # all frames of a clip have one size, and are in color or not
-            look = look_at(index)
-            shape = cast(Placement, look.placement).shape
-            told.setdefault(described_state(look, ds, options), index + 1)
-            canvas = cast(tuple[int, int], tuple(map(max, canvas, shape)))
-            in_color |= any(np.ptp(mark.color) > 1 / 255 for mark in look.marks)
-        each = (
-            (replace(look_at(index), in_color=in_color, canvas=canvas), index, frame)
-            for index, frame in zip(chosen, replace(frames, numbers=chosen), strict=True)
-        )
-        count = len(chosen)
-        out = replace(image, rows=canvas[0], columns=canvas[1], number_of_frames=count)
-        timing = recorded_timing(own, count, options)
-        write_files(Scene(each, out, look_at(chosen[0]), timing), outputs, options, shown.suffix)
-    for said, frame in islice(told.items(), MAX_TOLD_STATES):
+        for one in shown:
+            yield from write_state(ds, one, frames, plain, outputs, options)
+
+
+def write_state(
+    ds: Dataset, shown: Shown, frames: StoredFrames, plain: Look, outputs: Outputs, options: Options
+) -> Iterator[Fact]:
+    """Write one picture or clip of *frames*; *plain* is as of `look_without_steps`."""
+    own, image, parts = frames.header.data_set, frames.image, len(outputs.parts)
+    look_at = lru_cache(2)(partial(look_of_state, ds, own, image, plain, options))
+    clip = shown.frame is None and image.number_of_frames > 1
+    chosen = range(image.number_of_frames) if clip else [shown.frame or 0]
+    told: dict[str, int] = {}
+    canvas, in_color = (0, 0), False
+    for index in chosen:  # all frames of a clip have one size, and are in color or not
+        look = look_at(index)
+        shape = cast(Placement, look.placement).shape
+        told.setdefault(described_state(look, ds, options), index + 1)
+        canvas = cast(tuple[int, int], tuple(map(max, canvas, shape)))
+        in_color |= any(np.ptp(mark.color) + np.ptp(mark.fill) > 1 / 255 for mark in look.marks)
+    each = (
+        (replace(look_at(index), in_color=in_color, canvas=canvas), index, frame)
+        for index, frame in zip(chosen, replace(frames, numbers=chosen), strict=True)
+    )
+    count = len(chosen)
+    out = replace(image, rows=canvas[0], columns=canvas[1], number_of_frames=count)
+    timing = recorded_timing(own, count, options)
+    write_files(Scene(each, out, look_at(chosen[0]), timing), outputs, options, shown.suffix)
+    for said, frame in islice(told.items(), MAX_TOLD_STATES * (len(outputs.parts) > parts)):
         label = f"Picture{shown.suffix}" + f" as in frame {frame}" * (len(told) > 1)
         where = "" if shown.frame is None else f" frame {frame}"
-        yield label, f"{printable(name)}{where}: {said}"
+        yield label, f"{printable(shown.slice.source.own_name)}{where}: {said}"
 
 
 def look_without_steps(ds: Dataset, header: Header, image: ImagePixel, options: Options) -> Look:
@@ -5514,7 +5536,8 @@ def look_without_steps(ds: Dataset, header: Header, image: ImagePixel, options: 
         palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
         depth = 16 if palette[0].bits > 8 else 8
         look = replace(look, grayscale=(gray,), palette=palette, depth=depth)
-    return replace(look, icc_profile=b"" if kind == GRAY_STATE else icc_profile_of(ds))
+    colored = kind in (COLOR_STATE, PSEUDO_COLOR_STATE)
+    return replace(look, icc_profile=icc_profile_of(ds) if colored else b"")
 
 
 def look_of_state(
@@ -5539,7 +5562,8 @@ def look_of_state(
         look = replace(look, shutters=tuple({shutter} - {Shutter()}))
     annotations = sequence(ds, "GraphicAnnotationSequence")
     worded = options.names and any("TextObjectSequence" in one for one in annotations)
-    aspect = 1.0 if options.native_pixels else aspect
+    square = options.native_pixels or max(aspect, 1 / aspect) < MIN_PIXEL_ASPECT_SHOWN
+    aspect = 1.0 if square else aspect
     placement = placement_of(ds, area, image, aspect, READABLE if worded else 1)
     drawn = overlays_of(own, image) | planes if options.overlays and options.names else {}
     notes = about("GraphicAnnotationSequence")
@@ -5671,10 +5695,8 @@ def points_in(item: Dataset, keyword: str, placement: Placement) -> Array:
 
 def figures_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
     """Yield the graphic objects of an annotation, in *color* unless they have their own."""
-    figures, simple = (
-        sequence(note, "GraphicObjectSequence")[:MAX_MARKS],
-        "CompoundGraphicInstanceID",
-    )
+    figures = sequence(note, "GraphicObjectSequence")[:MAX_MARKS]
+    simple = "CompoundGraphicInstanceID"
     drawn = {number(one, simple) for one in figures}
     if any(number(one, simple) not in drawn for one in sequence(note, "CompoundGraphicSequence")):
         warn("a compound figure was left out, for no simple ones stand beside it")
@@ -5684,12 +5706,20 @@ def figures_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark
         if len(points) < POINTS_OF.get(kind, math.inf):
             warn("a figure was left out, for its kind or its points cannot be drawn")
             continue
-        style = first_item(sequence(one, "LineStyleSequence"))
+        style, fill = (first_item(sequence(one, f"{of}StyleSequence")) for of in ("Line", "Fill"))
         width = round(placement.pen * min(max(number(style, "LineThickness") or 1, 1), 16))
         closed = kind in ("CIRCLE", "ELLIPSE") or np.array_equal(points[0], points[-1])
         filled = closed and text(one, "GraphicFilled") == "Y"
         own = color_in(style, "PatternOnColorCIELabValue", color)
-        yield Mark(own, outline(kind, points, 4 * placement.pen), width, filled)
+        inside = color_in(fill, "PatternOnColorCIELabValue", own)
+        cover = opacity_in(style), opacity_in(fill) * filled
+        yield Mark(own, outline(kind, points, 4 * placement.pen), width, inside, cover)
+
+
+def opacity_in(style: Dataset) -> float:
+    """Return how much what is drawn in *style* hides, 0..1 (PS3.3 C.10.5.1.2)."""
+    opacity = number(style, "PatternOnOpacity")
+    return 1.0 if opacity is None else min(max(opacity, 0.0), 1.0)
 
 
 def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
@@ -5703,7 +5733,9 @@ def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
         box, anchor = np.vstack(corners[:2]), corners[2][:1]
         ends = ((one.min(axis=0), one.max(axis=0)) for one in (box, anchor) if len(one))
         seen = [(high >= 0).all() and (low <= size).all() for low, high in ends]
-        if not words or not any(seen):
+        if not words:
+            continue
+        if not any(seen):
             warn("a text that lies outside of what is shown was left out")
             continue
         if (extent > size).any():
@@ -5718,7 +5750,8 @@ def texts_of(note: Dataset, placement: Placement, color: Rgb) -> Iterator[Mark]:
         lines = (np.vstack([anchor, np.clip(anchor, at, at + extent)]),) if leads else ()
         style = first_item(sequence(one, "TextStyleSequence"))
         own, pen = color_in(style, "TextColorCIELabValue", color), placement.pen
-        yield Mark(own, lines, pen, False, words, tuple(at.tolist()), letters, side)
+        at_corner: tuple[float, float] = tuple(at.tolist())
+        yield Mark(own, lines, pen, words=words, at=at_corner, letters=letters, side=side)
 
 
 def described_state(look: Look, ds: Dataset, options: Options) -> str:
@@ -6375,7 +6408,8 @@ function card({series, clips, files: own, folder}, above, texts) {
   const of = kind => held.filter(item => item.kind === kind);
   const frames = file => endingIn("png", file).map(link => ({file, link, kind: "pictures"}));
   const entries = [of("pictures"), ...held.filter(item => item.kind !== "pictures")
-    .flatMap(item => [[item], frames(item.file)])].filter(each => each[0]);
+    .flatMap((item, i, all) => [[item], all[i - 1]?.file === item.file ? [] : frames(item.file)])]
+    .filter(each => each[0]);
   const {link} = entries[0][entries[0].length >> 1], kind = suffix(link);
   const tag = {png: "img", mp4: "video"}[kind] || "b";
   const thumb = el(tag, {className: "thumb", alt: "", loading: "lazy", preload: "none",
@@ -6494,8 +6528,10 @@ async function load(link) {  // the picture, decoded; some are kept
   return image.decode().then(() => image, () => line("p", "", t("broken")));
 }
 const isOn = id => main.classList.contains(id);
-const frames = () => video ? items[at].file.frames || 1 : items.length;
-const begin = index => items[at].file.begins?.[index] ?? index / frames() * video.duration;  // s
+const timed = ({file, link} = items[at]) =>  // the image, of what a state made of it
+  owners.get(file.shows?.find(each => each[1] === link)?.[0]) || file;
+const frames = () => video ? timed().frames || 1 : items.length;
+const begin = index => timed().begins?.[index] ?? index / frames() * video.duration;  // s
 const here = () => !video ? at : Math.max(0, Array.from({length: frames()}, (_, i) => begin(i))
   .findLastIndex(start => start < video.currentTime + .005));
 function place() {
@@ -6983,10 +7019,10 @@ def images_named(
 
     A frame None is all of a file. What is not shown goes to *notes*, by the reason.
     """
-    asked: defaultdict[str, dict[int | None, None]] = defaultdict(dict)
-    for instance, frames in one.refers:
-        asked[instance] |= dict.fromkeys(frames or [None])
-    for instance, wanted in asked.items():
+    asked: defaultdict[Any, dict[int | None, None]] = defaultdict(dict)
+    for instance, frames in one.refers:  # those of a list stay in order
+        asked[instance, frames if keys else ()] |= dict.fromkeys(frames or [None])
+    for (instance, _), wanted in asked.items():
         found = shelf.named(instance, patient_key(one), one.texts["StudyInstanceUID"])
         if not found or not found.instance:
             notes["refers to what is not among the inputs, or failed"].append(printable(instance))

@@ -304,8 +304,11 @@ def figure(
     *,
     filled: bool | None = False,
     lab: Sequence[int] = (),
+    opacity: float = 1.0,
+    fill: Sequence[int] = (),
+    fill_opacity: float = 1.0,
 ) -> Dataset:
-    """Return a Graphic Object; *lab* is the color of its own line style."""
+    """Return a Graphic Object; *lab* is the color of its own line style, *fill* that inside."""
     item = Dataset()
     item.GraphicAnnotationUnits, item.GraphicDimensions = units, 2
     item.NumberOfGraphicPoints = len(points)
@@ -315,10 +318,15 @@ def figure(
         item.GraphicFilled = "Y" if filled else "N"
     if lab:
         style = Dataset()
-        style.PatternOnColorCIELabValue, style.PatternOnOpacity = list(lab), 1.0
+        style.PatternOnColorCIELabValue, style.PatternOnOpacity = list(lab), opacity
         style.LineThickness, style.LineDashingStyle = 1.0, "SOLID"
         style.ShadowStyle = "OFF"
         item.LineStyleSequence = [style]
+    if fill:
+        style = Dataset()
+        style.PatternOnColorCIELabValue, style.PatternOnOpacity = list(fill), fill_opacity
+        style.FillMode = "SOLID"
+        item.FillStyleSequence = [style]
     return item
 
 

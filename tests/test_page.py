@@ -752,6 +752,32 @@ def test_a_state_of_another_frame_does_not_hide_a_clip(marked: Shown) -> None:
     until_shown(marked, "d.mp4", f"1 / {FRAMES}")
 
 
+def test_clips_of_a_state_have_frames_and_times_of_their_images(
+    browser: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for count, times in ((4, [0, 100, 1000, 100]), (6, [0, 100, 100, 100, 100, 900])):
+        frames = np.stack([slice_of(n, count, 64) for n in range(count)])
+        known: dict[str, Any] = {
+            "Modality": "US",
+            "FrameIncrementPointer": 0x00181065,
+            "FrameTimeVector": times,
+        }
+        data_set(frames, **known).save_as(folder / f"clip{count}", enforce_file_format=True)
+    state_file(folder / "s", *(reference(folder / f"clip{count}") for count in (4, 6)), label="S")
+    options = ("--study", "-q", "--fps", "auto", "--frames", "1")
+    assert dc.main([str(folder), "-o", str(tmp_path / "out"), *options]) == 0
+    for shown in shown_in(browser, tmp_path / "out" / "index.html"):
+        shown.open("PR")
+        until_shown(shown, "s-0001.mp4", "1 / 4")
+        shown.page.keyboard.press("End")
+        until_shown(shown, "s-0001.mp4", "4 / 4")
+        assert shown.page.evaluate("document.querySelector('#stage video').currentTime") > 1.1
+        entries = shown.page.locator("#entries button").all_inner_texts()
+        assert [one.partition(" · ")[0] for one in entries] == ["MP4", "MP4"]
+
+
 def test_key_images_come_first_and_have_a_star(marked: Shown) -> None:
     cards = marked.page.locator("section details").first.locator(".card span b").all_inner_texts()
     assert cards[:2] == [f"Of Interest · As in 2019 {SCRIPT}", "Mine · For Teaching"]

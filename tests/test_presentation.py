@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from states import annotation, area, figure, layer, overlay, shutter, state, turned, window, words
 from test_batch import contents
 from test_color import icc_profile, of_segment, segment
@@ -539,6 +540,32 @@ def test_a_palette_of_the_state_takes_the_place_of_a_supplemental_one(shown: Sho
         assert picture.info["icc_profile"] == profile
 
 
+def test_a_palette_of_16_bits_keeps_them(shown: Shown) -> None:
+    ds, ramp = noise(), np.linspace(0, 65535, 4096).round().astype(int)
+    parts = ps.palette(ramp, ramp[::-1], ramp // 2, 16)
+    result = shown(IM=ds, STATE=state(ds, parts, kind=ps.PSEUDO_COLOR))
+    picture = read_png(result.output / "STATE.png")
+    assert picture.dtype == np.uint16
+    expected = np.stack([ramp, ramp[::-1], ramp // 2], axis=1)[stored(ds).astype(int)]
+    assert np.abs(picture.astype(int) - expected).max() <= 20  # half a step of 12 bits
+
+
+@pytest.mark.parametrize("kind", [ps.GRAY, ps.VARIABLE_LUT])
+def test_a_gray_picture_has_no_profile_of_colors(kind: UID, shown: Shown) -> None:
+    """ISO/IEC 15948 11.3.2.3 forbids it."""
+    ds = noise()
+    result = shown(IM=ds, STATE=state(ds, kind=kind, ICCProfile=icc_profile(swapped=True)))
+    with Image.open(result.output / "STATE.png") as picture:
+        assert "icc_profile" not in picture.info
+
+
+def test_pixels_that_are_nearly_square_are_not_resampled(shown: Shown) -> None:
+    """As those of images; the TXT and the size in mm have what is stored."""
+    ds = noise()
+    shape = area((1, 1, 40, 24), spacing=(0.1395, 0.1388))
+    assert np.abs(picture_of(shown(IM=ds, STATE=state(ds, shape))) - whole_range(ds)).max() < 0.01
+
+
 def test_one_that_cannot_be_shown_does_not_take_the_others(shown: Shown) -> None:
     """Of 32 bits there is no palette."""
     wide, ds, ramp = image(np.eye(24, 40, dtype=np.uint32)), noise(), np.arange(256)
@@ -989,6 +1016,34 @@ def test_the_color_of_a_figure(
     assert raw.dtype == np.uint16 or not is_gray
     assert_color(levels(raw), 28, 24, expected)
     assert_color(levels(raw), 60, 44, [127.5] * 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("style", "inside", "line"),
+    [
+        ({"lab": LAB[RED]}, RED, RED),
+        ({"lab": LAB[RED], "fill": LAB[GREEN]}, GREEN, RED),
+        ({"lab": LAB[RED], "fill": LAB[GREEN], "fill_opacity": 0.25}, [95.6, 159.4, 95.6], RED),
+        ({"lab": LAB[RED], "fill": LAB[GREEN], "fill_opacity": 0.0}, [127.5] * 3, RED),
+        ({"lab": LAB[RED], "fill": LAB[GREEN], "opacity": 0.0}, GREEN, GREEN),
+        ({"fill": LAB[BLUE], "opacity": float("nan")}, BLUE, YELLOW),
+        ({"lab": LAB[RED], "opacity": 0.0, "fill_opacity": 0.0, "fill": LAB[RED]}, None, None),
+    ],
+    ids=str,
+)
+def test_how_much_a_figure_hides(
+    style: dict[str, Any], inside: Any, line: Any, shown: Shown
+) -> None:
+    """What fills it has a color and an opacity of its own (PS3.3 C.10.5.1.2)."""
+    ds, points = flat(), [(20, 16), (44, 16), (44, 32), (20, 32), (20, 16)]
+    item = annotation("L", figure("POLYLINE", points, filled=True, **style))
+    ours = picture_of(shown(IM=ds, STATE=state(ds, item)))
+    if inside is None:
+        assert np.abs(ours - 127.5).max() < 1
+        return
+    assert_color(ours, 32, 24, inside, 2)
+    assert np.abs(colored(ours)[15:17, 32] - line).max(axis=1).min() < 110  # a thin line
+    assert_color(ours, 4, 4, [127.5] * 3, 1)
 
 
 def test_a_layer_that_is_not_described_comes_last(shown: Shown) -> None:
@@ -1564,6 +1619,37 @@ def test_a_clip_under_a_state_is_a_clip(frames: Sequence[int], shown: Shown) -> 
         assert ink_of(frame.astype(float))[:, 30:34].max() > 0.6
 
 
+def test_a_file_of_many_named_frames_is_read_once(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds, other, read = clip(40), noise(), Counter[str]()
+    whole = dc.opened_slice
+
+    def counted(one: dc.Slice) -> Any:
+        read[one.source.own_name] += 1
+        return whole(one)
+
+    monkeypatch.setattr(dc, "opened_slice", counted)
+    result = shown(IM=ds, A=other, STATE=state([other, (ds, range(1, 40))], window(2000, 3000)))
+    assert read == {"IM": 1, "A": 1}
+    assert len(pngs(result)) == 40
+    assert "(40 pictures)" in result.out
+    for number in (2, 21, 40):
+        expected = linear(stored(ds, number - 2), 2000, 3000)
+        assert np.abs(picture_of(result, f"STATE-{number:04}") - expected).max() < 0.01
+
+
+def test_only_what_is_written_is_counted_and_told(shown: Shown) -> None:
+    """Neither an image that the state is not for, nor a clip that no option asks for."""
+    ds, color = noise(), image(np.zeros((4, 4, 3), np.uint8))
+    result = shown(A=ds, B=color, STATE=state([ds, color]))
+    assert "STATE-0001.png, .txt\n" in result.out
+    ds = clip()
+    result = shown("--no-gif", "--no-mp4", IM=ds, STATE=state(ds))
+    assert pngs(result) == []
+    assert len(re.findall("^  Picture ", summary(result), re.MULTILINE)) == 1  # why there is none
+
+
 def test_stills_and_clips_of_a_state_are_numbered_as_named(shown: Shown) -> None:
     one, several, other = noise(), clip(), clip(4)
     named: list[ps.Named] = [several, one, (other, [4, 2])]
@@ -1715,6 +1801,7 @@ def test_what_may_hold_names_is_left_out_of_the_notes(shown: Shown) -> None:
     assert re.search(r"  Note +refers to what is not among the inputs, or failed: 1\n", said)
     assert "a figure was left out" in said
     assert "a shutter is of no known shape" in said
+    assert "the bitmap of a shutter is missing, or left out as it might tell names" in said
     for found in (said, result.err, result.out, (result.output / "index.html").read_text("utf-8")):
         assert not re.search("DOE|19561103", found)
     assert "19561103" not in (result.output / "STATE.txt").read_text("utf-8")
@@ -2023,6 +2110,13 @@ def test_figures_of_the_wrong_number_of_points(
     bad = [figure(kind, points, filled=True) for kind in kinds]
     result = shown(IM=ds, STATE=state(ds, annotation("L", *bad, square(40, 26))))
     assert_color(picture_of(result), 48, 34, YELLOW)
+
+
+def test_a_text_of_no_words_is_no_fault(shown: Shown) -> None:
+    ds = flat()
+    result = shown(IM=ds, STATE=state(ds, annotation("L", words("", anchor=(32, 24)))))
+    assert np.abs(picture_of(result) - 127.5).max() < 1
+    assert "Note" not in summary(result)
 
 
 def test_long_texts_are_cut(shown: Shown) -> None:

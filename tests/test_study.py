@@ -1068,14 +1068,28 @@ def test_key_images_without_names(run: Runner, tmp_path: Path) -> None:
         assert "Of Interest" not in made.partition("ELEMENTS")[0]
 
 
-@pytest.mark.parametrize("code", ["113001", "113037", "113038", "113039"])
-def test_what_is_rejected_is_no_key_image(code: str, run: Runner, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["113001", "113030", "113032", "113035", "113037", "113039"])
+def test_what_is_rejected_or_just_listed_is_no_key_image(
+    code: str, run: Runner, tmp_path: Path
+) -> None:
     folder = slices(tmp_path / "in", range(1))
     key_file(folder / "a", reference(folder / "IM1"), title=f"{code}=Rejected")
     result = run(folder, "--study")
     _, entries = page_of(result.output)
     assert [one["series"]["SeriesDescription"] for one in entries[1:]] == ["Rejected"]
     assert entries[1]["files"][0]["shows"] == [["IM1.png", None, 0]]
+
+
+def test_key_images_are_in_the_order_of_their_list(run: Runner, tmp_path: Path) -> None:
+    folder = slices(tmp_path / "in", range(1))
+    frames = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)
+    data_set(frames, FrameTime=100).save_as(folder / "clip", enforce_file_format=True)
+    clip, still = partial(reference, folder / "clip"), reference(folder / "IM1")
+    key_file(folder / "a", clip(3), still, clip(1), clip(3))
+    _, entries = page_of(run(folder, "--study").output)
+    (known,) = (one["shows"] for each in entries for one in each["files"] if "shows" in one)
+    order = [(of, frame) for of, _, frame in known if not of.endswith(".gif")]
+    assert order == [("clip.mp4", 3), ("IM1.png", 0), ("clip.mp4", 1)]
 
 
 def test_frames_of_key_clips_and_documents(run: Runner, tmp_path: Path) -> None:
