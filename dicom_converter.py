@@ -653,10 +653,8 @@ def begins_as_dicom(head: bytes) -> bool:
 
 def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     """Return the undecoded value of an element, None where it is absent or already decoded."""
-    with suppress(*UNREADABLE):
-        value = data_set.get_item(tag).value if tag in data_set else None
-        return value if isinstance(value, bytes) else None
-    return None
+    value = getattr(data_set.get_item(tag, keep_deferred=True), "value", None)
+    return value if isinstance(value, bytes) else None
 
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
@@ -3536,15 +3534,16 @@ def element_lines(
 
 def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
     """Return VR and value of text, numbers or bytes as they were read, None of other elements."""
-    if not isinstance(raw, RawDataElement) or raw.value is None:
+    if not isinstance(raw, RawDataElement):
         return None
+    value = raw.value or b""
     vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
     reader = cast(dict[str, Any], converters).get(vr)
     if isinstance(reader, tuple):  # of numbers, and their format
-        return vr, reader[0](raw.value, raw.is_little_endian, reader[1])
-    if vr in STR_VR and raw.value.isascii() and ESC not in raw.value:
-        return vr, [part.strip(" \0") for part in raw.value.decode("ascii").split("\\")]
-    return (vr, raw.value) if vr in BYTES_VR else None
+        return vr, reader[0](value, raw.is_little_endian, reader[1])
+    if vr in STR_VR and value.isascii() and ESC not in value:
+        return vr, [part.strip(" \0") for part in value.decode("ascii").split("\\")]
+    return (vr, value) if vr in BYTES_VR else None
 
 
 def shown_value(value: Any, vr: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from conftest import CORPUS, PYDICOM_FILES, SAMPLES, Factory, convert, needs_corpus
+from conftest import CORPUS, PYDICOM_FILES, SAMPLES, Factory, convert, data_set, needs_corpus
 from pydicom import uid
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -398,3 +398,17 @@ def test_files_without_a_picture_say_what_they_are(
     outcome = convert(path, tmp_path / "out")
     assert (outcome.status, outcome.reason) == (dc.Status.TEXT_ONLY, shown)
     assert f"  Picture        {shown}" in outcome.outputs[0].read_text("utf-8").splitlines()
+
+
+def test_lengths_of_private_groups_are_numbers(tmp_path: Path) -> None:
+    """Where one of the group has no value pydicom makes the others bytes."""
+    ds = data_set(PIXELS)
+    ds.add_new(0x00090010, "LO", "GEMS_IDEN_01")
+    path = tmp_path / "image.dcm"
+    ds.save_as(path, enforce_file_format=True)
+    first, raw = b"\x09\0\x10\0LO\x0c\0GEMS_IDEN_01", path.read_bytes()
+    assert raw.count(first) == 1
+    length = b"\x09\0\0\0UN\0\0\4\0\0\0\x88\0\0\0"
+    empty = b"\x09\0\x30\x10UN\0\0\0\0\0\0"
+    path.write_bytes(raw.replace(first, length + first + empty))
+    assert "(0009,0000) UL Group Length = 136" in lines_of(path, tmp_path / "out")
