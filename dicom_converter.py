@@ -16,22 +16,79 @@
 #     "rich>=15,<16",
 # ]
 # ///
-"""Convert DICOM medical images to files that open anywhere.
+"""Convert DICOM images to PNG, GIF, MP4 and TXT.
 
-    dicom_converter.py [options] [input_path ...]
+usage: dicom_converter.py [options] [input_path ...]
 
-One frame becomes a PNG (16 bit), several become a GIF and an H.264 MP4, and every DICOM file gets a
-TXT with a summary and each of its elements.
+  dicom_converter.py scan.dcm                     one file
+  dicom_converter.py /media/cdrom -o my_scans     a whole CD, folders and all
+  dicom_converter.py /media/cdrom --study         with a page to look at everything
+  dicom_converter.py a.dcm ct/ --window lung      several inputs, another window
+  dicom_converter.py /archive -o /pictures --report run.csv --resume
 
-    argv -> Options -> sources (walked, names settled) -> convert one source -> Outcome -> exit code
-    convert:  header -> how to show it (frozen) -> table
-              frames, one at a time -> through the table -> PNG | GIF + MP4;   header -> TXT, last
+input and output:
+  input_path           files, folders, zip archives, a DICOMDIR, or - for paths
+                       from standard input (default: dicom_data)
+  -o, --output FOLDER  where to (default: output)
 
-Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was found, 2 usage,
-130 interrupted.
+pictures:
+  --8bit               8-bit PNG instead of 16-bit
+  --no-mp4             GIF only for clips
+  --no-gif             MP4 only for clips
+  --fps FPS            frames a second of GIF and MP4 (default: 10);
+                       `auto`: as the file was recorded
+  --window WINDOW      gray levels: auto (default: the first table or window
+                       stored, else full), full (min-max), 2 (the second
+                       stored), 40,400 (center, width), a stored name, or one of
+                       CT: abdomen, angio, bone, brain, liver, lung,
+                       mediastinum, pelvis, soft tissue, spine, stroke,
+                       subdural, temporal bone
+  --frames LIST        write these frames of a clip as PNG too: all, middle, 1,
+                       10-20, or several by commas
+  --no-overlays        leave out overlay planes
+  --no-shutter         show what the display shutter hides
+  --native-pixels      do not resample pixels that are not square
+  --no-names           leave out what may tell who the patient is: texts,
+                       documents, overlays
+  --study              make a clip of each series too, apply presentation states
+                       to their images, and make a page, index.html, that shows
+                       everything
+
+archives:
+  -j, --jobs N         convert N files at once, each in a process of its own
+                       (default: as many as there are cores)
+  --timeout SECONDS    give up a file that takes longer (default: 600; 0: never)
+  --resume             leave out what is done, with the same options
+  --report FILE        add a row for each file to FILE as it ends (.csv or
+                       .jsonl)
+  --dask ADDRESS       convert on a Dask cluster: tcp://HOST:PORT of its
+                       scheduler, or a scheduler file
+
+other:
+  -q, --quiet          print errors only
+  --debug              print a traceback with unexpected errors
+  --check              print what this installation can decode and encode
+  --version            print the version
+  -h, --help           print this help
+
+Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was
+found, 2 usage, 130 interrupted.
+For personal medical archive management only, not for diagnosis.
 """
 
+#   argv -> Options -> sources (walked, names settled) -> convert one source -> Outcome -> exit code
+#   convert:  header -> how to show it (frozen) -> table
+#             frames, one at a time -> through the table -> PNG | GIF + MP4;   header -> TXT, last
+
 from __future__ import annotations
+
+import sys
+
+__version__ = "2.0.0"
+
+if __name__ == "__main__" and __doc__ and sys.argv[1:] in (["-h"], ["--help"], ["--version"]):
+    print(f"dicom_converter.py {__version__}" if sys.argv[1] == "--version" else __doc__.rstrip())
+    sys.exit()  # before libraries are imported, which takes longer
 
 import signal
 
@@ -57,7 +114,6 @@ import socket
 import sqlite3
 import stat
 import struct
-import sys
 import tempfile
 import threading
 import time
@@ -66,7 +122,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError
 from array import array
 from base64 import b64encode
 from bisect import bisect_right
@@ -127,8 +183,6 @@ except ImportError as missing:
     if __name__ != "__main__":
         raise
     sys.exit(f"dicom_converter: a library is missing or broken ({missing}): {CURE}")
-
-__version__ = "2.0.0"
 
 # --- Constants ------------------------------------------------------------------------------------
 
@@ -7361,14 +7415,7 @@ def frame_selection(value: str) -> str:
     return value
 
 
-DESCRIPTION = """\
-Convert DICOM images to PNG, GIF, MP4 and TXT.
-
-  dicom_converter.py scan.dcm                     one file
-  dicom_converter.py /media/cdrom -o my_scans     a whole CD, folders and all
-  dicom_converter.py /media/cdrom --study         with a page to look at everything
-  dicom_converter.py a.dcm ct/ --window lung      several inputs, another window
-  dicom_converter.py /archive -o /pictures --report run.csv --resume"""
+HELP = __doc__ or "options are told by README.md alone where Python leaves out docstrings (-OO)\n"
 
 
 class Parser(ArgumentParser):
@@ -7377,87 +7424,41 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print *message*, with the option that is nearest to an unknown one, and exit."""
         unknown = re.match(r"unrecognized arguments: (-[^ =]+)", message)
-        near = get_close_matches(unknown[1], HELP) if unknown else []
+        near = get_close_matches(unknown[1], self._option_string_actions) if unknown else []
         meant = f" (did you mean {near[0]}?)" if near else ""
         said = f"dicom_converter: {one_line(message)}{meant}; --help lists the options"
         say(said, sys.stderr)
         sys.exit(2)
 
-
-HELP = {
-    "input_path": "files, folders, zip archives, a DICOMDIR, or - for paths from standard input "
-    f"(default: {DEFAULT_INPUT})",
-    "--output": "output folder (default: %(default)s)",
-    "--8bit": "8-bit PNG instead of 16-bit",
-    "--no-mp4": "GIF only for clips",
-    "--no-gif": "MP4 only for clips",
-    "--fps": "frames a second of GIF and MP4 (default: %(default)s); `auto`: as the file was "
-    "recorded",
-    "--window": "gray levels: auto (default: the first table or window stored, else full), full "
-    "(min-max), 2 (the second stored), 40,400 (center, width), a stored name, or one of CT: "
-    f"{', '.join(CT_WINDOWS)}",
-    "--frames": "write these frames of a clip as PNG too: all, middle, 1, 10-20, or several by "
-    "commas",
-    "--no-overlays": "leave out overlay planes",
-    "--no-shutter": "show what the display shutter hides",
-    "--native-pixels": "do not resample pixels that are not square",
-    "--no-names": "leave out what may tell who the patient is: texts, documents, overlays",
-    "--study": "make a clip of each series too, apply presentation states to their images, and "
-    "make a page, index.html, that shows everything",
-    "--jobs": "convert N files at once, each in a process of its own (default: %(default)s, the "
-    "cores)",
-    "--timeout": "give up a file that takes longer (default: %(default)g; 0: never)",
-    "--resume": "leave out what is done, with the same options",
-    "--report": "add a row for each file to FILE as it ends (.csv or .jsonl)",
-    "--dask": "convert on a Dask cluster: tcp://HOST:PORT of its scheduler, or a scheduler file",
-    "--quiet": "print errors only",
-    "--debug": "print a traceback with unexpected errors",
-    "--check": "print what this installation can decode and encode",
-    "--version": "print the version",
-    "--help": "print this help",
-}
+    def format_help(self) -> str:
+        """Return what this file begins with."""
+        return HELP
 
 
 def argument_parser() -> Parser:
     """Return the parser of the command line, by which `Options` come about."""
-    parser = Parser(
-        prog="dicom_converter.py",
-        usage="%(prog)s [options] [input_path ...]",
-        description=DESCRIPTION,
-        epilog="Exit codes: 0 all converted or rightly skipped, 1 something failed or nothing was\n"
-        "found, 2 usage, 130 interrupted.\n"
-        "For personal medical archive management only, not for diagnosis.",
-        formatter_class=RawDescriptionHelpFormatter,
-        add_help=False,
-    )
+    parser = Parser(prog="dicom_converter.py", add_help=False)
     parser._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")  # -600,1500 is no option
     parser.set_defaults(**asdict(Options(jobs=available_cores())))
-
-    def add(*names: str, **settings: Any) -> None:
-        group.add_argument(*names, help=HELP[names[-1]], **settings)
-
-    group = parser.add_argument_group("input and output")
+    add, seconds = parser.add_argument, r"\d{1,9}(\.\d{1,6})?"
     add("input_path", nargs="*", type=input_path)
     add("-o", "--output", type=input_path)
-    group = parser.add_argument_group("pictures")
     add("--8bit", dest="png_bits", action="store_const", const=8)
     add("--no-mp4", dest="mp4", action="store_false")
     add("--no-gif", dest="gif", action="store_false")
-    add("--fps", dest="frame_rate", metavar="FPS", type=frame_rate)
+    add("--fps", dest="frame_rate", type=frame_rate)
     add("--window", type=window_choice)
-    add("--frames", metavar="LIST", type=frame_selection)
+    add("--frames", type=frame_selection)
     add("--no-overlays", dest="overlays", action="store_false")
     add("--no-shutter", dest="shutter", action="store_false")
     add("--native-pixels", action="store_true")
     add("--no-names", dest="names", action="store_false")
     add("--study", action="store_true")
-    group = parser.add_argument_group("archives")
-    add("-j", "--jobs", metavar="N", type=partial(typed, r"[1-9]\d{0,3}", "from 1 on"))
-    add("--timeout", metavar="SECONDS", type=partial(typed, r"\d{1,9}(\.\d{1,6})?", "of seconds"))
+    add("-j", "--jobs", type=partial(typed, r"[1-9]\d{0,3}", "from 1 on"))
+    add("--timeout", type=partial(typed, seconds, "of seconds"))
     add("--resume", action="store_true")
-    add("--report", metavar="FILE", type=report_path)
-    add("--dask", metavar="ADDRESS")
-    group = parser.add_argument_group("other")
+    add("--report", type=report_path)
+    add("--dask")
     add("-q", "--quiet", action="store_true")
     add("--debug", action="store_true")
     add("--check", action="store_true")
@@ -7494,7 +7495,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check:
         return check_installation()
     if inputs == [DEFAULT_INPUT] and not exists(DEFAULT_INPUT):
-        usage = argument_parser().format_usage() + "\n" + DESCRIPTION
+        usage, _, _ = HELP.partition("\n\ninput and output")
         say(f"{usage}\n\nno input is named, and no {DEFAULT_INPUT} is here", sys.stderr)
         return 1
     tally = Tally()

@@ -293,10 +293,10 @@ def test_help_begins_with_examples_and_has_groups(
     with pytest.raises(SystemExit):
         dc.main(["--help"])
     text = capsys.readouterr().out
-    assert text.index(dc.DESCRIPTION) < 60
-    assert dc.DESCRIPTION.count("\n  dicom_converter.py ") == 5
-    for line in dc.DESCRIPTION.splitlines()[2:]:
-        dc.parse_args(line.partition("   ")[0].split()[1:])
+    examples = re.findall(r"^  dicom_converter\.py (.*?)(?:   .*)?$", text, re.MULTILINE)
+    assert len(examples) == 5
+    for example in examples:
+        dc.parse_args(example.split())
     assert re.findall(r"^[a-z ]+:$", text, re.MULTILINE) == [
         "input and output:",
         "pictures:",
@@ -308,8 +308,32 @@ def test_help_begins_with_examples_and_has_groups(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert text.startswith(shown.err.rpartition("\n\n")[0])
+    assert f"[input_path ...]\n\n  dicom_converter.py {examples[0]} " in shown.err
     assert dc.main(["dicom_data", "absent"]) == 1
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_help_tells_of_every_option_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        dc.main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    options = dc.Options()
+    assert f"(default: {dc.DEFAULT_INPUT})" in text
+    assert f"(default: {options.output})" in text
+    assert f"(default: {options.frame_rate})" in text
+    assert f"(default: {options.timeout:g}; 0: never)" in text
+    assert f"one of CT: {', '.join(dc.CT_WINDOWS)} --frames" in text
+    known = {name for action in dc.argument_parser()._actions for name in action.option_strings}
+    assert known == {*re.findall(r"(?<![\w-])--?[a-z8][\w-]*", text)} - {"-OO"}
+
+
+def test_help_and_version_need_no_library() -> None:
+    for option, said in ("--help", dc.HELP), ("-h", dc.HELP), ("--version", dc.__version__):
+        # Without the folder of the libraries.
+        command = [sys.executable, "-I", "-S", dc.__file__, option]
+        ran = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout.endswith(said.rstrip() + "\n")
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "fast", "1e9", "nan", "inf", "1/0", ""])
