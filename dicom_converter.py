@@ -475,23 +475,24 @@ Work = Source | Series
 class Instance:
     """What a file says that it is and belongs to (PS3.3 A.1.2)."""
 
-    texts: dict[str, str]  # by keyword, cut
     kind: str  # still, clip, slide, video, curve or state, "" without a picture
     frames: int
     durations: tuple[Fraction, ...]  # as recorded, in s, where these vary
-    facts: tuple[Fact, ...]  # of the first frame
-    stack: str  # tells apart what cannot be in one clip
-    identity: str  # a check sum
-    encoding: str  # its transfer syntax
-    series_number: int | None
-    number: int | None
-    normal: tuple[float, ...]  # of the slice, () where it cannot be right
-    position: tuple[float, ...]  # in mm, as it stands
-    location: float | None
-    moments: tuple[float | None, ...]  # values of `MOMENTS`; the last, when it was taken, in s
     burned_in: bool  # names, or perhaps
-    refers: tuple[Reference, ...]
-    praises: bool | None  # what it refers to, False: just lists it; None: is no list of key images
+    # What follows is read where somebody asks for it.
+    texts: dict[str, str] = field(default_factory=dict)  # by keyword, cut
+    facts: tuple[Fact, ...] = ()  # of the first frame
+    stack: str = ""  # tells apart what cannot be in one clip
+    identity: str = ""  # a check sum
+    encoding: str = ""  # its transfer syntax
+    series_number: int | None = None
+    number: int | None = None
+    normal: tuple[float, ...] = ()  # of the slice, () where it cannot be right
+    position: tuple[float, ...] = ()  # in mm, as it stands
+    location: float | None = None
+    moments: tuple[float | None, ...] = ()  # of `MOMENTS`; the last, when it was taken, in s
+    refers: tuple[Reference, ...] = ()
+    praises: bool | None = None  # what it refers to, False: lists it; None: no list of key images
 
 
 @dataclass(frozen=True, slots=True)
@@ -714,8 +715,9 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
     tag = tag_of(keyword)
-    with suppress(*UNREADABLE):
-        return data_set[tag].value if tag in data_set else None
+    if tag in data_set:
+        with suppress(*UNREADABLE):
+            return data_set[tag].value
     return None
 
 
@@ -726,14 +728,28 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, MutableSequence) else [value]
 
 
+def plain_value(element: Any, known_vr: str) -> tuple[str, Any] | None:
+    """Return VR and value of text, numbers or bytes as they were read, None of other elements."""
+    if not isinstance(element, RawDataElement):
+        return None
+    raw = element.value or b""
+    vr = known_vr if element.VR in (None, "UN") else element.VR
+    if vr in STR_VR and raw.isascii() and ESC not in raw:
+        return vr, [part.strip(" \0") for part in raw.decode("ascii").split("\\")]
+    reader = cast(dict[str, Any], converters).get(vr)
+    if isinstance(reader, tuple):  # of numbers, and their format
+        with suppress(BytesLengthException):
+            return vr, reader[0](raw, element.is_little_endian, reader[1])
+    return (vr, raw) if vr in BYTES_VR else None
+
+
 def text(data_set: Dataset, keyword: str | int) -> str:
     """Return an element as text, several values joined by a backslash; "" where it is absent."""
     tag = tag_of(keyword)
-    if (raw := raw_bytes(data_set, tag)) is not None and raw.isascii() and ESC not in raw:
-        vr = data_set.get_item(tag).VR
-        if (described(int(tag), "")[1] if vr in (None, "UN") else vr) in STR_VR:
-            return "\\".join(part.strip(" \0") for part in raw.decode("ascii").split("\\")).strip()
-    values = listed(value_of(data_set, keyword))
+    if (element := data_set.get_item(tag, keep_deferred=True)) is None:
+        return ""
+    vr, plain = plain_value(element, described(int(tag), "")[1]) or ("", [])
+    values: list[Any] = plain if vr in STR_VR else listed(value_of(data_set, tag))
     return "\\".join(plain_text(value) for value in values if not isinstance(value, bytes)).strip()
 
 
@@ -749,16 +765,18 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
     empty value among others is left out, or stands as *blank*.
     """
     tag = tag_of(keyword)
-    if tag not in data_set:
+    element = data_set.get_item(tag, keep_deferred=True)
+    if element is None or element.value is None:
         return ()
+    known_vr = described(int(tag), "")[1]
     try:
-        raw = raw_bytes(data_set, tag)
-        if raw is not None and get_entry(tag)[0] in ("DS", "IS"):
-            values = raw.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
+        if isinstance(element.value, bytes) and known_vr in ("DS", "IS"):
+            values = element.value.decode("ascii").replace(",", ".").replace("\0", " ").split("\\")
             kept = (value if value.strip() else blank for value in values if any(values))
             found = tuple(float(value) for value in kept if value is not None)
         else:
-            found = tuple(float(value) for value in listed(data_set[tag].value))
+            _, value = plain_value(element, known_vr) or ("", data_set[tag].value)
+            found = tuple(map(float, listed(value)))
     except UNREADABLE:
         warn(f"{str(tag).lower()} is not a number and was left out")
         return ()
@@ -820,11 +838,14 @@ def whole_fraction(ds: Dataset) -> int:
     return integer(ds, "MaximumFractionalValue", 255, range(1, 1 << 16))
 
 
-def private_creator(data_set: Dataset, tag: BaseTag) -> str:
-    """Return who defines the element *tag* (PS3.5 7.8.1), "" for the standard or nobody."""
-    if not tag.is_private:
+def private_creator(data_set: Dataset, block: int) -> str:
+    """Return who defines the elements of *block*, tags without their last byte (PS3.5 7.8.1).
+
+    "" is for the standard or nobody.
+    """
+    if not block >> 8 & 1:
         return ""
-    reservation = Tag(tag.group, tag.element >> 8)
+    reservation = BaseTag((block & ~0xFF) << 8 | block & 0xFF)
     raw = raw_bytes(data_set, reservation)
     return text(data_set, reservation) if raw is None else raw.decode("latin-1").strip(" \0")
 
@@ -858,6 +879,9 @@ def is_left_out(keyword: str | int) -> bool:
 
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
+
+
+WITH_TEXTS = {*map(str, valuerep.CUSTOMIZABLE_CHARSET_VR), "SQ", "UN", None}  # VRs
 
 
 def settle_character_set(ds: Dataset) -> None:
@@ -895,13 +919,14 @@ def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[byte
 
     Each with its undecoded texts that are not plain ASCII.
     """
-    texts = []
+    texts, creator_of = [], cache(partial(private_creator, ds))
     for tag, element in list(ds.items()):
         vr, value = element.VR, element.value
-        if isinstance(value, bytes) and value.isascii() and ESC not in value:
+        plain = isinstance(value, bytes) and value.isascii() and ESC not in value
+        if plain or vr not in WITH_TEXTS:
             continue
         if vr in (None, "UN"):
-            _, vr = described(int(tag), private_creator(ds, tag))
+            _, vr = described(int(tag), creator_of(tag >> 8))
         if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and (raw := raw_bytes(ds, tag)):
             texts.append(raw.rstrip(b" \0"))
         for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
@@ -961,7 +986,7 @@ def are_chinese(texts: Sequence[bytes]) -> bool:
 
 # --- Reading --------------------------------------------------------------------------------------
 
-PIXEL_DATA_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of floats, of doubles, of integers
+PIXEL_DATA_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))  # of floats, doubles, integers
 ITEM_TAG, SEQUENCE_DELIMITER_TAG = 0xFFFEE000, 0xFFFEE0DD
 UNDEFINED_LENGTH = 0xFFFFFFFF
 MAX_INFLATED_BYTES = 1 << 31
@@ -1003,7 +1028,7 @@ def read_header(file: BinaryIO) -> Header:
         raise NotDicomError("not a DICOM file")
     size = file.seek(0, os.SEEK_END)
     file.seek(132 if head[128:] == b"DICM" else 0)
-    meta = elements_until(file, False, True, lambda tag: tag >> 16 != 2)
+    meta = elements_until(file, False, True, lambda tag, *_: tag >> 16 != 2)
     transfer_syntax = UID(text(meta, "TransferSyntaxUID"))
     if transfer_syntax in DEFLATED_SYNTAXES:
         file = inflated(file)
@@ -1012,16 +1037,18 @@ def read_header(file: BinaryIO) -> Header:
     little = transfer_syntax != uid.ExplicitVRBigEndian
     order = "<" if little else ">"
     check_elements(file, implicit, order)
-    data_set = elements_until(file, implicit, little, lambda tag: tag in PIXEL_DATA_TAGS)
+    data_set = elements_until(
+        file, implicit, little, lambda tag, _vr, _length: tag in PIXEL_DATA_TAGS
+    )
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), order, transfer_syntax)
     if pixels and pixels.whole:
         file.seek(pixels.offset + pixels.length)
-        last, end = PIXEL_DATA_TAGS[-1], ITEM_TAG
+        last, end = max(PIXEL_DATA_TAGS), ITEM_TAG
         try:
             data_set.update(
-                elements_until(file, implicit, little, lambda tag: not last < tag < end)
+                elements_until(file, implicit, little, lambda tag, *_: not last < tag < end)
             )
         except (ConversionError, *UNREADABLE):
             warn("what follows the pixel data cannot be read")
@@ -1033,11 +1060,11 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def elements_until(
-    file: BinaryIO, implicit: bool, little: bool, ends: Callable[[int], bool]
+    file: BinaryIO, implicit: bool, little: bool, ends: Callable[[BaseTag, str | None, int], bool]
 ) -> Dataset:
     """Read the elements up to the tag that *ends* the part of the file that *file* stands at."""
     try:
-        return read_dataset(file, implicit, little, stop_when=lambda tag, _vr, _length: ends(tag))
+        return read_dataset(file, implicit, little, stop_when=ends)
     except ValueError as error:  # pydicom looks for it among Python's encodings
         raise ConversionError("its (0008,0005) Specific Character Set is damaged") from error
     except (struct.error, EOFError) as error:
@@ -1050,7 +1077,7 @@ def elements_until(
 
 def truncated_element(data_set: Dataset) -> str:
     """Return which element the file ends in the middle of, "" where its last one is whole."""
-    last = dict(data_set.items())[max(data_set.keys())]
+    last = data_set.get_item(max(data_set.keys(), key=int), keep_deferred=True)
     if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
         return ""
     return str(last.tag).lower() if len(last.value or b"") < last.length else ""
@@ -1225,6 +1252,7 @@ def syntax_name(syntax: UID) -> str:
 MAX_MEMBER_BYTES, SMALL_MEMBER_BYTES, MAX_INFLATION = 1 << 34, 1 << 28, 500  # of a zip archive
 MAX_DIRECTORY_BYTES = 1 << 25  # of its members: 20 in memory for each
 MAX_DEPTH = 100  # of folders in folders
+SMALL_FILE_BYTES = 1 << 20
 
 
 def opened_regular(path: Path) -> BinaryIO:
@@ -1364,7 +1392,13 @@ def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
         raise (NotDicomError if source.repeated else ConversionError)(source.problem)
     if source.member.lower().endswith(".zip"):
         warn("an archive inside an archive is not opened: unpack the outer one first")
-    return unpacked_member(source) if source.member else opened_regular(source.path)
+    if source.member:
+        return unpacked_member(source)
+    file = opened_regular(source.path)
+    if os.fstat(file.fileno()).st_size > SMALL_FILE_BYTES:
+        return file
+    with file:  # read at once: each step in it asks the system otherwise
+        return io.BytesIO(file.read())
 
 
 # --- Where outputs go -----------------------------------------------------------------------------
@@ -1507,7 +1541,7 @@ def check_sum(value: str) -> str:
 
 def output_path(place: Path, suffix: str) -> Path:
     """Return the output with *suffix* at *place*, which is a folder and a name."""
-    return place.with_name(place.name + suffix)
+    return Path(f"{place}{suffix}")
 
 
 def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
@@ -1516,11 +1550,14 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     None where something else is: what no TXT of ours there says to be made of the same path or
     instance, and folders and DICOM files, whatever a TXT says of them.
     """
-    there = [path for end in OUTPUT_SUFFIXES if os.path.lexists(path := output_path(place, end))]
+    found = (end for end in OUTPUT_SUFFIXES if os.path.lexists(f"{place}{end}"))
+    there = [output_path(place, end) for end in found]
+    if not there:
+        return {}
     title, line, _ = text_marks(output_path(place, ".txt"))
     mark = MARK.fullmatch(line) if title.startswith(TEXT_BEGINS) else None
     if mark is None:
-        return None if there else {}
+        return None
     # A mark tells the ends of names only: nothing that it says leads anywhere else.
     ends = re.findall(r" (-\d{4,}\.(?:png|gif|mp4)|\.\w{3}) \d+ bytes", mark[3])
     known = [end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]]
@@ -2633,14 +2670,16 @@ def settled_transforms(
 
 def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    samples = transform.samples
-    if samples.padding is None and samples.first_color == math.inf:
-        picture = gray_picture(stored, transform, 8)
-    else:
-        values = stored_values(words_in(stored), samples)
-        if (values >= samples.first_color).any():
-            return False
-        picture = quantized(gray_levels(values[~padding_mask(values, samples)], transform), 8)
+    return is_uniform(stored[::16, ::16], transform) and is_uniform(words_in(stored), transform)
+
+
+def is_uniform(stored: Array, transform: GrayscaleTransform) -> bool:
+    """Tell that of words, of which padding says nothing."""
+    values = stored_values(stored, transform.samples)
+    if (values >= transform.samples.first_color).any():
+        return False
+    seen = values[~padding_mask(values, transform.samples)]
+    picture = quantized(gray_levels(seen, transform), 8)
     return any((picture == level).all() for level in (0, 255))
 
 
@@ -2865,8 +2904,11 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
     frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
-    groups = (functional_group(ds, "FrameDisplayShutterSequence", frame) for frame in range(frames))
-    shutters = [shutter_of(group, image, pixel_aspect(ds)) for group in groups]
+    groups = [functional_group(ds, "FrameDisplayShutterSequence", frame) for frame in range(frames)]
+    if not any("ShutterShape" in group for group in groups):
+        return ()
+    aspect = pixel_aspect(ds)
+    shutters = [shutter_of(group, image, aspect) for group in groups]
     return tuple(shutters) if len(set(shutters)) > 1 else tuple({*shutters} - {Shutter()})
 
 
@@ -2962,6 +3004,8 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = {}
     for group in OVERLAY_GROUPS:
+        if group | 0x10 not in ds:
+            continue
         rows, columns = integer(ds, group | 0x10), integer(ds, group | 0x11)
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
             if rows * columns > MAX_OVERLAY_PIXELS:
@@ -3362,6 +3406,7 @@ def described_window(look: Look, *, named: bool = True) -> str:
 
 BINARY_SHOWN = 32
 VALUES_SHOWN = 64
+MAX_REMEMBERED = 128  # bytes of a value whose line is kept
 TEXT_SHOWN = 1 << 20  # characters; reports with pictures in them are said to exist
 REPORT_VALUES = "Date", "Time", "DateTime", "PersonName", "UID", "GraphicType", "TemporalRangeType"
 SUMMARY = (
@@ -3560,25 +3605,12 @@ def element_lines(
     elements: dict[BaseTag, Any] = dict(data_set.items())
     if pixels:
         elements[Tag(pixels.keyword)] = pixels
-    creator_of_block = cache(lambda block: private_creator(data_set, BaseTag(block << 8)))
+    creator_of = cache(partial(private_creator, data_set))
     for tag in sorted(elements, key=int):
-        raw, begins = elements[tag], f"{indent}{str(tag).lower()}"
-        name, vr = described(int(tag), creator_of_block(tag >> 8) if names else "")
-        if not names and is_left_out(int(tag)):
-            yield f"{begins} {vr} {name} = {LEFT_OUT}"
-            continue
-        if isinstance(raw, PixelLocation):
-            parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
-            yield f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>"
-            continue
-        try:
-            vr, value = plain_value(raw, vr) or (data_set[tag].VR, data_set[tag].value)
-        except UNREADABLE:
-            content = shown_bytes(raw_bytes(data_set, tag) or b"") if names else LEFT_OUT
-            yield f"{begins} ?? = {content} (not of its type)"
-            continue
-        yield f"{begins} {vr} {name} = {shown_value(value, vr)}".rstrip()
-        for position, item in enumerate(value if vr == "SQ" else (), 1):
+        creator = creator_of(tag >> 8) if names else ""
+        line, items = shown_element(data_set, tag, elements[tag], creator, names)
+        yield indent + line
+        for position, item in enumerate(items, 1):
             yield f"{indent}  item {position}"
             if len(indent) < 4 * MAX_NESTING_SHOWN:
                 yield from element_lines(item, indent + "    ", names=names)
@@ -3586,18 +3618,39 @@ def element_lines(
                 yield f"{indent}    ... nested too deeply to be shown"
 
 
-def plain_value(raw: Any, known_vr: str) -> tuple[str, Any] | None:
-    """Return VR and value of text, numbers or bytes as they were read, None of other elements."""
-    if not isinstance(raw, RawDataElement):
-        return None
-    value = raw.value or b""
-    vr = known_vr if raw.VR in (None, "UN") else str(raw.VR)
-    reader = cast(dict[str, Any], converters).get(vr)
-    if isinstance(reader, tuple):  # of numbers, and their format
-        return vr, reader[0](value, raw.is_little_endian, reader[1])
-    if vr in STR_VR and value.isascii() and ESC not in value:
-        return vr, [part.strip(" \0") for part in value.decode("ascii").split("\\")]
-    return (vr, value) if vr in BYTES_VR else None
+def shown_element(
+    data_set: Dataset, tag: BaseTag, raw: Any, creator: str, names: bool
+) -> tuple[str, Sequence[Dataset]]:
+    """Return the line of an element, *raw* as it was read, and the items in it."""
+    hidden = not names and is_left_out(int(tag))
+    if isinstance(raw, RawDataElement) and not hidden:
+        value = raw.value or b""
+        line_of = plain_line if len(value) <= MAX_REMEMBERED else plain_line.__wrapped__
+        if line := line_of(int(tag), creator, raw.VR, value, raw.is_little_endian):
+            return line, ()
+    (name, vr), begins = described(int(tag), creator), str(tag).lower()
+    if hidden:
+        return f"{begins} {vr} {name} = {LEFT_OUT}", ()
+    if isinstance(raw, PixelLocation):
+        parts = "" if raw.fragments is None else f" in {raw.fragments} fragments"
+        return f"{begins} {raw.vr} {name} = <{raw.length} bytes{parts}>", ()
+    try:
+        vr, value = data_set[tag].VR, data_set[tag].value
+    except UNREADABLE:
+        content = shown_bytes(raw_bytes(data_set, tag) or b"") if names else LEFT_OUT
+        return f"{begins} ?? = {content} (not of its type)", ()
+    return f"{begins} {vr} {name} = {shown_value(value, vr)}".rstrip(), value if vr == "SQ" else ()
+
+
+@lru_cache(maxsize=1 << 14)  # the files of an archive say mostly the same
+def plain_line(tag: int, creator: str, vr: str | None, raw: bytes, little: bool) -> str:
+    """Return the line of an element that `plain_value` knows, "" of others."""
+    name, known_vr = described(tag, creator)
+    element = RawDataElement(BaseTag(tag), vr, len(raw), raw, 0, False, little)
+    if (found := plain_value(element, known_vr)) is None:
+        return ""
+    shown = f"{found[0]} {name} = {shown_value(found[1], found[0])}"
+    return f"{str(element.tag).lower()} {shown}".rstrip()
 
 
 def shown_value(value: Any, vr: str) -> str:
@@ -3663,15 +3716,17 @@ class Outputs:
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
-        self.place.parent.mkdir(parents=True, exist_ok=True)
-        self.check_folder()
+        if not self.parts:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            self.check_folder()
         name = f"{PART_PREFIX}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(suffix, self.place.with_name(name))
 
     def check_folder(self) -> None:
         """Raise `ConversionError` where a link has come between the root and the outputs."""
-        for folder in self.place.parents:
-            if self.root in folder.parents and folder.is_symlink():
+        parents = list(self.place.parents)
+        for folder in parents[: parents.index(self.root) if self.root in parents else 0]:
+            if folder.is_symlink():
                 raise ConversionError(f"a link has come to {printable(str(folder))}: remove it")
 
     def replaced(self, origin: Origin) -> list[Path]:
@@ -3764,8 +3819,8 @@ def write_png(
     big_endian = np.ascontiguousarray(picture, picture.dtype.newbyteorder(">"))
     samples = big_endian.reshape(rows, -1).view(np.uint8)
     filtered = np.empty((rows, 1 + columns * step), np.uint8)
-    filtered[:, 0], filtered[:, 1:] = 1, samples  # Sub
-    filtered[:, 1 + step :] -= samples[:, :-step]
+    filtered[:, 0], filtered[:, 1 : 1 + step] = 1, samples[:, :step]  # Sub
+    np.subtract(samples[:, step:], samples[:, :-step], out=filtered[:, 1 + step :])
     color_type = 2 if picture.ndim == 3 else 0
     ihdr = struct.pack(">LLBBBBB", columns, rows, 8 * picture.dtype.itemsize, color_type, 0, 0, 0)
     chunks = [(b"IHDR", ihdr)]
@@ -4270,19 +4325,26 @@ BURNED_IN = "the file says that names are burned into its picture"
 PERHAPS_BURNED_IN = "names may be burned into the picture: look before you share it"
 
 
-def instance_of(header: Header, content: object) -> Instance:
-    """Return what a file says that it belongs to; *content* is as of `content_of`."""
+def instance_of(header: Header, content: object, *, whole: bool = True) -> Instance:
+    """Return what a file says that it is, and if *whole* what it belongs to.
+
+    *content* is as of `content_of`.
+    """
     ds, image = header.data_set, content if isinstance(content, ImagePixel) else None
     kind = image.kind if image else content if isinstance(content, str) else ""
     if isinstance(content, Presentation) and content.shown and not state_problem(ds):
         kind = "state"
 
-    def whole(keyword: str) -> int | None:
+    def bounded(keyword: str) -> int | None:
         value = number(ds, keyword)
         return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
     shows = bool(kind) or isinstance(content, Series | Presentation) or "EncapsulatedDocument" in ds
     with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
+        burned_in = shows and bool(burned_in_note(header, content))
+        instance = Instance(kind, *steps_of(ds, content), burned_in)
+        if not whole:
+            return instance
         texts = {
             name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT]
             for name in chain(*TEXTS.values())
@@ -4298,23 +4360,19 @@ def instance_of(header: Header, content: object) -> Instance:
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
         (normal, position), location = plane_of(ds), number(ds, "SliceLocation")
-        frames, durations = steps_of(ds, content)
-        return Instance(
+        return replace(
+            instance,
             texts=texts,
-            kind=kind,
-            frames=frames,
-            durations=durations,
             facts=(("Size", size), *geometry_facts(ds)),
             stack=stack,
             identity=identity_of(ds, stack),
             encoding=str(header.transfer_syntax),
-            series_number=whole("SeriesNumber"),
-            number=whole("InstanceNumber"),
+            series_number=bounded("SeriesNumber"),
+            number=bounded("InstanceNumber"),
             normal=normal,
             position=position,
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
-            burned_in=shows and bool(burned_in_note(header, content)),
             refers=tuple(followed(references_of(ds))),
             praises=codes.isdisjoint(NO_PRAISE) if said else None,
         )
@@ -4451,7 +4509,7 @@ def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if (len(orientation), len(position)) != (6, 3) or not near:
         return (), position
     cosines = np.array(orientation).reshape(2, 3)
-    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
+    if np.abs(cosines @ cosines.T - np.eye(2)).max() > 0.1:
         return (), position
     normal = np.cross(*cosines)
     return tuple((normal / np.linalg.norm(normal)).tolist()), position
@@ -5315,7 +5373,10 @@ def write_files(scene: Scene, outputs: Outputs, options: Options, begin: str = "
                 yield srgb_picture(picture, look.icc_profile)
 
     parts = (outputs.part(begin + end) for end in writers)
-    distribute(pictures(), list(map(partial, writers.values(), parts)))
+    if writers:
+        distribute(pictures(), list(map(partial, writers.values(), parts)))
+    else:
+        deque(pictures(), maxlen=0)
 
 
 def write_slide(scene: Scene, outputs: Outputs, options: Options) -> None:
@@ -5853,7 +5914,9 @@ def convert(work: Work, options: Options) -> Outcome:
             shown = work if isinstance(work, Series | Presentation) else problem or content
             origin = origin_of(work, header, states, names=options.names)
             task = Task(work, options, header, origin, states, shown, caught)
-            instance, unknown = attempt(partial(instance_of, header, shown), options)
+            whole = options.study or options.report is not None or not options.names
+            step = partial(instance_of, header, shown, whole=whole)
+            instance, unknown = attempt(step, options)
             if unknown:
                 warn(f"what it belongs to cannot be read: {reason_of(unknown)}")
             if instance and not options.names and is_called_after(work.label, instance.texts):
@@ -5966,7 +6029,9 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     if isinstance(task.source, Source):
         lines = chain(lines, content_text(task.header, names=task.options.names))
     with outputs.part(".txt").open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in chain(head, lines))
+        lines = chain(head, lines)
+        while some := list(islice(lines, 100)):
+            file.write("\n".join([*some, ""]))
         file.write(TEXT_ENDS)
     return outputs.move(task.origin)
 
@@ -6002,44 +6067,51 @@ def convert_all(
     sources: Iterator[Work], options: Options, where: Workers | Cluster
 ) -> Generator[Outcome, None, None]:
     """Convert *sources* with *where*, as many at once as have room there; yield how each ended."""
-    head = [source for _ in range(2) if (source := awaited_next(sources, options).result())]
-    alone = len(head) < 2 or options.jobs == 1
-    threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
-    options = replace(options, threads=threads, output=Path(realpath(options.output)))
-    sources = chain(head, sources)
     clean_once = cache(remove_stale_parts)
     pending: dict[Future[Outcome], Work] = {}
-    coming: Future[Any] | None = awaited_next(sources, options)
-    while pending or coming:
-        more = [coming] if len(pending) < where.room() and coming else []
-        for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
-            if source := pending.pop(future, None):
-                yield where.outcome(future, source)
-            elif found := future.result():
-                coming = awaited_next(sources, options)
-                clean_once(found.folder)
-                pending[where.submit(found, options)] = found
-            else:
-                coming = None
+    with looked_for(sources, options) as look:
+        coming = deque([look(), look()])
+        alone = None in [future.result() for future in coming] or options.jobs == 1
+        threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
+        options = replace(options, threads=threads, output=Path(realpath(options.output)))
+        while pending or coming:
+            more = list(coming)[: len(pending) < where.room()]
+            for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
+                if source := pending.pop(future, None):
+                    yield where.outcome(future, source)
+                elif found := coming.popleft().result():
+                    coming.append(look())
+                    clean_once(found.folder)
+                    pending[where.submit(found, options)] = found
 
 
-def awaited_next(sources: Iterator[Work], options: Options) -> Future[Any]:
-    """Look for the next of *sources* on a thread: what ends is told meanwhile, no exit waits.
+@contextmanager
+def looked_for(sources: Iterator[Work], options: Options) -> Iterator[Callable[[], Future[Any]]]:
+    """Yield what looks for the next of *sources* on a thread: no exit waits for it.
 
     The future holds None after the last, and raises `ConversionError` where looking fails.
     """
-    future: Future[Any] = Future()
+    asked: SimpleQueue[Future[Any] | None] = SimpleQueue()
 
     def look() -> None:
-        source, error = attempt(partial(next, sources, None), options)
-        if error:
-            problem = f"the inputs cannot be listed any further: {reason_of(error)}"
-            future.set_exception(ConversionError(problem))
-        else:
-            future.set_result(source)
+        for future in iter(asked.get, None):
+            source, error = attempt(partial(next, sources, None), options)
+            if error:
+                problem = f"the inputs cannot be listed any further: {reason_of(error)}"
+                future.set_exception(ConversionError(problem))
+            else:
+                future.set_result(source)
+
+    def ask() -> Future[Any]:
+        future: Future[Any] = Future()
+        asked.put(future)
+        return future
 
     threading.Thread(target=look, daemon=True).start()
-    return future
+    try:
+        yield ask
+    finally:
+        asked.put(None)
 
 
 def reason_of_end(exit_code: int) -> str:
@@ -7444,24 +7516,18 @@ def argument_parser() -> Parser:
     add("input_path", nargs="*", type=input_path)
     add("-o", "--output", type=input_path)
     add("--8bit", dest="png_bits", action="store_const", const=8)
-    add("--no-mp4", dest="mp4", action="store_false")
-    add("--no-gif", dest="gif", action="store_false")
     add("--fps", dest="frame_rate", type=frame_rate)
     add("--window", type=window_choice)
     add("--frames", type=frame_selection)
-    add("--no-overlays", dest="overlays", action="store_false")
-    add("--no-shutter", dest="shutter", action="store_false")
-    add("--native-pixels", action="store_true")
-    add("--no-names", dest="names", action="store_false")
-    add("--study", action="store_true")
+    for name in ("mp4", "gif", "overlays", "shutter", "names"):
+        add(f"--no-{name}", dest=name, action="store_false")
+    for name in ("native-pixels", "study", "resume", "debug", "check"):
+        add(f"--{name}", action="store_true")
     add("-j", "--jobs", type=partial(typed, r"[1-9]\d{0,3}", "from 1 on"))
     add("--timeout", type=partial(typed, seconds, "of seconds"))
-    add("--resume", action="store_true")
     add("--report", type=report_path)
     add("--dask")
     add("-q", "--quiet", action="store_true")
-    add("--debug", action="store_true")
-    add("--check", action="store_true")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("-h", "--help", action="help")
     return parser

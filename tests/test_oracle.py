@@ -105,7 +105,9 @@ def test_stills_agree_with_dcmtk(tmp_path: Path) -> None:
     agreed: Counter[str] = Counter()
     differing = []
     for path in still_sources():
-        outcome = convert(path, tmp_path / "out", native_pixels=True, gif=False, mp4=False)
+        outcome = convert(
+            path, tmp_path / "out", native_pixels=True, gif=False, mp4=False, study=True
+        )
         pngs = [output for output in outcome.outputs if output.suffix == ".png"]
         one = outcome.instance
         alone = one is not None and one.kind == "still" and one.texts["Modality"] != "SEG"

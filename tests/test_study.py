@@ -1010,7 +1010,7 @@ def test_what_a_file_belongs_to_may_be_unreadable(
 ) -> None:
     """It is still converted, and said."""
 
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise ValueError("odd")
 
     monkeypatch.setattr(dc, "instance_of", fail)
