@@ -1238,13 +1238,12 @@ class FragmentReader(io.RawIOBase):
 def sop_class_name(header: Header) -> str:
     """Return what kind of object the file holds, in the standard's words."""
     declared = text(header.data_set, "SOPClassUID")
-    kind = UID(declared or text(header.file_meta, "MediaStorageSOPClassUID"))
-    return UID_NAMES.get(kind) or kind.name
+    return name_of(declared or text(header.file_meta, "MediaStorageSOPClassUID"))
 
 
-def syntax_name(syntax: UID) -> str:
-    """Return the name of a transfer syntax."""
-    return UID_NAMES.get(syntax) or syntax.name
+def name_of(value: str) -> str:
+    """Return the name of a UID, itself where it has none."""
+    return UID_NAMES.get(UID(value)) or UID(value).name
 
 
 # --- Opening --------------------------------------------------------------------------------------
@@ -1539,11 +1538,6 @@ def check_sum(value: str) -> str:
     return f"{zlib.crc32(value.encode(errors='backslashreplace')):08x}"
 
 
-def output_path(place: Path, suffix: str) -> Path:
-    """Return the output with *suffix* at *place*, which is a folder and a name."""
-    return Path(f"{place}{suffix}")
-
-
 def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     """Return what an earlier run made of the same instance at *place*, by suffix, without its TXT.
 
@@ -1551,17 +1545,17 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     instance, and folders and DICOM files, whatever a TXT says of them.
     """
     found = (end for end in OUTPUT_SUFFIXES if os.path.lexists(f"{place}{end}"))
-    there = [output_path(place, end) for end in found]
+    there = [Path(f"{place}{end}") for end in found]
     if not there:
         return {}
-    title, line, _ = text_marks(output_path(place, ".txt"))
+    title, line, _ = text_marks(Path(f"{place}.txt"))
     mark = MARK.fullmatch(line) if title.startswith(TEXT_BEGINS) else None
     if mark is None:
         return None
     # A mark tells the ends of names only: nothing that it says leads anywhere else.
     ends = re.findall(r" (-\d{4,}\.(?:png|gif|mp4)|\.\w{3}) \d+ bytes", mark[3])
     known = [end for end in ends if end[0] == "-" or end in OUTPUT_SUFFIXES[:-1]]
-    made = {end: path for end in known if os.path.lexists(path := output_path(place, end))}
+    made = {end: path for end in known if os.path.lexists(path := Path(f"{place}{end}"))}
     there += made.values()
     same = mark[1] in (origin.path, origin.other) or mark[2] == origin.instance != check_sum("")
     if not same or any(is_folder(path) or begins_as_dicom(head_of(path)) for path in there):
@@ -2117,7 +2111,7 @@ def pixel_syntax(header: Header, pixels: PixelLocation) -> UID:
 
     Raises `ConversionError` where neither header nor stream tells.
     """
-    declared, name = header.transfer_syntax, syntax_name(header.transfer_syntax)
+    declared, name = header.transfer_syntax, name_of(header.transfer_syntax)
     if pixels.fragments is None:
         if declared in NATIVE_SYNTAXES:
             return declared
@@ -2959,17 +2953,12 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
         row, column, radius, aspect = map(float, shutter.circle)
         visible &= ((y - row) * aspect) ** 2 + (x - column) ** 2 <= radius**2
     if shutter.vertices:
-        visible &= inside_polygon(shutter.vertices, rows, columns)
+        inside = np.zeros((rows, columns), np.uint8)
+        fill_polygon(inside, np.array(shutter.vertices, np.float64), [1])
+        visible &= inside > 0
     if shutter.bitmap:
         visible &= ~plane_on(shutter.bitmap, 0, np.zeros((rows, columns), np.uint8))
     return ~visible
-
-
-def inside_polygon(vertices: Sequence[tuple[int, int]], rows: int, columns: int) -> Array:
-    """Return which pixels lie in or on the polygon of (row, column) *vertices*, as bool."""
-    mask = np.zeros((rows, columns), np.uint8)
-    fill_polygon(mask, np.array(vertices, np.float64), [1])
-    return mask > 0
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of vertices that no picture has
@@ -3093,6 +3082,7 @@ LINE_SPACING = 1.25  # by the size of the letters
 MAX_TEXT_DRAWN = 4096  # characters, of any one text
 MAX_POINTS, CURVE_STEPS = 1_000_000, 24  # of a figure, from point to point
 HALO = 150  # how dark lines are rimmed, of 255
+font = cache(partial(cv2.FontFace, "uni"))  # Latin, Greek, Cyrillic, Chinese, Japanese, Korean
 
 
 def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: int = 1) -> None:
@@ -3153,12 +3143,6 @@ def drawn_lines(value: str) -> list[str]:
     if lacking := sorted({char for line in lines for char in line if not has_glyph(char)}):
         warn(f"letters that the font lacks are drawn as ?: {' '.join(lacking[:10])}")
     return lines
-
-
-@cache
-def font() -> Any:
-    """Return a font of OpenCV's own: it has Latin, Greek, Cyrillic, Chinese, Japanese, Korean."""
-    return cv2.FontFace("uni")
 
 
 @lru_cache(maxsize=4096)
@@ -3439,7 +3423,7 @@ def summary_text(
             yield f"  {label:<14} {summarized(ds, keyword, names) or '-'}"
     yield from ("", "IMAGE")
     kind = printable(sop_class_name(header)) or "-"
-    encoding = printable(syntax_name(header.transfer_syntax))
+    encoding = printable(name_of(header.transfer_syntax))
     geometry = geometry_facts(ds) if header.pixels else ()
     said = {"Kind": kind, **dict(chain(facts, geometry, facts)), "Encoding": encoding}
     for label, value in (*said.items(), *(("Note", printable(note)) for note in notes)):
@@ -3673,7 +3657,7 @@ def shown_value(value: Any, vr: str) -> str:
 @lru_cache(maxsize=4096)
 def named_uid(value: str) -> str:
     """Return a UID, with its name in brackets where it has one."""
-    name = UID_NAMES.get(UID(value)) or UID(value).name
+    name = name_of(value)
     return printable(value if name == value else f"{value} [{name}]")
 
 
@@ -3701,6 +3685,9 @@ BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 # How temporary files of this machine begin; the process and the run follow.
 PART_PREFIX = f"{TEMPORARY_PREFIX}{re.sub('[^A-Za-z0-9]', '', socket.gethostname())[:32]}-"
 PART_NAME = re.compile(r"\.dicom_converter-\w*-(\d{1,9})-([0-9a-f]{8})-\d+(-video)?\.part")
+
+Consumer = Callable[[Iterable[Array]], Any]
+Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
 
 _run = secrets.token_hex(4)
 _part_numbers = count()
@@ -3733,7 +3720,7 @@ class Outputs:
         """Return what an earlier run made of *origin*; raise `TakenError` for all else there."""
         self.check_folder()
         made = made_before(self.place, origin)
-        new = [output_path(self.place, end) for end in {*self.parts} - {".txt", *(made or ())}]
+        new = [Path(f"{self.place}{end}") for end in {*self.parts} - {".txt", *(made or ())}]
         if made is None or any(map(os.path.lexists, new)):
             raise TakenError("something else is there already")
         return list(made.values())
@@ -3748,7 +3735,7 @@ class Outputs:
         earlier = self.replaced(origin)
         try:
             for suffix, part in reversed(self.parts.items()):
-                path = output_path(self.place, suffix)
+                path = Path(f"{self.place}{suffix}")
                 if suffix != ".txt":
                     part.replace(path)
                 else:
@@ -3834,10 +3821,6 @@ def write_png(
         for kind, data in chunks:
             check = struct.pack(">L", isal_zlib.crc32(data, isal_zlib.crc32(kind)))
             file.writelines((struct.pack(">L", len(data)), kind, data, check))
-
-
-Consumer = Callable[[Iterable[Array]], Any]
-Video = Callable[[], io.RawIOBase] | Path  # each call begins anew
 
 
 def opened(file: Video, form: str = "", **options: str) -> Any:
@@ -4290,7 +4273,7 @@ def chosen_options(options: Options, content: object) -> str:
 
 def is_done(task: Task, place: Path, made: dict[str, Path]) -> bool:
     """Tell whether what was *made* at *place* is whole, of the same origin, and as *task* would."""
-    *head, whole = text_marks(output_path(place, ".txt"))
+    *head, whole = text_marks(Path(f"{place}.txt"))
     ends = (Status.CONVERTED, Status.TEXT_ONLY)
     return whole and head in [marks(end, task, made) for end in ends]
 
@@ -4827,7 +4810,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
         return not code_stream(pixels.head).family
     found = VIDEO_BEGINS.match(pixels.head)
     if found:
-        warn(f"the pixels are a video, though declared as {syntax_name(declared)}")
+        warn(f"the pixels are a video, though declared as {name_of(declared)}")
     return found is not None
 
 
@@ -5957,7 +5940,7 @@ def delivered(task: Task) -> Outcome:
         if (made := made_before(place, task.origin)) is None:
             continue
         if task.options.resume and is_done(task, place, made):
-            there = (*made.values(), output_path(place, ".txt"))
+            there = (*made.values(), Path(f"{place}.txt"))
             return Outcome(source, Status.DONE, there, bytes_out=sizes_of(there))
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
@@ -6022,7 +6005,7 @@ def write_image(task: Task, image: ImagePixel, outputs: Outputs) -> Outcome:
 
 def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     """Write the TXT, the last of *outputs*, with what *outcome* says; move all, return where to."""
-    written = ", ".join(output_path(outputs.place, suffix).name for suffix in outputs.parts)
+    written = ", ".join(Path(f"{outputs.place}{suffix}").name for suffix in outputs.parts)
     facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
     head = marks(outcome.status, task, outputs.parts)
     lines = summary_text(task.header, facts, outcome.warnings, names=task.options.names)
@@ -6044,6 +6027,10 @@ BEGIN_WAIT, END_WAIT = 60, 5  # s that a worker may take to begin, and to end by
 MAX_WAIT = 1_000_000.0  # s, which systems can still count
 CONNECT_TIMEOUT = 30  # s
 LIFE_WAIT = 1.0  # s between looks at whether a cluster is alive
+SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
+ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is closed
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def say(line: str, stream: TextIO | None) -> None:
@@ -6056,11 +6043,6 @@ def say(line: str, stream: TextIO | None) -> None:
         say(line.encode("ascii", "backslashreplace").decode(), stream)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-ENDINGS = [  # what ends a run: Ctrl-C, a batch system, a terminal that is closed
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 
 
 def convert_all(
@@ -6303,9 +6285,6 @@ def available_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-SCHEDULER_GONE = "the Dask scheduler is gone: start it again and add --resume"
 
 
 class Cluster:
@@ -7168,17 +7147,15 @@ def images_named(
 
 def series_works(shelf: Shelf) -> Iterator[Series]:
     """Yield the clips to be made of what is on *shelf*, each with a name of its own."""
-    given = Counter[Path]()
+    names_at = cache(lambda place: numbered(place.name))
     for *_, series, outcomes in shelf.groups():
         first = next(one.instance for one in outcomes if one.instance)
         for position, clip in enumerate(() if series.startswith("/") else clips_of(outcomes)):
             folder = Path(os.path.commonpath([one.folder for one in clip.sources]))
             place = folder / f"series-{first.series_number or 0:03}"
-            given[place] += 1
-            name = place.name if given[place] == 1 else f"{place.name}-{given[place]}"
             whose = [first.texts[name] for name in ("PatientName", "PatientID", "StudyInstanceUID")]
             uid = f"{whose} {series} {position}"
-            yield replace(clip, uid=uid, folder=folder, name=name)
+            yield replace(clip, uid=uid, folder=folder, name=next(names_at(place)))
 
 
 def clips_of(outcomes: Iterable[Outcome]) -> list[Series]:
@@ -7441,6 +7418,7 @@ def check_installation() -> int:
 
 MAX_WORKERS_PER_CORE = 4
 MAX_WINDOW = 1e12  # of a center or width that somebody asks for
+HELP = __doc__ or "options are told by README.md alone where Python leaves out docstrings (-OO)\n"
 
 
 def input_path(value: str) -> Path:
@@ -7485,9 +7463,6 @@ def frame_selection(value: str) -> str:
         if part not in ("all", "middle") and (not ends or int(ends[2] or ends[1]) < int(ends[1])):
             raise ArgumentTypeError(f"{part!r} is none of all, middle, 1 and 10-20")
     return value
-
-
-HELP = __doc__ or "options are told by README.md alone where Python leaves out docstrings (-OO)\n"
 
 
 class Parser(ArgumentParser):

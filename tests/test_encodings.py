@@ -279,7 +279,7 @@ STREAMS = {
 @pytest.mark.parametrize(
     "declared",
     [uid.JPEGBaseline8Bit, uid.JPEG2000, uid.JPEGLSLossless, uid.RLELossless, JXL],
-    ids=lambda syntax: dc.syntax_name(uid.UID(syntax))[:20],
+    ids=lambda syntax: dc.name_of(uid.UID(syntax))[:20],
 )
 def test_the_code_stream_decides(
     dicom_file: Factory, tmp_path: Path, family: str, declared: str
