@@ -1575,7 +1575,8 @@ def text_marks(text_path: Path) -> tuple[str, str, bool]:
 # --- Sources --------------------------------------------------------------------------------------
 
 Group = tuple[Parts, list["Source"]]  # files of one folder
-ListReader = Callable[[Path], tuple[list[Parts], str]]  # as `listed_names`
+Listed = tuple[list[Parts], str]  # of `listed_names`
+ListReader = Callable[[Path], tuple[Listed | None, str]]  # with why it did not come to its end
 
 
 def find_sources(
@@ -1590,7 +1591,7 @@ def find_sources(
     keeps = STDIN in inputs or any(map(is_list, media))  # where not the walk alone adds names
     taken: defaultdict[Path, set[str]] = defaultdict(set)
     owners: dict[str, Parts] = {}
-    on_media = listed_files(media, read_list or listed_names)
+    on_media = listed_files(media, read_list or (lambda path: (listed_names(path), "")))
     for parts, files in chain(walk(inputs, output), on_media, on_standard_input(inputs)):
         folder = output_folder(root, parts, owners)
         yield from settle_names(files, folder, taken[folder] if keeps or not parts else set())
@@ -1680,7 +1681,8 @@ def members_of(archive: Source, parts: Parts) -> Iterator[Group]:
 def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Group]:
     """Yield what DICOMDIRs list (PS3.10 8.5), in order, with what is missing, then themselves."""
     for dicomdir in filter(is_list, media):
-        names, problem = read_list(dicomdir)
+        found, reason = read_list(dicomdir)
+        names, problem = found or ([], reason)
         files = {listed_file(dicomdir.parent, parts): parts for parts in names}
         for file, parts in files.items():
             inside = parts_of(PurePosixPath(*parts[:-1])) if not file.problem else ()
@@ -1688,7 +1690,7 @@ def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Gr
         yield media[dicomdir], [Source(dicomdir, named=True, problem=problem)]
 
 
-def listed_names(dicomdir: Path) -> tuple[list[Parts], str]:
+def listed_names(dicomdir: Path) -> Listed:
     """Return the names that a DICOMDIR lists, in parts, and what is wrong with it, if anything."""
     try:
         with (
@@ -2636,9 +2638,9 @@ def words_in(stored: Array) -> Array:
 
 
 def settled_transforms(
-    transforms: Transforms, frames: Iterable[StoredFrame], choice: WindowChoice
+    transforms: Transforms, frames: Callable[[], Iterable[StoredFrame]], choice: WindowChoice
 ) -> Transforms:
-    """Give the transforms that have no VOI step the window of min-max over all *frames*.
+    """Give the transforms that have no VOI step the window of min-max over all *frames*().
 
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
     under which the whole clip would be one uniform black or white is replaced too, with a warning.
@@ -2646,10 +2648,10 @@ def settled_transforms(
     if choice not in ("auto", "full") or not transforms:
         return transforms
     settled = all(transform.voi for transform in transforms)
-    shown = zip(frames, cycle(transforms), strict=False)
+    shown = zip(frames(), cycle(transforms), strict=False)
     if settled and not all(is_blank(stored, transform) for (stored, _), transform in shown):
         return transforms
-    low, high = modality_range(frames, transforms)
+    low, high = modality_range(frames(), transforms)
     if settled and low == high:
         return transforms
     if settled:
@@ -4867,6 +4869,7 @@ TWELVE_LEADS = "I aVR V1 V4", "II aVL V2 V5", "III aVF V3 V6", "II"  # rows of c
 LEADS = {1: "I", 2: "II", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}  # by numbers of codes
 LEADS |= {chest + 2: f"V{chest}" for chest in range(1, 7)}
 LEAD_CODES = {f"{of}{n}": name for n, name in LEADS.items() for of in ("SCPECG 5.6.3-9-", "MDC 2:")}
+Rows = list[list["Channel"]]  # of channels that take turns
 Annotation = tuple[float, str, set[tuple[float, float]]]  # s or NaN, text, groups and channels
 
 
@@ -4883,9 +4886,6 @@ class Channel:
     end: float
     points: Array  # (n, 2): s, and px above the base line or NaN, as far as there may be room
     ticks: tuple[float, ...]  # values at -80, 20 and 120 px, if these are of no ECG
-
-
-Rows = list[list[Channel]]  # of channels that take turns
 
 
 def channels_of(header: Header, group: Dataset, place: int, *, names: bool) -> list[Channel]:
@@ -5169,8 +5169,8 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
         if isinstance(task.source, Source) and task.source.named and not task.source.listed:
             raise lack from error
         warn(f"{lack}; shown as by default")
-        options = replace(options, window="auto")
-        look = look_of(header, image, options)
+        by_default = replace(task, options=replace(options, window="auto"))
+        return scene_of(by_default, pixels, image)
     timing = recorded_timing(header.data_set, count, options)
     scene = Scene((), image, look, timing, pixels_per_meter(header.data_set, look))
     if image.kind == "slide":
@@ -5178,7 +5178,7 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
     if count == 1 or (small and not all(one.voi for one in look.grayscale)):
         frames = list(frames)  # they are needed twice
-    settled = settled_transforms(look.grayscale, frames, options.window)
+    settled = settled_transforms(look.grayscale, partial(iter, frames), options.window)
     look = replace(look, grayscale=settled)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     return replace(scene, shown=shown, look=look)
@@ -5237,7 +5237,7 @@ def transforms_of_paths(
     gray: list[GrayscaleTransform] = []
     for path in paths if transforms else ():
         own = tuple(transforms[n] for n in path) if len(transforms) > 1 else transforms
-        own = settled_transforms(own, replace(stored, numbers=path), choice)
+        own = settled_transforms(own, partial(iter, replace(stored, numbers=path)), choice)
         own = tuple(kept.setdefault(one, one) for one in own)
         gray = gray or [own[0]] * stored.image.number_of_frames
         for frame, one in zip(path, cycle(own), strict=False):
@@ -5402,12 +5402,10 @@ def put_tile(canvas: Array, tile: Array, place: tuple[int, int], scene: Scene) -
 
 # --- Scene of a series ----------------------------------------------------------------------------
 
-OpenedStill = tuple[Header, ImagePixel, StoredFrames]
-
 
 @contextmanager
-def opened_slice(one: Slice) -> Iterator[OpenedStill]:
-    """Open a slice; nothing is decoded until that is asked for.
+def opened_slice(one: Slice) -> Iterator[StoredFrames]:
+    """Open a slice and yield its frames; nothing is decoded until that is asked for.
 
     Raises `ConversionError`, with the name of the file, where it is not what it was in round one.
     """
@@ -5419,24 +5417,18 @@ def opened_slice(one: Slice) -> Iterator[OpenedStill]:
                 identity_of(ds, stack_of(ds, image)) != one.identity
             ):
                 raise ConversionError("it is another file by now")
-            yield header, image, stored_frames(header, cast(PixelLocation, header.pixels), image)
+            yield stored_frames(header, cast(PixelLocation, header.pixels), image)
     except NoWindowError:
         raise
     except (ConversionError, OSError) as error:
         raise ConversionError(f"{one.source.label}: {reason_of(error)}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSlices:
-    """The frames of *slices*, decoded on each iteration."""
-
-    slices: Sequence[Slice]
-
-    def __iter__(self) -> Iterator[StoredFrame]:
-        """Yield the frame of each."""
-        for one in self.slices:
-            with opened_slice(one) as (_, _, frames):
-                yield from frames
+def frames_of(slices: Sequence[Slice]) -> Iterator[StoredFrame]:
+    """Decode the frame of each of *slices*."""
+    for one in slices:
+        with opened_slice(one) as frames:
+            yield from frames
 
 
 def own_transforms(series: Series, options: Options) -> tuple[GrayscaleTransform, ...]:
@@ -5444,8 +5436,8 @@ def own_transforms(series: Series, options: Options) -> tuple[GrayscaleTransform
     kept: dict[GrayscaleTransform, GrayscaleTransform] = {}  # tables are large, and often alike
     gray: list[GrayscaleTransform] = []
     for one in series.slices:
-        with opened_slice(one) as (header, image, _):
-            own = look_of(header, image, options).grayscale
+        with opened_slice(one) as frames:
+            own = look_of(frames.header, frames.image, options).grayscale
             gray += [kept.setdefault(each, each) for each in own]
     return tuple(gray)
 
@@ -5466,19 +5458,19 @@ def scene_of_series(series: Series, options: Options) -> Scene:
         told = one.voi_origin if same else f"that of the file in the middle, {one.voi_origin} there"
         origin = told if voi else f"{MIN_MAX} of the series"
         gray = tuple(replace(each, voi=voi, voi_origin=origin) for each in gray)
-        one = settled_transforms(gray, StoredSlices(slices), options.window)[0]
+        one = settled_transforms(gray, partial(frames_of, slices), options.window)[0]
         window, origin = cast(Voi, one.voi), one.voi_origin
     options = replace(options, window=window, frames=None)
-    with opened_slice(slices[0]) as (header, image, _):
-        look = look_of(header, image, options)
+    with opened_slice(slices[0]) as frames:
+        look, image = look_of(frames.header, frames.image, options), frames.image
     if look.grayscale:
         own = replace(look.grayscale[0], voi_origin=origin, invert=inverted)
         look = replace(look, grayscale=(own,))
 
     def shown() -> Iterator[tuple[Look, int, StoredFrame]]:
         for one in slices:
-            with opened_slice(one) as (header, image, frames):
-                own = look_of(header, image, options)
+            with opened_slice(one) as frames:
+                own = look_of(frames.header, frames.image, options)
                 yield replace(own, pixel_aspect=look.pixel_aspect), 0, next(iter(frames))
 
     durations = tuple(one.duration for one in slices if one.duration)
@@ -5575,8 +5567,8 @@ def write_states(
     ds: Dataset, file: Slice, shown: Iterable[Shown], outputs: Outputs, options: Options
 ) -> Iterator[Fact]:
     """Write what the state *ds* makes of a file, or frames of it; yield facts on that, or warn."""
-    with opened_slice(file) as (header, image, frames):
-        plain, error = attempt(partial(look_without_steps, ds, header, image, options), options)
+    with opened_slice(file) as frames:
+        plain, error = attempt(partial(look_without_steps, ds, frames, options), options)
         if plain is None:
             warn(f"{file.source.own_name}: {reason_of(error)}")
             return
@@ -5614,20 +5606,20 @@ def write_state(
         yield label, f"{printable(shown.slice.source.own_name)}{where}: {said}"
 
 
-def look_without_steps(ds: Dataset, header: Header, image: ImagePixel, options: Options) -> Look:
-    """Return how an image is shown but for what the state *ds* says of its frames.
+def look_without_steps(ds: Dataset, frames: StoredFrames, options: Options) -> Look:
+    """Return how *frames* are shown but for what the state *ds* says of its frames.
 
     Raises `ConversionError` where the state is not for such images.
     """
     kind = text(ds, "SOPClassUID")
     plain = replace(options, window="auto", shutter=False, overlays=False)
     with warnings.catch_warnings(action="ignore"):  # of what the state replaces
-        look = look_of(header, image, plain)
+        look = look_of(frames.header, frames.image, plain)
     if bool(look.grayscale) == (kind == COLOR_STATE):
         found = "gray" if look.grayscale else "color"
         raise ConversionError(f"the state is not for images in {found}, as this one is")
     if kind == PSEUDO_COLOR_STATE:
-        if image.bits_allocated > 16:
+        if frames.image.bits_allocated > 16:
             raise ConversionError("a palette over so many bits cannot be shown")
         gray = replace(look.grayscale[0], samples=look.samples)  # without colors of its own
         palette = tuple(replace(one, first_value=0) for one in palette_of(ds, look.samples))
@@ -5917,7 +5909,7 @@ def convert(work: Work, options: Options) -> Outcome:
 def opened_header(work: Work, stack: ExitStack) -> Header:
     """Return the header of the first file, which stays open as long as *stack* says."""
     if isinstance(work, Series):
-        return stack.enter_context(opened_slice(work.slices[0]))[0]
+        return stack.enter_context(opened_slice(work.slices[0])).header
     return read_header(stack.enter_context(open_source(work)))
 
 
@@ -6251,12 +6243,6 @@ def serve(pipe: Any, memory: int) -> None:
                 os.chdir(options.folder)
             result, error = attempt(partial(step, *arguments), options)
             pipe.send((result, reason_of(error) if error else ""))
-
-
-def bounded_list(worker: Worker, options: Options, dicomdir: Path) -> tuple[list[Parts], str]:
-    """Have *worker* read a DICOMDIR as `listed_names` does."""
-    found, reason = worker.result_of(options, listed_names, dicomdir)
-    return found or ([], reason)
 
 
 def follow_parent() -> None:
@@ -7622,7 +7608,7 @@ def run(inputs: Sequence[Path], options: Options, tally: Tally) -> None:
         closing(Worker(memory_of_worker(1))) as lister,
         closing(Shelf()) as shelf,
     ):
-        reader = partial(bounded_list, lister, options)
+        reader = partial(lister.result_of, options, listed_names)
         first = partial(find_sources, inputs, options.output, reader)
         states, lists = (
             partial(presentations, shelf, keys=keys, names=options.names) for keys in (False, True)

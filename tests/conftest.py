@@ -205,7 +205,7 @@ def rendered(path: Path) -> list[Array]:
     """Return the pictures of *path* in 8 bits, as the encoders of clips get them."""
     header, image, frames = decoded(path)
     look = dc.look_of(header, image, dc.Options())
-    gray = dc.settled_transforms(look.grayscale, frames, "auto")
+    gray = dc.settled_transforms(look.grayscale, lambda: frames, "auto")
     look = replace(look, grayscale=gray)
     return [dc.render(look, index, *frame, 8) for index, frame in enumerate(frames)]
 

@@ -99,7 +99,9 @@ def rendered(path: Path, *, whole: bool) -> tuple[dc.Header, list[Array]]:
         image = dc.image_pixel(header.data_set, header.pixels)
         frames = list(dc.stored_frames(header, header.pixels, image))
         look = dc.look_of(header, image, dc.Options())
-        look = replace(look, grayscale=dc.settled_transforms(look.grayscale, frames, "auto"))
+        look = replace(
+            look, grayscale=dc.settled_transforms(look.grayscale, lambda: frames, "auto")
+        )
         bits = 16 if whole and image.number_of_frames == 1 else 8
         pictures = [dc.render(look, index, *frame, bits) for index, frame in enumerate(frames)]
     return header, pictures

@@ -267,7 +267,9 @@ def test_a_window_with_little_in_it_is_kept() -> None:
     transform = transform_with(window)
     stored = np.full((100, 100), 3000, np.int16)
     stored[0, 0] = 40
-    assert dc.settled_transforms((transform,), [(stored, "MONOCHROME2")], "auto") == (transform,)
+    assert dc.settled_transforms((transform,), lambda: [(stored, "MONOCHROME2")], "auto") == (
+        transform,
+    )
 
 
 def transform_with(voi: dc.Window | None) -> dc.GrayscaleTransform:
@@ -276,7 +278,7 @@ def transform_with(voi: dc.Window | None) -> dc.GrayscaleTransform:
 
 def test_min_max_is_that_of_the_whole_clip() -> None:
     frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (-100, 50, 300)]
-    (settled,) = dc.settled_transforms((transform_with(None),), frames, "auto")
+    (settled,) = dc.settled_transforms((transform_with(None),), lambda: frames, "auto")
     pictures = [int(dc.gray_picture(stored, settled, 8)[0, 0]) for stored, _ in frames]
     assert pictures == [0, 96, 255]
 
@@ -355,7 +357,7 @@ def test_blank_windows_keep_their_place() -> None:
 def test_frames_without_a_window_leave_those_of_the_others() -> None:
     windowed, still_open = transform_with(dc.Window(100, 200)), transform_with(None)
     frames = [(np.full((2, 2), level, np.int16), "MONOCHROME2") for level in (50, 0, 300)]
-    settled = dc.settled_transforms((windowed, still_open, windowed), frames, "auto")
+    settled = dc.settled_transforms((windowed, still_open, windowed), lambda: frames, "auto")
     assert settled[0] == settled[2] == windowed
     assert settled[1].voi == dc.Window(150, 300, EXACT)
 
