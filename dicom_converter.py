@@ -225,12 +225,8 @@ JPEG_XL_SYNTAXES = tuple(UID(f"1.2.840.10008.1.2.4.{number}") for number in (110
 ENCAPSULATED_UNCOMPRESSED = UID("1.2.840.10008.1.2.1.98")
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
 LABEL_MAP = UID("1.2.840.10008.5.1.4.1.1.66.7")
-SPACINGS = (  # vertical first
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "PresentationPixelSpacing",
-)
+# Vertical first.
+SPACINGS = tuple(f"{of}PixelSpacing" for of in ("", "Imager", "NominalScanned", "Presentation"))
 NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
@@ -276,6 +272,7 @@ Parts = tuple[str, ...]  # the folders that hold a file, by their names, an inpu
 Palette = tuple["LookupTable", ...]  # red, green, blue (PS3.3 C.7.9)
 Transforms = tuple["GrayscaleTransform", ...]  # one for each frame, or one for all
 Rgb = tuple[float, float, float]  # red, green, blue, 0..1
+Ink = Sequence[float]  # a color as OpenCV takes it: gray, or red, green, blue, 0..255
 StoredFrame = tuple[Array, str]  # stored values, photometric interpretation
 Reference = tuple[str, tuple[int, ...]]  # UID of an instance; its frames from 1, () for all
 Tile = tuple[float, ...]  # segment or path, focal plane; frame, top, left, from 0
@@ -678,6 +675,8 @@ class Timing:
 
 # --- Elements -------------------------------------------------------------------------------------
 
+tag_of = cache(Tag)  # of a keyword
+
 
 def printable(value: str) -> str:
     """Return *value* with control characters escaped, so that a file cannot steer a terminal."""
@@ -686,9 +685,6 @@ def printable(value: str) -> str:
     return "".join(
         char if char.isprintable() or char in HARMLESS else f"\\x{ord(char):02x}" for char in value
     )
-
-
-tag_of = cache(Tag)  # of a keyword
 
 
 def begins_as_dicom(head: bytes) -> bool:
@@ -1575,8 +1571,7 @@ def text_marks(text_path: Path) -> tuple[str, str, bool]:
 # --- Sources --------------------------------------------------------------------------------------
 
 Group = tuple[Parts, list["Source"]]  # files of one folder
-Listed = tuple[list[Parts], str]  # of `listed_names`
-ListReader = Callable[[Path], tuple[Listed | None, str]]  # with why it did not come to its end
+ListReader = Callable[[Path], tuple[tuple[list[Parts], str] | None, str]]  # or None and why
 
 
 def find_sources(
@@ -1690,7 +1685,7 @@ def listed_files(media: dict[Path, Parts], read_list: ListReader) -> Iterator[Gr
         yield media[dicomdir], [Source(dicomdir, named=True, problem=problem)]
 
 
-def listed_names(dicomdir: Path) -> Listed:
+def listed_names(dicomdir: Path) -> tuple[list[Parts], str]:
     """Return the names that a DICOMDIR lists, in parts, and what is wrong with it, if anything."""
     try:
         with (
@@ -2692,14 +2687,13 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
 
     Raises `ConversionError` where a table is missing or broken.
     """
-    channels = {color: palette_channel(ds, color) for color in ("Red", "Green", "Blue")}
-    entries = np.concatenate(list(channels.values()))
+    channels = [palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
+    entries = np.concatenate([channel for channel, *_ in channels])
     low, high = entries & 0xFF, entries >> 8
     # Whatever the descriptors say, 8-bit values stand in either byte of the entries, or in both.
     is_byte = not low.any() or not high.any() or np.array_equal(low, high)
     tables = []
-    for color, channel in channels.items():
-        _, first, declared = words(ds, f"{color}PaletteColorLookupTableDescriptor").tolist()[:3]
+    for channel, first, declared in channels:
         first = as_signed(first, 16) if samples.signed else first
         narrow = declared in range(9, 16) and not (channel >> declared).any()
         bits = 8 if is_byte else declared if narrow else 16
@@ -2708,17 +2702,19 @@ def palette_of(ds: Dataset, samples: SampleFormat) -> Palette:
     return tuple(tables)
 
 
-def palette_channel(ds: Dataset, color: str) -> Array:
-    """Return the entries (uint16) of the table of one *color*."""
+def palette_channel(ds: Dataset, color: str) -> tuple[Array, int, int]:
+    """Return the entries (uint16) of the table of one *color*, what the first is for, and bits."""
     name = f"{color}PaletteColorLookupTable"
-    descriptor = words(ds, f"{name}Descriptor")
+    descriptor = words(ds, f"{name}Descriptor").tolist()
     table, segments = words(ds, f"{name}Data"), words(ds, f"Segmented{name}Data")
     if len(descriptor) < 3 or not (len(table) or len(segments)):
         raise ConversionError(f"the {color} Palette Color Lookup Table is missing")
-    entries, bits = int(descriptor[0]) or 65536, int(descriptor[2])
-    if not len(table):
-        return expanded_segments(segments.view(np.uint8) if bits == 8 else segments, entries)
-    return table_entries(table, entries, bits, f"{color} palette")
+    count, first, bits = descriptor[:3]
+    entries = count or 65536
+    if len(table):
+        return table_entries(table, entries, bits, f"{color} palette"), first, bits
+    segments = segments.view(np.uint8) if bits == 8 else segments
+    return expanded_segments(segments, entries), first, bits
 
 
 def expanded_segments(data: Array, entries: int) -> Array:
@@ -2872,10 +2868,8 @@ def srgb_of_lab(lab: Sequence[float]) -> Rgb:
     cubes = np.array([middle + a / 500, middle, middle - b / 200])
     xyz = np.where(cubes > 6 / 29, cubes**3, (cubes - 4 / 29) * 108 / 841)
     linear = np.clip(SRGB_OF_XYZ @ (xyz * [0.9642, 1, 0.8249]), 0, 1)
-    red, green, blue = np.where(
-        linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear
-    ).tolist()
-    return red, green, blue
+    curved = 1.055 * linear ** (1 / 2.4) - 0.055
+    return cast(Rgb, tuple(np.where(linear > 0.0031308, curved, 12.92 * linear).tolist()))
 
 
 def color_in(item: Dataset, keyword: str, default: Rgb) -> Rgb:
@@ -2964,7 +2958,7 @@ def shutter_mask(shutter: Shutter, rows: int, columns: int) -> Array:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of vertices that no picture has
-def fill_polygon(canvas: Array, points: Array, color: Sequence[float]) -> None:
+def fill_polygon(canvas: Array, points: Array, color: Ink) -> None:
     """Fill the polygon of *points* (n, 2), row and column of pixels, on a uint8 *canvas*.
 
     It is cut to just beyond the picture first (Sutherland-Hodgman): vertices may lie anywhere.
@@ -2980,15 +2974,6 @@ def fill_polygon(canvas: Array, points: Array, color: Sequence[float]) -> None:
         points = np.stack([points, crossings], axis=1)[kept]
     if len(points):
         cv2.fillPoly(canvas, [np.rint(points[:, ::-1]).astype(np.int32)], tuple(color))
-
-
-def shuttered(picture: Array, shutter: Shutter) -> Array:
-    """Return *picture* with what *shutter* hides in its color."""
-    hidden = shutter_mask(shutter, *picture.shape[:2])
-    color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
-    shown = picture.copy()
-    shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
-    return shown
 
 
 def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
@@ -3043,14 +3028,6 @@ def laid(picture: Array, top: int, left: int, shape: Sequence[int]) -> Array:
     return canvas
 
 
-def overlaid(picture: Array, overlays: Iterable[Overlay], index: int, stored: Array) -> Array:
-    """Return *picture* with the planes that lie on frame *index* in white."""
-    shown = picture.copy()
-    for overlay in overlays:
-        shown[plane_on(overlay, index, stored)] = np.iinfo(picture.dtype).max
-    return shown
-
-
 def pixel_aspect(ds: Dataset) -> float:
     """Return the height of a pixel by its width; a spacing goes before the ratio (C.7.6.3.1.7)."""
     measures = functional_group(ds, "PixelMeasuresSequence", 0)
@@ -3084,10 +3061,10 @@ LINE_SPACING = 1.25  # by the size of the letters
 MAX_TEXT_DRAWN = 4096  # characters, of any one text
 MAX_POINTS, CURVE_STEPS = 1_000_000, 24  # of a figure, from point to point
 HALO = 150  # how dark lines are rimmed, of 255
-font = cache(partial(cv2.FontFace, "uni"))  # Latin, Greek, Cyrillic, Chinese, Japanese, Korean
+font = cache(lambda: cv2.FontFace("uni"))  # Latin, Greek, Cyrillic, Chinese, Japanese, Korean
 
 
-def draw_line(canvas: Array, points: Array, color: Sequence[float], thickness: int = 1) -> None:
+def draw_line(canvas: Array, points: Array, color: Ink, thickness: int = 1) -> None:
     """Draw a smooth line through *points* on *canvas*, uint8 (rows, columns[, 3]), in *color*.
 
     *points* are (n, 2), float: x and y in pixels from the outer corner of the first one. The line
@@ -3113,12 +3090,7 @@ def seen_segments(points: Array, shape: tuple[int, ...], margin: float) -> Array
 
 
 def draw_text(
-    canvas: Array,
-    lines: Sequence[str],
-    at: Sequence[float],
-    color: Sequence[float],
-    size: int,
-    side: float = 0,
+    canvas: Array, lines: Sequence[str], at: Sequence[float], color: Ink, size: int, side: float = 0
 ) -> None:
     """Write *lines* on *canvas*, uint8, below and right of *at* (x, y), in letters of *size* px.
 
@@ -3248,7 +3220,7 @@ def marked(
     return cast(Array, shown)
 
 
-def draw_mark(canvas: Array, mark: Mark, shade: Sequence[float], rim: int) -> None:
+def draw_mark(canvas: Array, mark: Mark, shade: Ink, rim: int) -> None:
     """Draw lines and words of *mark*, or with a *rim* in pixels what is around and behind them."""
     for line in mark.lines:
         draw_line(canvas, line, shade, mark.thickness + rim)
@@ -3362,10 +3334,8 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
         picture = gray_picture(stored, gray, bits)
     else:
         picture = rgb_picture(stored, photometric, look.samples, bits)
-    if look.shutters:
-        picture = shuttered(picture, look.shutters[index % len(look.shutters)])
-    if look.overlays:
-        picture = overlaid(picture, look.overlays, index, stored)
+    if look.shutters or look.overlays:
+        picture = covered(picture, look, index, stored)
     if look.placement:
         picture = placed(picture, look.placement, look.resampling)
         if look.marks or look.in_color:
@@ -3373,6 +3343,19 @@ def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -
             picture = drawn if look.in_color or picture.ndim == 3 else drawn[..., 0]
         return laid(picture, 0, 0, look.canvas or picture.shape[:2])
     return squared(picture, look.pixel_aspect, look.resampling)
+
+
+def covered(picture: Array, look: Look, index: int, stored: Array) -> Array:
+    """Return *picture* with what its shutter hides in a color, and overlays over that in white."""
+    shown = picture.copy()
+    if look.shutters:
+        shutter = look.shutters[index % len(look.shutters)]
+        color = quantized(np.array(shutter.color), 8 * picture.dtype.itemsize)
+        hidden = shutter_mask(shutter, *picture.shape[:2])
+        shown[hidden] = color[1:] if picture.ndim == 3 else color[0]
+    for overlay in look.overlays:
+        shown[plane_on(overlay, index, stored)] = np.iinfo(picture.dtype).max
+    return shown
 
 
 def described_window(look: Look, *, named: bool = True) -> str:
@@ -4299,9 +4282,8 @@ MAX_STEPPED = 10_000  # frames of a clip of which each has a time of its own
 APART = ("ConvolutionKernel", "Units", "CorrectedImage", "PixelPresentation")
 # Where names are in the pixels, unless the file denies it.
 OFTEN_BURNED_IN = re.compile("Ultrasound|Secondary Capture|Endoscop|Photograph")
-STATE_CLASSES = GRAY_STATE, COLOR_STATE, PSEUDO_COLOR_STATE, VARIABLE_STATE = tuple(
-    UID(f"1.2.840.10008.5.1.4.1.1.11.{number}") for number in (1, 2, 3, 12)
-)
+STATE_CLASSES = tuple(UID(f"1.2.840.10008.5.1.4.1.1.11.{number}") for number in (1, 2, 3, 12))
+_, COLOR_STATE, PSEUDO_COLOR_STATE, _ = STATE_CLASSES
 MASKS = "MaskSubtractionSequence"
 MAX_REFERENCES, MAX_REFERENCED_FRAMES = 1000, 100_000  # that are followed
 # Titles of lists of images that are rejected, or just all of them (PS3.16 CID 7010).
@@ -4810,8 +4792,7 @@ def holds_video(header: Header, pixels: PixelLocation) -> bool:
         return False
     if declared in uid.MPEGTransferSyntaxes:
         return not code_stream(pixels.head).family
-    found = VIDEO_BEGINS.match(pixels.head)
-    if found:
+    if found := VIDEO_BEGINS.match(pixels.head):
         warn(f"the pixels are a video, though declared as {name_of(declared)}")
     return found is not None
 
@@ -6077,8 +6058,7 @@ def looked_for(sources: Iterator[Work], options: Options) -> Iterator[Callable[[
                 future.set_result(source)
 
     def ask() -> Future[Any]:
-        future: Future[Any] = Future()
-        asked.put(future)
+        asked.put(future := Future[Any]())
         return future
 
     threading.Thread(target=look, daemon=True).start()
@@ -7518,7 +7498,6 @@ def parse_args(arguments: Sequence[str] | None) -> tuple[list[Path], Options]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     inputs, options = parse_args(arguments)
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSIONS))
     if options.check:
         return check_installation()
     if inputs == [DEFAULT_INPUT] and not exists(DEFAULT_INPUT):

@@ -276,7 +276,7 @@ def test_a_broken_segmented_palette_is_refused(data: Array) -> None:
 @pytest.mark.parametrize("name", ["spring", "summer", "fall", "winter"])
 def test_segmented_palettes_of_the_standard(name: str) -> None:
     ds = pydicom.dcmread(PYDICOM_FILES.parent / "palettes" / f"{name}.dcm")
-    channels = [dc.palette_channel(ds, color) for color in ("Red", "Green", "Blue")]
+    channels = [dc.palette_channel(ds, color)[0] for color in ("Red", "Green", "Blue")]
     expected = apply_color_lut(np.arange(256, dtype=np.uint8), ds)
     assert np.array_equal(np.stack(channels, axis=-1), expected)
 

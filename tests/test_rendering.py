@@ -268,9 +268,10 @@ def test_overlays_of_clips(more: dict[str, int], drawn: list[int]) -> None:
     elements = overlay_elements(planes, more=more)
     ds = data_set(np.zeros((3, 3, 5), np.uint8), **elements)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 45, None))
-    overlays = dc.overlays_of(ds, image).values()
+    overlays = tuple(dc.overlays_of(ds, image).values())
+    look = dc.Look(dc.sample_format(ds, image), overlays=overlays)
     empty = np.zeros((3, 5), np.uint8)
-    found = [int((dc.overlaid(empty, overlays, index, empty) > 0).sum()) for index in range(3)]
+    found = [int((dc.covered(empty, look, index, empty) > 0).sum()) for index in range(3)]
     assert found == drawn
 
 
