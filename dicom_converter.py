@@ -35,8 +35,7 @@ pictures:
   --8bit               8-bit PNG instead of 16-bit
   --no-mp4             GIF only for clips
   --no-gif             MP4 only for clips
-  --fps FPS            frames a second of GIF and MP4 (default: 10);
-                       `auto`: as the file was recorded
+  --fps FPS            frames a second of clips, or auto: as recorded (default: 10)
   --window WINDOW      gray levels: auto (default: the first table or window
                        stored, else full), full (min-max), 2 (the second
                        stored), 40,400 (center, width), a stored name, or one of
@@ -50,17 +49,15 @@ pictures:
   --native-pixels      do not resample pixels that are not square
   --no-names           leave out what may tell who the patient is: texts,
                        documents, overlays
-  --study              make a clip of each series too, apply presentation states
-                       to their images, and make a page, index.html, that shows
-                       everything
+  --study              make a clip of each series too, apply presentation states,
+                       and make a page, index.html, that shows everything
 
 archives:
   -j, --jobs N         convert N files at once, each in a process of its own
                        (default: as many as there are cores)
   --timeout SECONDS    give up a file that takes longer (default: 600; 0: never)
   --resume             leave out what is done, with the same options
-  --report FILE        add a row for each file to FILE as it ends (.csv or
-                       .jsonl)
+  --report FILE        add a row for each file to FILE (.csv or .jsonl)
   --dask ADDRESS       convert on a Dask cluster: tcp://HOST:PORT of its
                        scheduler, or a scheduler file
 
@@ -710,8 +707,7 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
 
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
-    tag = tag_of(keyword)
-    if tag in data_set:
+    if (tag := tag_of(keyword)) in data_set:
         with suppress(*UNREADABLE):
             return data_set[tag].value
     return None
@@ -835,10 +831,7 @@ def whole_fraction(ds: Dataset) -> int:
 
 
 def private_creator(data_set: Dataset, block: int) -> str:
-    """Return who defines the elements of *block*, tags without their last byte (PS3.5 7.8.1).
-
-    "" is for the standard or nobody.
-    """
+    """Return who defines *block*, tags without their last byte (PS3.5 7.8.1), "" for nobody."""
     if not block >> 8 & 1:
         return ""
     reservation = BaseTag((block & ~0xFF) << 8 | block & 0xFF)
@@ -5871,8 +5864,7 @@ def convert(work: Work, options: Options) -> Outcome:
             origin = origin_of(work, header, states, names=options.names)
             task = Task(work, options, header, origin, states, shown, caught)
             whole = options.study or options.report is not None or not options.names
-            step = partial(instance_of, header, shown, whole=whole)
-            instance, unknown = attempt(step, options)
+            instance, unknown = attempt(partial(instance_of, header, shown, whole=whole), options)
             if unknown:
                 warn(f"what it belongs to cannot be read: {reason_of(unknown)}")
             if instance and not options.names and is_called_after(work.label, instance.texts):
