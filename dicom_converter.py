@@ -768,7 +768,7 @@ def numbers(data_set: Dataset, keyword: str | int, blank: float | None = None) -
             found = tuple(float(value) for value in kept if value is not None)
         else:
             _, value = plain_value(element, known_vr) or ("", data_set[tag].value)
-            found = tuple(map(float, listed(value)))
+            found = tuple(float(one) for one in listed(value) if one != "")
     except UNREADABLE:
         warn(f"{str(tag).lower()} is not a number and was left out")
         return ()

@@ -33,8 +33,10 @@ from conftest import (
     with_syntax,
 )
 from pydicom import uid
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -1134,3 +1136,19 @@ def test_an_empty_fragment_before_the_frames(dicom_file: Factory) -> None:
     pixel_data = items(b"", b"", *FRAME_CODES)
     path = dicom_file(FRAMES, FRAME_CODES, JPEGLSLossless, PixelData=pixel_data)
     np.testing.assert_array_equal([stored for stored, _ in decoded(path)[2]], FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("vr", "raw", "expected"),
+    [
+        ("LO", b"12", (12,)),
+        ("LO", b"", ()),
+        ("CS", b"\\", ()),
+        ("US", b"\3\0\4\0", (3, 4)),
+        ("FD", b"", ()),
+    ],
+)
+def test_numbers_may_be_of_another_vr_or_empty(vr: str, raw: bytes, expected: Any) -> None:
+    ds = Dataset()
+    ds.update({Tag("Rows"): RawDataElement(Tag("Rows"), vr, len(raw), raw, 0, False, True)})
+    assert dc.numbers(ds, "Rows") == expected
