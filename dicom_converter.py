@@ -79,18 +79,17 @@ For personal medical archive management only, not for diagnosis.
 
 from __future__ import annotations
 
+import signal
 import sys
 
 __version__ = "2.0.0"
 
-if __name__ == "__main__" and __doc__ and sys.argv[1:] in (["-h"], ["--help"], ["--version"]):
-    print(f"dicom_converter.py {__version__}" if sys.argv[1] == "--version" else __doc__.rstrip())
-    sys.exit()  # before libraries are imported, which takes longer
-
-import signal
-
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # there is nothing to tidy up yet
+    if __doc__ and sys.argv[1:] in (["-h"], ["--help"], ["--version"]):
+        told = f"dicom_converter.py {__version__}"
+        print(told if sys.argv[1] == "--version" else __doc__.rstrip())
+        sys.exit()  # before libraries are imported, which takes longer
 
 import codecs
 import csv
