@@ -1385,7 +1385,7 @@ def open_source(source: Source) -> AbstractContextManager[BinaryIO]:
     if os.fstat(file.fileno()).st_size > SMALL_FILE_BYTES:
         return file
     with file:  # read at once: each step in it asks the system otherwise
-        return io.BytesIO(file.read())
+        return io.BytesIO(file.read(SMALL_FILE_BYTES))
 
 
 # --- Where outputs go -----------------------------------------------------------------------------
@@ -2659,7 +2659,7 @@ def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
 def is_uniform(stored: Array, transform: GrayscaleTransform) -> bool:
     """Tell that of words, of which padding says nothing."""
     values = stored_values(stored, transform.samples)
-    if (values >= transform.samples.first_color).any():
+    if (values >= transform.samples.first_color).any() and transform.samples.first_color < math.inf:
         return False
     seen = values[~padding_mask(values, transform.samples)]
     picture = quantized(gray_levels(seen, transform), 8)
@@ -3680,9 +3680,8 @@ class Outputs:
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
-        if not self.parts:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            self.check_folder()
+        self.place.parent.mkdir(parents=True, exist_ok=True)
+        self.check_folder()
         name = f"{PART_PREFIX}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(suffix, self.place.with_name(name))
 
@@ -4468,7 +4467,7 @@ def plane_of(ds: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if (len(orientation), len(position)) != (6, 3) or not near:
         return (), position
     cosines = np.array(orientation).reshape(2, 3)
-    if np.abs(cosines @ cosines.T - np.eye(2)).max() > 0.1:
+    if not np.allclose(cosines @ cosines.T, np.eye(2), atol=0.1):
         return (), position
     normal = np.cross(*cosines)
     return tuple((normal / np.linalg.norm(normal)).tolist()), position
@@ -5976,9 +5975,7 @@ def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     if isinstance(task.source, Source):
         lines = chain(lines, content_text(task.header, names=task.options.names))
     with outputs.part(".txt").open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-        lines = chain(head, lines)
-        while some := list(islice(lines, 100)):
-            file.write("\n".join([*some, ""]))
+        file.writelines(f"{line}\n" for line in chain(head, lines))
         file.write(TEXT_ENDS)
     return outputs.move(task.origin)
 
@@ -6021,8 +6018,9 @@ def convert_all(
         threads = 1 if options.dask else 0 if alone else max(available_cores() // options.jobs, 1)
         options = replace(options, threads=threads, output=Path(realpath(options.output)))
         while pending or coming:
-            more = list(coming)[: len(pending) < where.room()]
-            for future in wait([*pending, *more], LIFE_WAIT, FIRST_COMPLETED).done:
+            awaited = [*pending, *islice(coming, len(pending) < where.room())]
+            done = wait(awaited, LIFE_WAIT, FIRST_COMPLETED).done
+            for future in filter(done.__contains__, awaited):  # in order
                 if source := pending.pop(future, None):
                     yield where.outcome(future, source)
                 elif found := coming.popleft().result():

@@ -1301,3 +1301,11 @@ def test_a_report_that_is_no_file_is_one_line(run: Runner, tmp_path: Path, kind:
     problem = "is a link to nothing" if kind == "link to nothing" else "is no regular file"
     assert result.err == f"dicom_converter: {path}: {problem}: name another file\n"
     assert (result.code, result.files()) == (1, [])
+
+
+def test_what_ends_together_is_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of futures have no order, and a report of one process is to be the same each time."""
+    monkeypatch.setattr(Here, "room", lambda _: 8)
+    sources = [dc.Source(Path(f"{number}"), problem="absent", named=True) for number in range(50)]
+    found = dc.convert_all(iter(sources), dc.Options(), cast(Any, Here()))
+    assert [one.source for one in found] == sources

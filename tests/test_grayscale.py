@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +417,13 @@ def test_a_short_lut_is_used_as_far_as_it_goes() -> None:
 def test_an_incomplete_lut_is_left_out() -> None:
     with pytest.warns(UserWarning, match="the VOI LUT is incomplete and was left out"):
         assert dc.lookup_tables(voi_luts(LUTDescriptor=[9, 0, 16]), "VOI LUT", False) == []
+
+
+def test_an_infinite_value_does_not_make_a_blank_picture_show_something() -> None:
+    stored = np.zeros((32, 32), np.float32)
+    stored[3, 5] = np.inf
+    samples = dc.SampleFormat(32, 31, signed=True)
+    far = dc.Window(100_000, 10)
+    transform = dc.GrayscaleTransform(samples, dc.Rescale(), far, "as stored", invert=False)
+    assert dc.is_blank(stored, transform)
+    assert not dc.is_blank(stored, replace(transform, samples=replace(samples, first_color=9)))
