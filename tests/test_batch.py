@@ -1303,9 +1303,20 @@ def test_a_report_that_is_no_file_is_one_line(run: Runner, tmp_path: Path, kind:
     assert (result.code, result.files()) == (1, [])
 
 
-def test_what_ends_together_is_told_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_together_is_told_in_order() -> None:
     """Sets of futures have no order, and a report of one process is to be the same each time."""
-    monkeypatch.setattr(Here, "room", lambda _: 8)
-    sources = [dc.Source(Path(f"{number}"), problem="absent", named=True) for number in range(50)]
-    found = dc.convert_all(iter(sources), dc.Options(), cast(Any, Here()))
+    sources = [dc.Source(Path(f"{number}")) for number in range(50)]
+    given: list[tuple[Future[dc.Outcome], dc.Source]] = []
+
+    class Together(Here):
+        def room(self) -> int:
+            return len(sources)
+
+        def submit(self, source: dc.Source, _: dc.Options) -> Future[dc.Outcome]:
+            given.append((Future(), source))
+            for future, each in given if len(given) == len(sources) else ():
+                future.set_result(dc.Outcome(each, dc.Status.CONVERTED))
+            return given[-1][0]
+
+    found = dc.convert_all(iter(sources), dc.Options(), cast(Any, Together()))
     assert [one.source for one in found] == sources
