@@ -868,7 +868,6 @@ def is_left_out(keyword: str | int) -> bool:
 
 # --- Character sets (PS3.3 C.12.1.1.2) ------------------------------------------------------------
 
-
 WITH_TEXTS = {*map(str, valuerep.CUSTOMIZABLE_CHARSET_VR), "SQ", "UN", None}  # VRs
 
 
@@ -4303,18 +4302,10 @@ def instance_of(header: Header, content: object, *, whole: bool = True) -> Insta
         instance = Instance(kind, *steps_of(ds, content), burned_in)
         if not whole:
             return instance
-        texts = {
-            name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT]
-            for name in chain(*TEXTS.values())
-        }
-        texts["AcquisitionDateTime"], moment = when_taken(ds)
+        texts, moment = listed_texts(ds)
         if isinstance(content, Series):
             texts["SOPInstanceUID"] = ""
-        said = [value for _, value in key_texts(ds)]
-        name = " · ".join(dict.fromkeys(filter(None, (texts["SeriesDescription"], *said))))
-        texts["SeriesDescription"] = name[:MAX_SHORT]
         codes = {text(one, "CodeValue") for one in sequence(ds, "ConceptNameCodeSequence")[:1]}
-        texts["SegmentLabel"] = shortened([one[:32] for one in segment_names(ds).values()], 3)
         size = f"{image.matrix[1]} x {image.matrix[0]}" if image else "-"
         stack = stack_of(ds, image) if image else ""
         (normal, position), location = plane_of(ds), number(ds, "SliceLocation")
@@ -4332,8 +4323,19 @@ def instance_of(header: Header, content: object, *, whole: bool = True) -> Insta
             location=None if abs(location or 0) > MAX_POSITION else location,
             moments=(*(number(ds, keyword) for keyword in MOMENTS[:-1]), moment),
             refers=tuple(followed(references_of(ds))),
-            praises=codes.isdisjoint(NO_PRAISE) if said else None,
+            praises=codes.isdisjoint(NO_PRAISE) if any(key_texts(ds)) else None,
         )
+
+
+def listed_texts(ds: Dataset) -> tuple[dict[str, str], float | None]:
+    """Return the texts by which a file is sorted and listed, and when it was taken, in s."""
+    names = chain(*TEXTS.values())
+    texts = {name: readable(name, text(ds, name)[:MAX_SHORT])[:MAX_SHORT] for name in names}
+    texts["AcquisitionDateTime"], moment = when_taken(ds)
+    said = texts["SeriesDescription"], *(value for _, value in key_texts(ds))
+    texts["SeriesDescription"] = " · ".join(dict.fromkeys(filter(None, said)))[:MAX_SHORT]
+    texts["SegmentLabel"] = shortened([one[:32] for one in segment_names(ds).values()], 3)
+    return texts, moment
 
 
 def key_texts(ds: Dataset) -> Iterator[Fact]:
