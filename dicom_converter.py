@@ -79,6 +79,7 @@ For personal medical archive management only, not for diagnosis.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 
@@ -90,6 +91,7 @@ if __name__ == "__main__":
         told = f"dicom_converter.py {__version__}"
         print(told if sys.argv[1] == "--version" else __doc__.rstrip())
         sys.exit()  # before libraries are imported, which takes longer
+    gc.disable()  # nothing of these is garbage, now or at the end: looking takes a sixth of a start
 
 import codecs
 import csv
@@ -179,6 +181,10 @@ except ImportError as missing:
     if __name__ != "__main__":
         raise
     sys.exit(f"dicom_converter: a library is missing or broken ({missing}): {CURE}")
+
+# The C library learns from it, as it is freed, not to give such memory back to the system, which
+# would clear each page anew for the arrays of the next file: a tenth of the time of a slice.
+np.empty(31 << 20, np.uint8)
 
 # --- Constants ------------------------------------------------------------------------------------
 
@@ -704,11 +710,16 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
+def has(data_set: Dataset, keyword: str | int) -> bool:
+    """Tell whether an element is there."""
+    return tag_of(keyword) in data_set
+
+
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
-    if (tag := tag_of(keyword)) in data_set:
+    if has(data_set, keyword):
         with suppress(*UNREADABLE):
-            return data_set[tag].value
+            return data_set[tag_of(keyword)].value
     return None
 
 
@@ -740,7 +751,9 @@ def text(data_set: Dataset, keyword: str | int) -> str:
     if (element := data_set.get_item(tag, keep_deferred=True)) is None:
         return ""
     vr, plain = plain_value(element, described(int(tag), "")[1]) or ("", [])
-    values: list[Any] = plain if vr in STR_VR else listed(value_of(data_set, tag))
+    if vr in STR_VR:
+        return "\\".join(plain).strip()
+    values = listed(value_of(data_set, tag))
     return "\\".join(plain_text(value) for value in values if not isinstance(value, bytes)).strip()
 
 
@@ -917,7 +930,7 @@ def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[byte
         if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and (raw := raw_bytes(ds, tag)):
             texts.append(raw.rstrip(b" \0"))
         for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
-            if tag_of("SpecificCharacterSet") not in item:
+            if not has(item, "SpecificCharacterSet"):
                 yield from inheriting(item, depth + 1)
     yield ds, texts
 
@@ -1030,7 +1043,7 @@ def read_header(file: BinaryIO) -> Header:
     if not data_set:
         raise ConversionError("the file ends before its data set begins")
     pixels = locate_pixels(file, bool(data_set.original_encoding[0]), order, transfer_syntax)
-    if pixels and pixels.whole:
+    if pixels and pixels.whole and pixels.offset + pixels.length < file.seek(0, os.SEEK_END):
         file.seek(pixels.offset + pixels.length)
         last, end = max(PIXEL_DATA_TAGS), ITEM_TAG
         try:
@@ -1228,6 +1241,7 @@ def sop_class_name(header: Header) -> str:
     return name_of(declared or text(header.file_meta, "MediaStorageSOPClassUID"))
 
 
+@lru_cache(maxsize=4096)
 def name_of(value: str) -> str:
     """Return the name of a UID, itself where it has none."""
     return UID_NAMES.get(UID(value)) or UID(value).name
@@ -1531,8 +1545,8 @@ def made_before(place: Path, origin: Origin) -> dict[str, Path] | None:
     None where something else is: what no TXT of ours there says to be made of the same path or
     instance, and folders and DICOM files, whatever a TXT says of them.
     """
-    found = (end for end in OUTPUT_SUFFIXES if os.path.lexists(f"{place}{end}"))
-    there = [Path(f"{place}{end}") for end in found]
+    begin = str(place)
+    there = [Path(begin + end) for end in OUTPUT_SUFFIXES if os.path.lexists(begin + end)]
     if not there:
         return {}
     title, line, _ = text_marks(Path(f"{place}.txt"))
@@ -2027,7 +2041,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         matrix=(high or rows, wide or columns),
         tiled=bool(high or wide),
     )
-    if "PixelRepresentation" not in ds and not float_bits:
+    if not has(ds, "PixelRepresentation") and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
     if image.number_of_frames < 1:
         held = max(frames_held(image, pixels), 1)
@@ -2338,15 +2352,16 @@ def shown_rate(durations: Sequence[Fraction]) -> str:
 
 OF_CT = "usual for CT"
 MIN_MAX = "min-max of all pixels without padding"
+FRACTION = dictionary_description("MaximumFractionalValue")
 
 
 def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
     padding = None
     for prefix in ("", "Float", "DoubleFloat"):
-        ends = [number(data_set, f"{prefix}PixelPadding{end}") for end in ("Value", "RangeLimit")]
-        if ends[0] is not None:
-            given = (end for end in ends if end is not None)
+        if (value := number(data_set, f"{prefix}PixelPaddingValue")) is not None:
+            limit = number(data_set, f"{prefix}PixelPaddingRangeLimit")
+            given = [value] if limit is None else [value, limit]
             known = [end if prefix else as_stored(int(end), image) for end in given]
             padding = min(known), max(known)
     return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
@@ -2373,11 +2388,11 @@ def grayscale_transforms(ds: Dataset, image: ImagePixel, choice: WindowChoice) -
     if shape == ("IDENTITY" if invert else "INVERSE"):
         warn(f"Presentation LUT Shape {shape} contradicts {label}: the shape was followed")
         invert = not invert
-    whole, called = whole_fraction(ds), dictionary_description("MaximumFractionalValue")
-    fraction = [Window(whole / 2, whole, VoiFunction.LINEAR_EXACT, called, 1)] if whole else []
+    whole = whole_fraction(ds)
+    fraction = [Window(whole / 2, whole, VoiFunction.LINEAR_EXACT, FRACTION, 1)] if whole else []
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
-    transforms = []
-    for frame in range(image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1):
+    transforms, grouped = [], has(ds, "PerFrameFunctionalGroupsSequence")
+    for frame in range(image.number_of_frames if grouped else 1):
         pixel_values = functional_group(ds, "PixelValueTransformationSequence", frame)
         frame_voi = functional_group(ds, "FrameVOILUTSequence", frame)
         key = id(pixel_values), id(frame_voi)
@@ -2624,18 +2639,22 @@ def words_in(stored: Array) -> Array:
 
 
 def settled_transforms(
-    transforms: Transforms, frames: Callable[[], Iterable[StoredFrame]], choice: WindowChoice
+    transforms: Transforms,
+    frames: Callable[[], Iterable[StoredFrame]],
+    choice: WindowChoice,
+    bits: int = 16,
 ) -> Transforms:
     """Give the transforms that have no VOI step the window of min-max over all *frames*().
 
     The same for all frames, so a clip does not flicker. A stored window that nobody asked for and
     under which the whole clip would be one uniform black or white is replaced too, with a warning.
+    *bits* are those that it will be rendered in, whose tables serve here too.
     """
     if choice not in ("auto", "full") or not transforms:
         return transforms
     settled = all(transform.voi for transform in transforms)
     shown = zip(frames(), cycle(transforms), strict=False)
-    if settled and not all(is_blank(stored, transform) for (stored, _), transform in shown):
+    if settled and not all(is_blank(stored, transform, bits) for (stored, _), transform in shown):
         return transforms
     low, high = modality_range(frames(), transforms)
     if settled and low == high:
@@ -2650,14 +2669,15 @@ def settled_transforms(
     return tuple(replace(one, voi=one.voi or voi) for one in transforms)
 
 
-def is_blank(stored: Array, transform: GrayscaleTransform) -> bool:
-    """Tell whether *stored* comes out as one uniform black or white; colors among it show."""
-    return is_uniform(stored[::16, ::16], transform) and is_uniform(words_in(stored), transform)
+def is_blank(stored: Array, transform: GrayscaleTransform, bits: int = 16) -> bool:
+    """Tell whether *stored* comes out as one uniform black or white; colors among it show.
 
-
-def is_uniform(stored: Array, transform: GrayscaleTransform) -> bool:
-    """Tell that of words, of which padding says nothing."""
-    values = stored_values(stored, transform.samples)
+    Padding says nothing of that. Most show by some pixels, rendered in *bits*, that they do not.
+    """
+    some = gray_picture(np.ascontiguousarray(stored[::16, ::16]), transform, bits) >> bits - 8
+    if some.tobytes().strip(b"\0\xff"):
+        return False
+    values = stored_values(words_in(stored), transform.samples)
     if (values >= transform.samples.first_color).any() and transform.samples.first_color < math.inf:
         return False
     seen = values[~padding_mask(values, transform.samples)]
@@ -2884,9 +2904,9 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
-    frames = image.number_of_frames if "PerFrameFunctionalGroupsSequence" in ds else 1
+    frames = image.number_of_frames if has(ds, "PerFrameFunctionalGroupsSequence") else 1
     groups = [functional_group(ds, "FrameDisplayShutterSequence", frame) for frame in range(frames)]
-    if not any("ShutterShape" in group for group in groups):
+    if not any(has(group, "ShutterShape") for group in groups):
         return ()
     aspect = pixel_aspect(ds)
     shutters = [shutter_of(group, image, aspect) for group in groups]
@@ -2971,7 +2991,7 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = {}
     for group in OVERLAY_GROUPS:
-        if group | 0x10 not in ds:
+        if not has(ds, group | 0x10):
             continue
         rows, columns = integer(ds, group | 0x10), integer(ds, group | 0x11)
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
@@ -3307,7 +3327,7 @@ def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
 def is_colored(ds: Dataset) -> bool:
     """Tell whether a gray image has a supplemental palette (PS3.3 C.8.16.2.1.1.1)."""
     colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
-    return colored and "RedPaletteColorLookupTableDescriptor" in ds
+    return colored and has(ds, "RedPaletteColorLookupTableDescriptor")
 
 
 def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:
@@ -3391,7 +3411,7 @@ def summary_text(
 ) -> Iterator[str]:
     """Yield what a person reads first: *facts* are of the picture, *notes* are warnings."""
     ds = header.data_set
-    if "DirectoryRecordSequence" in ds:
+    if has(ds, "DirectoryRecordSequence"):
         yield from ("", "DIRECTORY", *directory_lines(ds, names))
     for title, rows in SUMMARY:
         yield from ("", title)
@@ -3468,7 +3488,7 @@ def record_tree(ds: Dataset) -> Iterator[tuple[int, str, Dataset]]:
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
     """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
-    if "ValueType" in item:
+    if has(item, "ValueType"):
         name = coded(item, "ConceptNameCodeSequence")
         first, *rest = map(printable, report_value(item).splitlines() or [""])
         yield f"{indent}{name}: {first}" if name and first else f"{indent}{name or first or '-'}"
@@ -3477,7 +3497,7 @@ def report_lines(item: Dataset, indent: str) -> Iterator[str]:
         yield f"{indent}  ... nested too deeply to be shown"
         return
     for content in sequence(item, "ContentSequence"):
-        yield from report_lines(content, indent + "  " * ("ValueType" in item))
+        yield from report_lines(content, indent + "  " * has(item, "ValueType"))
 
 
 def report_value(item: Dataset) -> str:
@@ -3562,15 +3582,15 @@ def element_lines(
     data_set: Dataset, indent: str, pixels: PixelLocation | None = None, *, names: bool = True
 ) -> Iterator[str]:
     """Yield a line for each element of *data_set* in tag order, items indented below theirs."""
-    elements: dict[BaseTag, Any] = dict(data_set.items())
+    elements: dict[int, Any] = {int(tag): element for tag, element in data_set.items()}
     if pixels:
-        elements[Tag(pixels.keyword)] = pixels
+        elements[int(tag_of(pixels.keyword))] = pixels
     creator_of = cache(partial(private_creator, data_set))
-    for tag in sorted(elements, key=int):
-        creator = creator_of(tag >> 8) if names else ""
+    for tag in sorted(elements):
+        creator = creator_of(tag >> 8) if tag & 1 << 16 and names else ""
         line, items = shown_element(data_set, tag, elements[tag], creator, names)
         yield indent + line
-        for position, item in enumerate(items, 1):
+        for position, item in enumerate(items, 1) if items else ():
             yield f"{indent}  item {position}"
             if len(indent) < 4 * MAX_NESTING_SHOWN:
                 yield from element_lines(item, indent + "    ", names=names)
@@ -3579,16 +3599,16 @@ def element_lines(
 
 
 def shown_element(
-    data_set: Dataset, tag: BaseTag, raw: Any, creator: str, names: bool
+    data_set: Dataset, tag: int, raw: Any, creator: str, names: bool
 ) -> tuple[str, Sequence[Dataset]]:
     """Return the line of an element, *raw* as it was read, and the items in it."""
-    hidden = not names and is_left_out(int(tag))
+    hidden = not names and is_left_out(tag)
     if isinstance(raw, RawDataElement) and not hidden:
         value = raw.value or b""
         line_of = plain_line if len(value) <= MAX_REMEMBERED else plain_line.__wrapped__
-        if line := line_of(int(tag), creator, raw.VR, value, raw.is_little_endian):
+        if line := line_of(tag, creator, raw.VR, value, raw.is_little_endian):
             return line, ()
-    (name, vr), begins = described(int(tag), creator), str(tag).lower()
+    (name, vr), begins = described(tag, creator), str(tag_of(tag)).lower()
     if hidden:
         return f"{begins} {vr} {name} = {LEFT_OUT}", ()
     if isinstance(raw, PixelLocation):
@@ -3630,7 +3650,6 @@ def shown_value(value: Any, vr: str) -> str:
     return f"{shown}\\... ({len(values)} values)" if len(values) > VALUES_SHOWN else shown
 
 
-@lru_cache(maxsize=4096)
 def named_uid(value: str) -> str:
     """Return a UID, with its name in brackets where it has one."""
     name = name_of(value)
@@ -3675,11 +3694,13 @@ class Outputs:
 
     place: Path
     root: Path = Path()  # of all outputs of the run
+    made: Iterable[str] = ()  # before, by an earlier run, by suffix
     parts: dict[str, Path] = field(default_factory=dict)  # by suffix
 
     def part(self, suffix: str) -> Path:
         """Return the temporary file for the output with *suffix*, in its folder."""
-        self.place.parent.mkdir(parents=True, exist_ok=True)
+        if not self.parts:
+            self.place.parent.mkdir(parents=True, exist_ok=True)
         self.check_folder()
         name = f"{PART_PREFIX}{os.getpid()}-{_run}-{next(_part_numbers)}.part"
         return self.parts.setdefault(suffix, self.place.with_name(name))
@@ -3694,8 +3715,9 @@ class Outputs:
     def replaced(self, origin: Origin) -> list[Path]:
         """Return what an earlier run made of *origin*; raise `TakenError` for all else there."""
         self.check_folder()
-        made = made_before(self.place, origin)
-        new = [Path(f"{self.place}{end}") for end in {*self.parts} - {".txt", *(made or ())}]
+        nothing = not self.made and not os.path.lexists(f"{self.place}.txt")
+        made = {} if nothing else made_before(self.place, origin)
+        new = [f"{self.place}{end}" for end in {*self.parts} - {".txt", *(made or ())}]
         if made is None or any(map(os.path.lexists, new)):
             raise TakenError("something else is there already")
         return list(made.values())
@@ -4236,12 +4258,12 @@ def chosen_options(options: Options, content: object) -> str:
         matter -= {"window", "frames"}
     elif isinstance(content, ImagePixel) and content.kind != "clip":
         matter -= {"gif", "mp4", "frame_rate", "frames"}
-    chosen: list[str] = []
+    chosen, default = [], Options()
     for name in filter(matter.__contains__, PictureOptions.__slots__):
         value = getattr(options, name)
         if isinstance(value, Window):
             chosen.append(f"{name}={value.center!r},{value.width!r}")
-        elif value != getattr(Options(), name):
+        elif value != getattr(default, name):
             chosen.append(f"{name}={'auto' if value is None else printable(str(value))}")
     return ", ".join(chosen) or "default"
 
@@ -4296,9 +4318,9 @@ def instance_of(header: Header, content: object, *, whole: bool = True) -> Insta
         value = number(ds, keyword)
         return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
-    shows = bool(kind) or isinstance(content, Series | Presentation) or "EncapsulatedDocument" in ds
+    shows = kind or isinstance(content, Series | Presentation) or has(ds, "EncapsulatedDocument")
     with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
-        burned_in = shows and bool(burned_in_note(header, content))
+        burned_in = bool(shows and burned_in_note(header, content))
         instance = Instance(kind, *steps_of(ds, content), burned_in)
         if not whole:
             return instance
@@ -4731,7 +4753,7 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
     """
     ds = task.header.data_set
-    if "EncapsulatedDocument" not in ds:
+    if not has(ds, "EncapsulatedDocument"):
         raise reason_for_no_picture(task.header, task.options)
     if not task.options.names:
         raise NotAnImageError("the document is left out: it may hold names")
@@ -5149,11 +5171,12 @@ def scene_of(task: Task, pixels: PixelLocation, image: ImagePixel) -> Scene:
     scene = Scene((), image, look, timing, pixels_per_meter(header.data_set, look))
     if image.kind == "slide":
         return scene_of_slide(scene, stored, options.window)
+    bits = options.png_bits if count == 1 else 8
     small = (image.frame_bits // 8 + 512) * count <= KEEP_DECODED_BYTES  # 512: a frame's objects
     if count == 1 or (small and not all(one.voi for one in look.grayscale)):
         frames = list(frames)  # they are needed twice
-    settled = settled_transforms(look.grayscale, partial(iter, frames), options.window)
-    look = replace(look, grayscale=settled)
+    settled = settled_transforms(look.grayscale, partial(iter, frames), options.window, bits)
+    look = look if settled is look.grayscale else replace(look, grayscale=settled)
     shown = ((look, index, frame) for index, frame in enumerate(frames))
     return replace(scene, shown=shown, look=look)
 
@@ -5180,7 +5203,7 @@ def scene_of_slide(scene: Scene, stored: StoredFrames, choice: WindowChoice) -> 
         raise ConversionError("none of its tiles lies in the picture that they are parts of")
     if lost := count - len(tiles):
         warn(f"{lost} tiles lie beside the picture, or nowhere, and were left out")
-    if "ConcatenationUID" in ds and integer(ds, "InConcatenationTotalNumber") != 1:
+    if has(ds, "ConcatenationUID") and integer(ds, "InConcatenationTotalNumber") != 1:
         warn("a part of a concatenation: other files hold the other tiles")
     pictures = len({one[:2] for one in tiles})
     room = min(MAX_SLIDE_PIXELS, max(MAX_ABSENT * len(tiles) * high * wide, 1 << 26)) * factor**2
@@ -5849,6 +5872,7 @@ def described_state(look: Look, ds: Dataset, options: Options) -> str:
 def convert(work: Work, options: Options) -> Outcome:
     """Convert one work and say how it ended. Never raises; takes and returns what pickles."""
     began = time.perf_counter()
+    known: dict[str, Any] = {}  # of the file, however it ends
     with (
         warnings.catch_warnings(record=True, action="always") as caught,
         disable_value_validation(),
@@ -5871,12 +5895,12 @@ def convert(work: Work, options: Options) -> Outcome:
                 warn("its path, and that of its outputs, holds the patient's name or ID")
             waits = options.study and instance and instance.refers and shown is not work
             outcome = Outcome(work, Status.WAITING) if waits else delivered(task)
-            syntax = str(header.transfer_syntax)
             if instance and outcome.status == Status.DONE:
-                outcome = replace(outcome, frames=instance.frames)
+                known["frames"] = instance.frames
             size = origin.size if isinstance(work, Series) else header.size
-            outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
-    return replace(outcome, seconds=round(time.perf_counter() - began, 3))
+            syntax = str(header.transfer_syntax)
+            known.update(transfer_syntax=syntax, bytes_in=size, instance=instance)
+    return replace(outcome, seconds=round(time.perf_counter() - began, 3), **known)
 
 
 def opened_header(work: Work, stack: ExitStack) -> Header:
@@ -5910,7 +5934,7 @@ def delivered(task: Task) -> Outcome:
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
-        with closing(Outputs(place, task.options.output)) as outputs, suppress(TakenError):
+        with closing(Outputs(place, task.options.output, made)) as outputs, suppress(TakenError):
             return written(task, outputs)
 
 
@@ -5970,7 +5994,7 @@ def write_image(task: Task, image: ImagePixel, outputs: Outputs) -> Outcome:
 
 def finish(task: Task, outputs: Outputs, outcome: Outcome) -> tuple[Path, ...]:
     """Write the TXT, the last of *outputs*, with what *outcome* says; move all, return where to."""
-    written = ", ".join(Path(f"{outputs.place}{suffix}").name for suffix in outputs.parts)
+    written = ", ".join(f"{outputs.place.name}{suffix}" for suffix in outputs.parts)
     facts = (*outcome.facts, *([("Written", printable(written))] if written else []))
     head = marks(outcome.status, task, outputs.parts)
     lines = summary_text(task.header, facts, outcome.warnings, names=task.options.names)
@@ -7533,6 +7557,8 @@ def summed_up(inputs: Sequence[Path], options: Options, tally: Tally) -> int:
 
 def command() -> int:
     """Run the command line of this process; return the exit code."""
+    gc.freeze()
+    gc.enable()
     logging.disable()  # Dask would tell in a hundred lines what the reason of an error says in one
     for ending in ENDINGS:
         if ending in ENDINGS[:2] or signal.getsignal(ending) != signal.SIG_IGN:  # by nohup
