@@ -233,36 +233,16 @@ NATIVE_SYNTAXES = uid.UncompressedTransferSyntaxes
 ITEM_HEAD_BYTES = 8  # tag and length
 
 # What pydicom raises on values that are not of their type.
-UNREADABLE = (
-    BytesLengthException,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OverflowError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    struct.error,
-    zlib.error,
-)
+UNREADABLE = (BytesLengthException, ValueError, TypeError, LookupError, AttributeError,
+              OverflowError, RuntimeError, EOFError, OSError, struct.error, zlib.error)  # fmt: skip
 
 # (center, width) in Hounsfield units, by the names under which viewers offer them.
 CT_WINDOWS = {
-    "abdomen": (50, 400),
-    "angio": (300, 600),
-    "bone": (400, 1800),
-    "brain": (40, 80),
-    "liver": (60, 160),
-    "lung": (-600, 1500),
-    "mediastinum": (50, 350),
-    "pelvis": (40, 400),
-    "soft tissue": (50, 350),
-    "spine": (50, 250),
-    "stroke": (35, 40),
-    "subdural": (75, 215),
+    "abdomen": (50, 400), "angio": (300, 600), "bone": (400, 1800), "brain": (40, 80),
+    "liver": (60, 160), "lung": (-600, 1500), "mediastinum": (50, 350), "pelvis": (40, 400),
+    "soft tissue": (50, 350), "spine": (50, 250), "stroke": (35, 40), "subdural": (75, 215),
     "temporal bone": (600, 2800),
-}
+}  # fmt: skip
 MIN_PIXEL_ASPECT_SHOWN = 1.01  # nearer to square than anyone sees
 
 
@@ -710,16 +690,11 @@ def raw_bytes(data_set: Dataset, tag: int) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-def has(data_set: Dataset, keyword: str | int) -> bool:
-    """Tell whether an element is there."""
-    return tag_of(keyword) in data_set
-
-
 def value_of(data_set: Dataset, keyword: str | int) -> Any:
     """Return the value of an element, None where it is absent or not of its type."""
-    if has(data_set, keyword):
+    if (tag := tag_of(keyword)) in data_set:
         with suppress(*UNREADABLE):
-            return data_set[tag_of(keyword)].value
+            return data_set[tag].value
     return None
 
 
@@ -930,7 +905,7 @@ def inheriting(ds: Dataset, depth: int = 0) -> Iterator[tuple[Dataset, list[byte
         if vr in valuerep.CUSTOMIZABLE_CHARSET_VR and (raw := raw_bytes(ds, tag)):
             texts.append(raw.rstrip(b" \0"))
         for item in sequence(ds, tag) if vr == "SQ" and depth < MAX_NESTING_SHOWN else ():
-            if not has(item, "SpecificCharacterSet"):
+            if tag_of("SpecificCharacterSet") not in item:
                 yield from inheriting(item, depth + 1)
     yield ds, texts
 
@@ -2041,7 +2016,7 @@ def image_pixel(ds: Dataset, pixels: PixelLocation) -> ImagePixel:
         matrix=(high or rows, wide or columns),
         tiled=bool(high or wide),
     )
-    if not has(ds, "PixelRepresentation") and not float_bits:
+    if tag_of("PixelRepresentation") not in ds and not float_bits:
         warn("Pixel Representation is missing, taken as unsigned")
     if image.number_of_frames < 1:
         held = max(frames_held(image, pixels), 1)
@@ -2353,6 +2328,7 @@ def shown_rate(durations: Sequence[Fraction]) -> str:
 OF_CT = "usual for CT"
 MIN_MAX = "min-max of all pixels without padding"
 FRACTION = dictionary_description("MaximumFractionalValue")
+Frames = Callable[[], Iterable[StoredFrame]]  # of a file, anew
 
 
 def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
@@ -2361,9 +2337,9 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     for prefix in ("", "Float", "DoubleFloat"):
         if (value := number(data_set, f"{prefix}PixelPaddingValue")) is not None:
             limit = number(data_set, f"{prefix}PixelPaddingRangeLimit")
-            given = [value] if limit is None else [value, limit]
-            known = [end if prefix else as_stored(int(end), image) for end in given]
-            padding = min(known), max(known)
+            ends = [value] if limit is None else [value, limit]
+            ends = ends if prefix else [as_stored(int(end), image) for end in ends]
+            padding = min(ends), max(ends)
     return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
 
 
@@ -2391,7 +2367,7 @@ def grayscale_transforms(ds: Dataset, image: ImagePixel, choice: WindowChoice) -
     whole = whole_fraction(ds)
     fraction = [Window(whole / 2, whole, VoiFunction.LINEAR_EXACT, FRACTION, 1)] if whole else []
     of_groups: dict[tuple[int, int], GrayscaleTransform] = {}  # frames mostly share theirs
-    transforms, grouped = [], has(ds, "PerFrameFunctionalGroupsSequence")
+    transforms, grouped = [], tag_of("PerFrameFunctionalGroupsSequence") in ds
     for frame in range(image.number_of_frames if grouped else 1):
         pixel_values = functional_group(ds, "PixelValueTransformationSequence", frame)
         frame_voi = functional_group(ds, "FrameVOILUTSequence", frame)
@@ -2639,10 +2615,7 @@ def words_in(stored: Array) -> Array:
 
 
 def settled_transforms(
-    transforms: Transforms,
-    frames: Callable[[], Iterable[StoredFrame]],
-    choice: WindowChoice,
-    bits: int = 16,
+    transforms: Transforms, frames: Frames, choice: WindowChoice, bits: int = 16
 ) -> Transforms:
     """Give the transforms that have no VOI step the window of min-max over all *frames*().
 
@@ -2904,9 +2877,9 @@ MAX_PIXEL_ASPECT = 20  # of any device; beyond it the spacing is wrong
 
 def shutters_of(ds: Dataset, image: ImagePixel) -> tuple[Shutter, ...]:
     """Return the shutter of each frame, a single one where all share theirs, () for none."""
-    frames = image.number_of_frames if has(ds, "PerFrameFunctionalGroupsSequence") else 1
+    frames = image.number_of_frames if tag_of("PerFrameFunctionalGroupsSequence") in ds else 1
     groups = [functional_group(ds, "FrameDisplayShutterSequence", frame) for frame in range(frames)]
-    if not any(has(group, "ShutterShape") for group in groups):
+    if not any(tag_of("ShutterShape") in group for group in groups):
         return ()
     aspect = pixel_aspect(ds)
     shutters = [shutter_of(group, image, aspect) for group in groups]
@@ -2991,7 +2964,7 @@ def overlays_of(ds: Dataset, image: ImagePixel) -> dict[int, Overlay]:
     """Read the overlay planes of groups 6000 to 601E (PS3.3 C.9.2), embedded ones too."""
     overlays = {}
     for group in OVERLAY_GROUPS:
-        if not has(ds, group | 0x10):
+        if tag_of(group | 0x10) not in ds:
             continue
         rows, columns = integer(ds, group | 0x10), integer(ds, group | 0x11)
         if rows <= 0 or columns <= 0 or rows * columns > MAX_OVERLAY_PIXELS:
@@ -3327,7 +3300,7 @@ def look_of(header: Header, image: ImagePixel, options: Options) -> Look:
 def is_colored(ds: Dataset) -> bool:
     """Tell whether a gray image has a supplemental palette (PS3.3 C.8.16.2.1.1.1)."""
     colored = text(ds, "PixelPresentation") in ("COLOR", "MIXED")
-    return colored and has(ds, "RedPaletteColorLookupTableDescriptor")
+    return colored and "RedPaletteColorLookupTableDescriptor" in ds
 
 
 def render(look: Look, index: int, stored: Array, photometric: str, bits: int) -> Array:
@@ -3411,7 +3384,7 @@ def summary_text(
 ) -> Iterator[str]:
     """Yield what a person reads first: *facts* are of the picture, *notes* are warnings."""
     ds = header.data_set
-    if has(ds, "DirectoryRecordSequence"):
+    if tag_of("DirectoryRecordSequence") in ds:
         yield from ("", "DIRECTORY", *directory_lines(ds, names))
     for title, rows in SUMMARY:
         yield from ("", title)
@@ -3488,7 +3461,7 @@ def record_tree(ds: Dataset) -> Iterator[tuple[int, str, Dataset]]:
 
 def report_lines(item: Dataset, indent: str) -> Iterator[str]:
     """Yield a structured report as indented lines of concept name and value (PS3.3 C.17.3)."""
-    if has(item, "ValueType"):
+    if "ValueType" in item:
         name = coded(item, "ConceptNameCodeSequence")
         first, *rest = map(printable, report_value(item).splitlines() or [""])
         yield f"{indent}{name}: {first}" if name and first else f"{indent}{name or first or '-'}"
@@ -3497,7 +3470,7 @@ def report_lines(item: Dataset, indent: str) -> Iterator[str]:
         yield f"{indent}  ... nested too deeply to be shown"
         return
     for content in sequence(item, "ContentSequence"):
-        yield from report_lines(content, indent + "  " * has(item, "ValueType"))
+        yield from report_lines(content, indent + "  " * ("ValueType" in item))
 
 
 def report_value(item: Dataset) -> str:
@@ -3608,7 +3581,7 @@ def shown_element(
         line_of = plain_line if len(value) <= MAX_REMEMBERED else plain_line.__wrapped__
         if line := line_of(tag, creator, raw.VR, value, raw.is_little_endian):
             return line, ()
-    (name, vr), begins = described(tag, creator), str(tag_of(tag)).lower()
+    (name, vr), begins = described(tag, creator), str(BaseTag(tag)).lower()
     if hidden:
         return f"{begins} {vr} {name} = {LEFT_OUT}", ()
     if isinstance(raw, PixelLocation):
@@ -4222,6 +4195,7 @@ class Task:
     origin: Origin
     states: tuple[FileState | None, ...]  # of the files before they were opened
     content: ImagePixel | str | Work | Exception | None  # of `content_of`, or why it has none
+    instance: Instance | None  # None where it cannot be read
     caught: list[warnings.WarningMessage]  # so far and on
 
 
@@ -4318,9 +4292,9 @@ def instance_of(header: Header, content: object, *, whole: bool = True) -> Insta
         value = number(ds, keyword)
         return None if value is None or abs(value) > MAX_NUMBER else int(value)
 
-    shows = kind or isinstance(content, Series | Presentation) or has(ds, "EncapsulatedDocument")
+    shows = bool(kind) or isinstance(content, Series | Presentation) or "EncapsulatedDocument" in ds
     with warnings.catch_warnings(action="ignore"):  # whoever needs a value says what it lacks
-        burned_in = bool(shows and burned_in_note(header, content))
+        burned_in = shows and bool(burned_in_note(header, content))
         instance = Instance(kind, *steps_of(ds, content), burned_in)
         if not whole:
             return instance
@@ -4753,7 +4727,7 @@ def write_document(task: Task, outputs: Outputs) -> Outcome:
     Raises `ConversionError` where it is not whole, `NotAnImageError` where there is none.
     """
     ds = task.header.data_set
-    if not has(ds, "EncapsulatedDocument"):
+    if "EncapsulatedDocument" not in ds:
         raise reason_for_no_picture(task.header, task.options)
     if not task.options.names:
         raise NotAnImageError("the document is left out: it may hold names")
@@ -5203,7 +5177,7 @@ def scene_of_slide(scene: Scene, stored: StoredFrames, choice: WindowChoice) -> 
         raise ConversionError("none of its tiles lies in the picture that they are parts of")
     if lost := count - len(tiles):
         warn(f"{lost} tiles lie beside the picture, or nowhere, and were left out")
-    if has(ds, "ConcatenationUID") and integer(ds, "InConcatenationTotalNumber") != 1:
+    if "ConcatenationUID" in ds and integer(ds, "InConcatenationTotalNumber") != 1:
         warn("a part of a concatenation: other files hold the other tiles")
     pictures = len({one[:2] for one in tiles})
     room = min(MAX_SLIDE_PIXELS, max(MAX_ABSENT * len(tiles) * high * wide, 1 << 26)) * factor**2
@@ -5872,7 +5846,6 @@ def described_state(look: Look, ds: Dataset, options: Options) -> str:
 def convert(work: Work, options: Options) -> Outcome:
     """Convert one work and say how it ended. Never raises; takes and returns what pickles."""
     began = time.perf_counter()
-    known: dict[str, Any] = {}  # of the file, however it ends
     with (
         warnings.catch_warnings(record=True, action="always") as caught,
         disable_value_validation(),
@@ -5886,21 +5859,19 @@ def convert(work: Work, options: Options) -> Outcome:
             content, problem = attempt(partial(content_of, header), options)
             shown = work if isinstance(work, Series | Presentation) else problem or content
             origin = origin_of(work, header, states, names=options.names)
-            task = Task(work, options, header, origin, states, shown, caught)
             whole = options.study or options.report is not None or not options.names
             instance, unknown = attempt(partial(instance_of, header, shown, whole=whole), options)
             if unknown:
                 warn(f"what it belongs to cannot be read: {reason_of(unknown)}")
             if instance and not options.names and is_called_after(work.label, instance.texts):
                 warn("its path, and that of its outputs, holds the patient's name or ID")
+            task = Task(work, options, header, origin, states, shown, instance, caught)
             waits = options.study and instance and instance.refers and shown is not work
             outcome = Outcome(work, Status.WAITING) if waits else delivered(task)
-            if instance and outcome.status == Status.DONE:
-                known["frames"] = instance.frames
             size = origin.size if isinstance(work, Series) else header.size
             syntax = str(header.transfer_syntax)
-            known.update(transfer_syntax=syntax, bytes_in=size, instance=instance)
-    return replace(outcome, seconds=round(time.perf_counter() - began, 3), **known)
+            outcome = replace(outcome, transfer_syntax=syntax, bytes_in=size, instance=instance)
+    return replace(outcome, seconds=round(time.perf_counter() - began, 3))
 
 
 def opened_header(work: Work, stack: ExitStack) -> Header:
@@ -5930,7 +5901,8 @@ def delivered(task: Task) -> Outcome:
             continue
         if task.options.resume and is_done(task, place, made):
             there = (*made.values(), Path(f"{place}.txt"))
-            return Outcome(source, Status.DONE, there, bytes_out=sizes_of(there))
+            frames = task.instance.frames if task.instance else 0
+            return Outcome(source, Status.DONE, there, frames=frames, bytes_out=sizes_of(there))
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")

@@ -358,7 +358,7 @@ def test_what_came_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
 
 def test_of_two_runs_one_gets_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one looked while nothing was there."""
-    task = dc.Task(dc.Source(Path("x")), dc.Options(), Mock(), ORIGIN, (None,), "", [])
+    task = dc.Task(dc.Source(Path("x")), dc.Options(), Mock(), ORIGIN, (None,), "", None, [])
     first, same = (half_written(tmp_path, ".png", ".txt") for _ in range(2))
     for outputs in (first, same):
         lines = dc.marks(dc.Status.CONVERTED, task, {".png": outputs.parts[".png"]})
