@@ -344,6 +344,18 @@ def test_an_absurd_rate_is_a_usage_error(rate: str, capsys: pytest.CaptureFixtur
     assert "--fps" in capsys.readouterr().err
 
 
+def test_garbage_is_looked_for_again_once_a_run_begins(tmp_path: Path) -> None:
+    code = (
+        "import atexit, gc, runpy, sys\n"
+        "atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 10_000))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    arguments = [sys.executable, "-c", code, dc.__file__, str(tmp_path), "-o", str(tmp_path / "o")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)  # noqa: S603 - our own code
+    assert done.stdout == "True True\n", done.stderr
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         dc.main(["--version"])

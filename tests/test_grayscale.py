@@ -273,6 +273,25 @@ def test_a_window_with_little_in_it_is_kept() -> None:
     )
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_some_pixels_tell_of_a_blank_picture_what_all_do(bits: int) -> None:
+    random = np.random.default_rng(14)
+    seen = set()
+    for _ in range(400):
+        center, width = float(random.integers(-200, 1300)), random.choice([1.0, 2, 40, 4000])
+        samples = dc.SampleFormat(16, 15, True, padding=(0, 40) if random.random() < 0.3 else None)
+        transform = replace(transform_with(dc.Window(center, width)), samples=samples)
+        transform = replace(transform, invert=random.random() < 0.5)
+        stored = np.full(random.integers(1, 40, 2), random.choice([0, 500, 1000]), np.int16)
+        stored.flat[random.integers(stored.size)] = random.integers(0, 1000)
+        values = stored[~dc.padding_mask(stored, samples)].astype(np.int64)
+        shown = dc.quantized(dc.gray_levels(values, transform), 8)
+        blank = bool((shown == 0).all() or (shown == 255).all())
+        assert dc.is_blank(stored, transform, bits) == blank
+        seen.add(blank)
+    assert seen == {False, True}
+
+
 def transform_with(voi: dc.Window | None) -> dc.GrayscaleTransform:
     return dc.GrayscaleTransform(dc.SampleFormat(16, 15, True), dc.Rescale(), voi, "", False)
 

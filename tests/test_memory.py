@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 import textwrap
@@ -59,3 +60,23 @@ def test_a_clip_of_2000_frames_stays_below_300_mb(
     code, peak = map(int, done.stdout.split())
     assert code == 0, done.stderr
     assert peak * 1024 < 300e6
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not asked")
+def test_the_memory_of_one_file_serves_the_next() -> None:
+    """Each page that went back to the system would be cleared anew."""
+    script = textwrap.dedent(
+        """
+        import resource
+        import numpy as np
+        import dicom_converter
+        for _ in range(8):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            [np.ones(1 << 20, np.uint8) for _ in range(8)]
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        """
+    )
+    root = Path(dc.__file__).parent
+    arguments = [sys.executable, "-c", script]
+    done = subprocess.run(arguments, cwd=root, capture_output=True, text=True, check=True)  # noqa: S603 - our own code
+    assert int(done.stdout) < 100
