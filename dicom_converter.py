@@ -1216,10 +1216,9 @@ def sop_class_name(header: Header) -> str:
     return name_of(declared or text(header.file_meta, "MediaStorageSOPClassUID"))
 
 
-@lru_cache(maxsize=4096)
 def name_of(value: str) -> str:
     """Return the name of a UID, itself where it has none."""
-    return UID_NAMES.get(UID(value)) or UID(value).name
+    return UID_NAMES.get(known := UID(value)) or known.name
 
 
 # --- Opening --------------------------------------------------------------------------------------
@@ -2335,11 +2334,11 @@ def sample_format(data_set: Dataset, image: ImagePixel) -> SampleFormat:
     """Return how stored values sit in the words, and which are padding (PS3.3 C.7.5.1.1.2)."""
     padding = None
     for prefix in ("", "Float", "DoubleFloat"):
-        if (value := number(data_set, f"{prefix}PixelPaddingValue")) is not None:
-            limit = number(data_set, f"{prefix}PixelPaddingRangeLimit")
-            ends = [value] if limit is None else [value, limit]
-            ends = ends if prefix else [as_stored(int(end), image) for end in ends]
-            padding = min(ends), max(ends)
+        ends = [number(data_set, f"{prefix}PixelPadding{end}") for end in ("Value", "RangeLimit")]
+        if ends[0] is not None:
+            given = (end for end in ends if end is not None)
+            known = [end if prefix else as_stored(int(end), image) for end in given]
+            padding = min(known), max(known)
     return SampleFormat(image.bits_stored, image.high_bit, image.pixel_representation > 0, padding)
 
 
@@ -2533,6 +2532,7 @@ def looked_up(values: Array, table: LookupTable) -> Array:
     return np.asarray(entries[index.astype(np.int64)])
 
 
+@np.errstate(over="ignore")  # far from the center, by a tiny width
 def voi_values(values: Array, voi: Voi) -> Array:
     """Map modality *values* to 0..1 (float64) through the value-of-interest window or table.
 
@@ -2542,8 +2542,7 @@ def voi_values(values: Array, voi: Voi) -> Array:
         return looked_up(values, voi) / ((1 << voi.bits) - 1)
     center, width = voi.center, voi.width
     if voi.function == VoiFunction.SIGMOID:
-        with np.errstate(over="ignore"):
-            return cast(Array, 1 / (1 + np.exp(-4 * (values - center) / width)))
+        return cast(Array, 1 / (1 + np.exp(-4 * (values - center) / width)))
     if voi.function == VoiFunction.LINEAR:
         center, width = center - 0.5, width - 1
     if width == 0:
@@ -3667,7 +3666,6 @@ class Outputs:
 
     place: Path
     root: Path = Path()  # of all outputs of the run
-    made: Iterable[str] = ()  # before, by an earlier run, by suffix
     parts: dict[str, Path] = field(default_factory=dict)  # by suffix
 
     def part(self, suffix: str) -> Path:
@@ -3688,8 +3686,7 @@ class Outputs:
     def replaced(self, origin: Origin) -> list[Path]:
         """Return what an earlier run made of *origin*; raise `TakenError` for all else there."""
         self.check_folder()
-        nothing = not self.made and not os.path.lexists(f"{self.place}.txt")
-        made = {} if nothing else made_before(self.place, origin)
+        made = made_before(self.place, origin)
         new = [f"{self.place}{end}" for end in {*self.parts} - {".txt", *(made or ())}]
         if made is None or any(map(os.path.lexists, new)):
             raise TakenError("something else is there already")
@@ -5906,7 +5903,7 @@ def delivered(task: Task) -> Outcome:
         if place.name != source.name:
             taken = f"{source.name} is taken there by something else"
             warn(f"{taken}: its outputs are called {place.name}")
-        with closing(Outputs(place, task.options.output, made)) as outputs, suppress(TakenError):
+        with closing(Outputs(place, task.options.output)) as outputs, suppress(TakenError):
             return written(task, outputs)
 
 

@@ -65,6 +65,7 @@ def test_stored_values(
         pytest.param(SIGMOID, 100, 40, 110, 1 / (1 + np.exp(-1)), id="sigmoid, above"),
         pytest.param(SIGMOID, 100, 40, 80, 1 / (1 + np.exp(2)), id="sigmoid, below"),
         pytest.param(SIGMOID, 0, 1, -1e6, 0, id="sigmoid, far below does not overflow"),
+        pytest.param(EXACT, 0, 1e-304, 1e6, 1, id="exact, by a tiny width it does not either"),
     ],
 )
 def test_window(
@@ -364,6 +365,14 @@ def test_padding_range(dicom_file: Factory, tmp_path: Path) -> None:
     pixels = np.array([[5, 6, 7, 10, 20, 30]], np.uint16)
     path = dicom_file(pixels, PixelPaddingValue=7, PixelPaddingRangeLimit=5)
     assert still(path, tmp_path / "out").tolist() == [[0, 0, 0, 0, 32768, 65535]]
+
+
+def test_a_range_limit_that_is_no_number_is_told_without_a_padding_value_too() -> None:
+    ds, tag = data_set(), Tag("PixelPaddingRangeLimit")
+    ds[tag] = RawDataElement(tag, "US", 3, b"\0\0\0", 0, False, True)
+    image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 32, None))
+    with pytest.warns(UserWarning, match=r"\(0028,0121\) is not a number"):
+        assert dc.sample_format(ds, image).padding is None
 
 
 def test_blank_windows_keep_their_place() -> None:

@@ -348,9 +348,16 @@ def test_where_one_output_cannot_go_there_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_came_to_the_place_meanwhile_stays(tmp_path: Path) -> None:
-    with closing(half_written(tmp_path, ".gif", ".mp4")) as outputs:
-        (tmp_path / "x.mp4").write_bytes(b"theirs")
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [((".gif", ".mp4"), "x.mp4"), ((".png", ".txt"), "x.gif"), ((".txt",), "x.png")],
+    ids=["in place of ours", "beside ours", "beside a text"],
+)
+def test_what_came_to_the_place_meanwhile_stays(
+    own: tuple[str, ...], other: str, tmp_path: Path
+) -> None:
+    with closing(half_written(tmp_path, *own)) as outputs:
+        (tmp_path / other).write_bytes(b"theirs")
         with pytest.raises(dc.ConversionError, match="there already"):
             outputs.move(ORIGIN)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"theirs"]
