@@ -3647,6 +3647,9 @@ VIDEO_FORMATS = "h264,hevc,mpegvideo,mpeg,mpegts,mov,mp4,m4a,3gp,3g2,mj2"
 COPIED_CODECS = ("h264", "hevc", "aac", "mp3", "ac3", "eac3")  # that play in an MP4 as they are
 # B-frames save 1 % of the size, but hide from players how long the last frame stays.
 MP4_OPTIONS = {"preset": "veryfast", "crf": "20", "bf": "0"}
+AVX_512 = 13  # to OpenCV
+if cv2.checkHardwareSupport(AVX_512):  # with it x264 reads memory that holds anything
+    MP4_OPTIONS["x264-params"] = "asm=AVX2"
 BT709, LIMITED_RANGE, FULL_RANGE = 1, 1, 2  # ITU-T H.273 and AVColorRange
 
 # How temporary files of this machine begin; the process and the run follow.

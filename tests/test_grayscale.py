@@ -368,7 +368,7 @@ def test_padding_range(dicom_file: Factory, tmp_path: Path) -> None:
 
 
 def test_a_range_limit_that_is_no_number_is_told_without_a_padding_value_too() -> None:
-    ds, tag = data_set(), Tag("PixelPaddingRangeLimit")
+    ds, tag = data_set(np.stack([RAMP, RAMP])), Tag("PixelPaddingRangeLimit")
     ds[tag] = RawDataElement(tag, "US", 3, b"\0\0\0", 0, False, True)
     image = dc.image_pixel(ds, dc.PixelLocation("PixelData", "OW", 0, 32, None))
     with pytest.warns(UserWarning, match=r"\(0028,0121\) is not a number"):

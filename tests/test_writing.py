@@ -229,6 +229,25 @@ def test_mp4_of_odd_sizes_is_padded_not_scaled(
     assert psnr(pictures[0], frames[0][:rows, :columns]) > 38
 
 
+def test_an_mp4_does_not_depend_on_what_memory_held(tmp_path: Path) -> None:
+    random = np.random.default_rng(7)
+    y, x = np.mgrid[:217, :349]
+    pictures = []
+    for n in range(8):
+        waves = 128 + 60 * np.sin((x + 3 * n) / 9) + 40 * np.cos((y - 2 * n) / 13)
+        pictures.append((waves + random.normal(0, 8, x.shape)).clip(0, 255).astype(np.uint8))
+    made = set()
+    for _ in range(40):
+        held = [
+            np.full(random.integers(1 << 12, 1 << 19), random.integers(256), np.uint8)
+            for _ in range(40)
+        ]
+        held = held[::3]
+        dc.write_mp4(tmp_path / "clip.mp4", pictures, dc.Timing((Fraction(1, 10),) * 8, ""), 1)
+        made.add((tmp_path / "clip.mp4").read_bytes())
+    assert len(made) == 1
+
+
 def test_mp4_colors_are_right(tmp_path: Path) -> None:
     patches = [
         (255, 255, 255),
