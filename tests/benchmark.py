@@ -58,6 +58,8 @@ PROGRAM = str(HERE.parent / "dicom_converter.py")
 DCMTK, GDCM, MAGICK = "DCMTK", "GDCM", "ImageMagick"
 TO_JPG, TO_GIF = "dicom2jpg", "dicom2gif"
 ALL_CORES, ONE_CORE, HELP, VERSION = f"-j {CORES}", "-j 1", "--help", "--version"
+AS_MODULE = "python -m dicom_converter"  # of which Python keeps the bytecode
+MODULE_HELP = f"{AS_MODULE} --help"
 ALTERNATIVES = (DCMTK, GDCM, MAGICK, TO_JPG, TO_GIF, NAIVE)
 IMPORTS = "import pydicom, numpy, cv2"
 ROUNDS = 5
@@ -92,6 +94,7 @@ class Case:
 # ImageMagick cannot decode these angiographies, and 850 frames are beyond its limits: it takes
 # minutes to say so.
 LONG = (OURS, DCMTK, TO_GIF, NAIVE, CODECS)
+STARTS = (IMPORTS, OURS, AS_MODULE, HELP, VERSION, MODULE_HELP)
 CASES = {
     "jpeg-lossless": Case(CT, JPEGLosslessSV1, files=360, budget=15),
     "jpeg-2000": Case(CT, JPEG2000Lossless, files=60),  # all ends within 10 minutes
@@ -101,7 +104,7 @@ CASES = {
     "short-angiography": Case(ANGIOGRAPHY, JPEGLosslessSV1, frames=60),
     "long-angiography": Case(ANGIOGRAPHY, JPEGLosslessSV1, frames=600, contenders=LONG),
     "ultrasound": Case(ULTRASOUND, JPEGBaseline8Bit, frames=850, contenders=LONG),
-    "start": Case(CT, JPEGLosslessSV1, contenders=(IMPORTS, OURS, HELP, VERSION), budget=20),
+    "start": Case(CT, JPEGLosslessSV1, contenders=STARTS, budget=20),
     "jobs": Case(CT, JPEGLosslessSV1, files=3600, contenders=(ALL_CORES, ONE_CORE)),
     "memory": Case(ANGIOGRAPHY, JPEGLosslessSV1, frames=2000, contenders=(OURS,)),
     "many": Case(TINY, ExplicitVRLittleEndian, 10_000, contenders=(OURS,), large=True),
@@ -150,6 +153,12 @@ def script(name: str) -> Command:
 def started(*arguments: str) -> Command:
     """Return a command of Python, whatever the work."""
     return lambda _: [sys.executable, *arguments]
+
+
+def as_module(*options: str) -> Command:
+    """Return the command of this program as a module, with *options*, or to convert all."""
+    begin = ["env", f"PYTHONPATH={HERE.parent}", sys.executable, "-m", Path(PROGRAM).stem]
+    return lambda work: [*begin, *(options or (".", "-q", "-o", str(work.output)))]
 
 
 def handed_out(work: Work, command: str) -> list[str]:
@@ -224,6 +233,8 @@ CONTENDERS = {
     IMPORTS: Contender(started("-c", IMPORTS), (), None),
     HELP: Contender(started(PROGRAM, "--help"), (), None),
     VERSION: Contender(started(PROGRAM, "--version"), (), None),
+    AS_MODULE: Contender(as_module(), STILL, CLIP),
+    MODULE_HELP: Contender(as_module("--help"), (), None),
 }
 
 # --- Running --------------------------------------------------------------------------------------

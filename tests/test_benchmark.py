@@ -60,7 +60,9 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert (stills["files"], stills["frames"], clip["files"], clip["frames"]) == (7, 1, 1, 2)
     compared = {OURS, NAIVE, CODECS} | ({"DCMTK"} if found["versions"]["DCMTK"] else set())
     assert compared <= {*stills["results"]}
-    assert {*start["results"]} == {"import pydicom, numpy, cv2", OURS, "--help", "--version"}
+    module = "python -m dicom_converter"
+    by_name = {OURS, "--help", "--version", module, f"{module} --help"}
+    assert {*start["results"]} == {"import pydicom, numpy, cv2", *by_name}
     for case, names in (
         (stills, compared),
         (clip, {OURS, NAIVE, CODECS}),
@@ -71,7 +73,8 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
             assert {*result} == {*RESULT}, result
             assert min(result["seconds"]) <= result["median"] <= max(result["seconds"])
             assert result["cpu"] > 0
-            assert result["memory"] > 10e6 or not Path("/proc/self/smaps_rollup").exists()
+            seen = Path("/proc/self/smaps_rollup").exists() and min(result["seconds"]) > 0.1
+            assert result["memory"] > 10e6 or not seen
 
 
 @pytest.mark.parametrize("readme", READMES)
