@@ -14,6 +14,7 @@ PLACE = re.compile("(?<=<!-- benchmark -->\n)(.*)(?=<!-- end of benchmark -->\n)
 OURS, NAIVE, CODECS = "this program", "naive script", "codecs alone"
 COLUMNS = ("DCMTK", "GDCM", "ImageMagick", "dicom2jpg, dicom2gif", NAIVE)
 SHARE = "codecs' share of its CPU time"
+SHORTEST = 0.1  # s; what ends sooner is not looked at in time
 CHINESE = {
     "input": "输入",
     "file": "个文件",
@@ -125,8 +126,9 @@ def label(case: Entry, say: Say) -> str:
 
 
 def megabytes(result: Entry) -> str:
-    """Return how much memory was taken at most; not every system tells."""
-    return f"{result['memory'] / 1e6:.0f} MB" if result["memory"] else "-"
+    """Return how much memory was taken at most; not every system tells, nor the shortest run."""
+    told = result["memory"] and result["median"] > SHORTEST
+    return f"{result['memory'] / 1e6:.0f} MB" if told else "-"
 
 
 def table(heads: Iterable[str], rows: list[list[str]], say: Say) -> str:
